@@ -1,0 +1,67 @@
+import health, { type HealthOptions } from '@fastify-observability/health'
+import logging, { type LoggingOptions } from '@fastify-observability/logging'
+import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
+import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
+import requestId, { type RequestIdOptions } from '@fastify-observability/request-id'
+import sentry, { type SentryOptions } from '@fastify-observability/sentry'
+import tracing, { type TracingOptions } from '@fastify-observability/tracing'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import * as v from 'valibot'
+
+export { currentObservation } from '@fastify-observability/observation'
+export { withSpan } from '@fastify-observability/tracing'
+export type {
+  HealthOptions,
+  LoggingOptions,
+  MetricsOptions,
+  RequestIdOptions,
+  SentryOptions,
+  ServiceOptions,
+  TracingOptions
+}
+
+/** Every part takes its own options, or `false` to be left out. */
+export interface ObservabilityOptions {
+  /** Handed to every part that does not bring its own. */
+  service?: ServiceOptions
+  requestId?: RequestIdOptions | false
+  logging?: LoggingOptions | false
+  tracing?: TracingOptions | false
+  metrics?: MetricsOptions | false
+  health?: HealthOptions | false
+  sentry?: SentryOptions | false
+}
+
+const NAME = 'fastify-observability'
+const PART_RULE = "an object with the part's options, or false"
+// The parts check their own options.
+const part = v.optional(
+  v.custom<object | false>((value) => value === false || (typeof value === 'object' && value !== null), PART_RULE)
+)
+const schema = v.strictObject({
+  service: serviceSchema,
+  requestId: part,
+  logging: part,
+  tracing: part,
+  metrics: part,
+  health: part,
+  sentry: part
+})
+
+async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
+  parseOptions(NAME, schema, options)
+  const { service = {} } = options
+  const { requestId: ids = {}, logging: logs = {}, tracing: traces = {} } = options
+  const { metrics: series = {}, health: probes = {}, sentry: events = {} } = options
+
+  // Order matters: observers start in this order and end in the reverse one.
+  if (ids) await app.register(requestId, ids)
+  if (logs) await app.register(logging, { service, ...logs })
+  if (traces) await app.register(tracing, { service, ...traces })
+  if (series) await app.register(metrics, { service, ...series })
+  if (probes) await app.register(health, { service, ...probes })
+  if (events) await app.register(sentry, { service, ...events })
+}
+
+export default fp(observability, { name: NAME, fastify: '^5.12.0' })

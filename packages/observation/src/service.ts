@@ -1,0 +1,53 @@
+import * as v from 'valibot'
+
+/** Who the telemetry is about. */
+export interface ServiceOptions {
+  /** @default OTEL_SERVICE_NAME, then service.name of OTEL_RESOURCE_ATTRIBUTES, then 'unknown_service:node' */
+  name?: string
+  /** @default service.version of OTEL_RESOURCE_ATTRIBUTES, else none */
+  version?: string
+  /** @default deployment.environment.name of OTEL_RESOURCE_ATTRIBUTES, then NODE_ENV, then 'development' */
+  environment?: string
+}
+
+export interface Service {
+  name: string
+  version: string | undefined
+  environment: string
+}
+
+const text = v.optional(v.pipe(v.string('a non-empty string'), v.minLength(1, 'a non-empty string')))
+
+/** The schema of the `service` option, which every part takes. */
+export const serviceSchema = v.optional(v.strictObject({ name: text, version: text, environment: text }))
+
+/**
+ * Fills what the option leaves open from the environment.
+ * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+ */
+export function resolveService({ name, version, environment }: ServiceOptions = {}, env = process.env): Service {
+  const resource = resourceAttributes(env.OTEL_RESOURCE_ATTRIBUTES)
+  return {
+    // An empty variable counts as unset, says the specification.
+    name: name ?? (env.OTEL_SERVICE_NAME || resource.get('service.name') || 'unknown_service:node'),
+    version: version ?? resource.get('service.version'),
+    environment: environment ?? (resource.get('deployment.environment.name') || env.NODE_ENV || 'development')
+  }
+}
+
+function resourceAttributes(list = ''): Map<string, string> {
+  const attributes = new Map<string, string>()
+  for (const pair of list.split(',')) {
+    const [key, value] = pair.split('=', 2).map((part) => part.trim())
+    if (key && value) attributes.set(key, decode(value))
+  }
+  return attributes
+}
+
+function decode(value: string): string {
+  try {
+    return decodeURIComponent(value)
+  } catch {
+    return value
+  }
+}

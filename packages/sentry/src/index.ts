@@ -1,0 +1,107 @@
+import observation, {
+  optionError,
+  parseOptions,
+  resolveService,
+  type ServiceOptions,
+  serviceSchema
+} from '@fastify-observability/observation'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import * as v from 'valibot'
+
+export interface SentryOptions {
+  service?: ServiceOptions
+  /** Where events go. Without one the plugin does nothing. @default SENTRY_DSN */
+  dsn?: string
+  /** @default SENTRY_ENVIRONMENT, then the service's environment */
+  environment?: string
+  /** @default SENTRY_RELEASE, then `name@version` of the service */
+  release?: string
+}
+
+const NAME = '@fastify-observability/sentry'
+const CLOSE_MS = 2_000
+const DSN_RULE = 'a DSN like https://key@host/1'
+const schema = v.strictObject({
+  service: serviceSchema,
+  dsn: v.optional(v.pipe(v.string(DSN_RULE), v.check(isDsn, DSN_RULE))),
+  environment: v.optional(v.string()),
+  release: v.optional(v.string())
+})
+
+/** @see https://develop.sentry.dev/sdk/overview/#parsing-the-dsn */
+function isDsn(value: string): boolean {
+  const url = URL.parse(value)
+  return url !== null && /^https?:$/.test(url.protocol) && url.username !== '' && /\/\d+$/.test(url.pathname)
+}
+
+async function load(): Promise<typeof import('@sentry/node') | undefined> {
+  try {
+    return await import('@sentry/node')
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined
+    throw error
+  }
+}
+
+async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
+  const parsed = parseOptions<SentryOptions>(NAME, schema, options)
+  const { SENTRY_DSN, SENTRY_ENVIRONMENT, SENTRY_RELEASE } = process.env
+  const dsn = parsed.dsn ?? (SENTRY_DSN || undefined)
+  if (dsn === undefined) return
+  if (!isDsn(dsn)) throw optionError(NAME, 'SENTRY_DSN', `must be ${DSN_RULE}`, dsn)
+
+  const Sentry = await load()
+  if (!Sentry) {
+    app.log.warn(
+      `${NAME}: a DSN is set but @sentry/node is not installed, no events are sent: npm install @sentry/node`
+    )
+    return
+  }
+
+  const service = resolveService(parsed.service)
+  Sentry.init({
+    dsn,
+    environment: parsed.environment ?? (SENTRY_ENVIRONMENT || service.environment),
+    release:
+      parsed.release ?? (SENTRY_RELEASE || (service.version && `${service.name}@${service.version}`) || undefined),
+    // Its own Fastify integration reports errors before the final status is known.
+    integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify'),
+    tracePropagationTargets: [],
+    dataCollection: {
+      userInfo: false,
+      cookies: false,
+      httpHeaders: false,
+      httpBodies: [],
+      urlQueryParams: false,
+      graphQL: { document: false, variables: false },
+      genAI: { inputs: false, outputs: false },
+      mcp: { inputs: false, outputs: false },
+      databaseQueryData: false,
+      queues: false,
+      stackFrameVariables: false,
+      frameContextLines: 0
+    }
+  })
+
+  await app.register(observation)
+  app.observation.observe({
+    name: NAME,
+    end(observation, { statusCode, error, aborted }) {
+      if (error === undefined || statusCode < 500 || aborted) return
+      const { method, route, requestId, correlationId, spanContext } = observation
+      Sentry.withScope((scope) => {
+        scope.setTransactionName(`${method} ${route}`)
+        scope.setTags({ request_id: requestId, correlation_id: correlationId, 'http.status_code': statusCode })
+        if (spanContext) scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
+        Sentry.captureException(error, { mechanism: { handled: false, type: 'fastify' } })
+      })
+    }
+  })
+  app.addHook('onClose', async () => {
+    const sent = await Sentry.close(CLOSE_MS)
+    if (!sent) app.log.warn(`${NAME}: the last events could not be sent`)
+  })
+}
+
+export default fp(sentry, { name: NAME, fastify: '^5.12.0' })

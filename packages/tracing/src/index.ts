@@ -1,0 +1,156 @@
+import observation, {
+  optionError,
+  parseOptions,
+  resolveService,
+  type ServiceOptions,
+  serviceSchema
+} from '@fastify-observability/observation'
+import {
+  type Attributes,
+  context,
+  propagation,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace
+} from '@opentelemetry/api'
+import { suppressTracing } from '@opentelemetry/core'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import * as v from 'valibot'
+import { startPipeline } from './pipeline.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The request's server span, `undefined` on untraced routes. */
+    span: Span | undefined
+  }
+}
+
+export interface TracingOptions {
+  service?: ServiceOptions
+  /**
+   * Where spans go over OTLP/gRPC: `http://` in plain text, `https://` with TLS. Without one, spans are not exported.
+   * @default OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, then OTEL_EXPORTER_OTLP_ENDPOINT, then none
+   */
+  endpoint?: string
+}
+
+const NAME = '@fastify-observability/tracing'
+const URL_RULE = 'an http:// or https:// URL'
+const schema = v.strictObject({
+  service: serviceSchema,
+  endpoint: v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
+})
+
+function isHttpUrl(value: string): boolean {
+  return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
+}
+
+function resolveEndpoint(option: string | undefined, env = process.env): string | undefined {
+  if (option !== undefined) return option
+  if (env.OTEL_TRACES_EXPORTER === 'none') return undefined
+  for (const variable of ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT']) {
+    const value = env[variable]
+    if (value && !isHttpUrl(value)) throw optionError(NAME, variable, `must be ${URL_RULE}`, value)
+    if (value) return value
+  }
+  return undefined
+}
+
+function tracer(): Tracer {
+  return trace.getTracer(NAME)
+}
+
+/**
+ * Runs `fn` inside a span of its own, ended when `fn` returns or its promise settles; what it throws is recorded and
+ * thrown on.
+ */
+export function withSpan<Result>(name: string, fn: (span: Span) => Result): Result
+export function withSpan<Result>(name: string, attributes: Attributes, fn: (span: Span) => Result): Result
+export function withSpan<Result>(
+  name: string,
+  ...rest: [(span: Span) => Result] | [Attributes, (span: Span) => Result]
+): Result {
+  const [attributes, fn] = rest.length === 1 ? [{}, rest[0]] : rest
+  return tracer().startActiveSpan(name, { attributes }, (span) => {
+    let result: Result
+    try {
+      result = fn(span)
+    } catch (error) {
+      fail(span, error)
+      span.end()
+      throw error
+    }
+    if (!(result instanceof Promise)) {
+      span.end()
+      return result
+    }
+    // Watched from the side: the caller gets the very promise that fn returned.
+    result.catch((error) => fail(span, error)).finally(() => span.end())
+    return result
+  })
+}
+
+function fail(span: Span, error: unknown): void {
+  const exception = error instanceof Error ? error : new Error(String(error))
+  span.recordException(exception)
+  span.setAttribute('error.type', exception.name)
+  span.setStatus({ code: SpanStatusCode.ERROR, message: exception.message })
+}
+
+async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
+  const parsed = parseOptions<TracingOptions>(NAME, schema, options)
+  const endpoint = resolveEndpoint(parsed.endpoint)
+  if (process.env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return
+
+  await app.register(observation)
+  const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, log: app.log })
+  app.decorateRequest('span', undefined)
+  app.observation.observe({
+    name: NAME,
+    run(observation, next) {
+      const { request, config, route, method, path } = observation
+      if (config.trace === false) return context.with(suppressTracing(context.active()), next)
+      const parent = propagation.extract(context.active(), request.headers)
+      const span = tracer().startSpan(
+        route === 'unmatched' ? method : `${method} ${route}`,
+        {
+          kind: SpanKind.SERVER,
+          attributes: {
+            'http.request.method': method,
+            ...(route !== 'unmatched' && { 'http.route': route }),
+            'url.scheme': request.protocol,
+            'url.path': path,
+            'server.address': request.hostname || undefined,
+            'server.port': request.port ?? undefined,
+            'client.address': request.ip,
+            'network.protocol.version': request.raw.httpVersion,
+            'user_agent.original': request.headers['user-agent'],
+            'request.id': observation.requestId,
+            'correlation.id': observation.correlationId
+          }
+        },
+        parent
+      )
+      request.span = span
+      observation.spanContext = span.spanContext()
+      context.with(trace.setSpan(parent, span), next)
+    },
+    end({ request: { span } }, { statusCode, headersSent, error, errorType }) {
+      if (!span) return
+      // The semantic conventions want the status only if one was sent.
+      if (headersSent) span.setAttribute('http.response.status_code', statusCode)
+      if (errorType !== undefined) span.setAttribute('error.type', errorType)
+      if (statusCode >= 500) {
+        if (error instanceof Error) span.recordException(error)
+        span.setStatus({ code: SpanStatusCode.ERROR })
+      }
+      span.end()
+    }
+  })
+  app.addHook('onClose', () => pipeline.release())
+}
+
+export default fp(tracing, { name: NAME, fastify: '^5.12.0' })
