@@ -2,6 +2,7 @@ import observation, {
   currentObservation,
   Observation,
   type Outcome,
+  parseEnv,
   parseOptions,
   resolveService,
   type ServiceOptions,
@@ -112,10 +113,7 @@ function levelOf({ statusCode, aborted }: Outcome): 'error' | 'warn' | 'info' {
 
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
   const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
-  const env = parseOptions(NAME, envSchema, {
-    LOG_LEVEL: process.env.LOG_LEVEL || undefined,
-    LOG_FORMAT: process.env.LOG_FORMAT || undefined
-  })
+  const env = parseEnv(NAME, envSchema)
   const { name: service, version, environment } = resolveService(parsed.service)
   const wanted = parsed.format ?? env.LOG_FORMAT ?? (process.stdout.isTTY && !parsed.stream ? 'pretty' : 'json')
   const pretty = wanted === 'pretty' ? await prettyStream() : undefined

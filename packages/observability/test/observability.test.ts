@@ -1,0 +1,204 @@
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import health from '@fastify-observability/health'
+import logging from '@fastify-observability/logging'
+import metrics from '@fastify-observability/metrics'
+import requestId from '@fastify-observability/request-id'
+import sentry from '@fastify-observability/sentry'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import tracing from '@fastify-observability/tracing'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
+import { type Test, test } from 'tap'
+import observability, { type ObservabilityOptions } from '../src/index.ts'
+
+type Line = Record<string, unknown>
+const SERVICE = fileURLToPath(new URL('service.ts', import.meta.url))
+
+async function backends(t: Test) {
+  const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
+  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+  return { collector, ingest }
+}
+
+/** Runs the service as a process, `talk`s to it, ends it, and returns what it has logged. */
+async function serve(env: NodeJS.ProcessEnv, talk: (origin: string) => Promise<void>): Promise<Line[]> {
+  const child = spawn(process.execPath, [SERVICE], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  const lines: Line[] = []
+  for await (const text of createInterface(child.stdout)) {
+    const line = JSON.parse(text)
+    lines.push(line)
+    if (!line.msg.startsWith('Server listening at ')) continue
+    await talk(line.msg.slice('Server listening at '.length)).finally(() => child.kill())
+  }
+  return lines
+}
+
+test('one register, zero options: header, log line, span, metric and error event of a request agree', async (t) => {
+  const { collector, ingest } = await backends(t)
+  const ids: (string | null)[] = []
+  let exposition = ''
+  const lines = await serve({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, SENTRY_DSN: ingest.dsn }, async (origin) => {
+    for (const path of ['/orders/7', '/boom']) ids.push((await fetch(origin + path)).headers.get('x-request-id'))
+    exposition = await (await fetch(`${origin}/metrics`)).text()
+  })
+  const completed = lines.filter(({ msg }) => msg === 'request completed')
+  t.match(completed, [
+    { request_id: ids[0], route: '/orders/:id', status_code: 200, aborted: false },
+    { request_id: ids[1], route: '/boom', status_code: 500, err: { type: 'TypeError', message: 'boom' } }
+  ])
+  t.equal(completed.length, 2)
+  for (const { request_id, trace_id, span_id, route } of completed) {
+    const span = await collector.span(({ attributes }) => attributes['request.id'] === request_id)
+    t.match(span, { traceId: trace_id, spanId: span_id, name: `GET ${route}`, kind: 'SERVER' })
+  }
+  t.match(exposition, /^http_server_request_duration_seconds_count\{[^}]*http_route="\/orders\/:id"[^}]*\} 1$/m)
+  t.match(exposition, /^http_server_request_duration_seconds_count\{[^}]*http_route="\/boom"[^}]*\} 1$/m)
+  const [, failed] = completed
+  t.match(ingest.events, [
+    { tags: { request_id: ids[1] }, contexts: { trace: { trace_id: failed?.trace_id, span_id: failed?.span_id } } }
+  ])
+  t.equal(ingest.events.length, 1)
+})
+
+test('continues a trace and keeps the ids of a caller through every signal', async (t) => {
+  const { collector, ingest } = await backends(t)
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  const headers = { traceparent: `00-${traceId}-b7ad6b7169203331-01`, 'x-request-id': 'r-1', 'x-correlation-id': 'c-1' }
+  const lines = await serve({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, SENTRY_DSN: ingest.dsn }, async (origin) => {
+    await fetch(`${origin}/boom`, { headers })
+  })
+  t.match(
+    lines.filter(({ route }) => route),
+    [{ request_id: 'r-1', correlation_id: 'c-1', trace_id: traceId }]
+  )
+  t.match(collector.spans, [{ traceId, attributes: { 'request.id': 'r-1', 'correlation.id': 'c-1' } }])
+  t.match(ingest.events, [
+    { tags: { request_id: 'r-1', correlation_id: 'c-1' }, contexts: { trace: { trace_id: traceId } } }
+  ])
+})
+
+interface Part {
+  name: Exclude<keyof ObservabilityOptions, 'service'>
+  plugin: FastifyPluginAsync<object>
+  options?: object
+  /** Whether the part is at work in an app that has answered a request. */
+  works(app: FastifyInstance): Promise<boolean>
+}
+
+const lines: string[] = []
+const stream = { write: (line: string) => void lines.push(line) }
+const has = async (app: FastifyInstance, url: string) => (await app.inject(url)).statusCode === 200
+const PARTS: Part[] = [
+  { name: 'requestId', plugin: requestId, works: async (app) => 'x-request-id' in (await app.inject('/')).headers },
+  {
+    name: 'logging',
+    plugin: logging,
+    options: { stream },
+    works: async (app) => {
+      lines.length = 0
+      await app.inject('/')
+      return lines.join('').includes('request completed')
+    }
+  },
+  { name: 'tracing', plugin: tracing, works: async (app) => (await app.inject('/span')).body === 'true' },
+  { name: 'metrics', plugin: metrics, works: async (app) => has(app, '/metrics') },
+  { name: 'health', plugin: health, works: async (app) => has(app, '/health/ready') },
+  {
+    name: 'sentry',
+    plugin: sentry,
+    works: async (app) => {
+      const before = events()
+      await app.inject('/boom')
+      await app.close()
+      return events() > before
+    }
+  }
+]
+let events = (): number => 0
+
+async function application(register: (app: FastifyInstance) => PromiseLike<unknown>): Promise<FastifyInstance> {
+  const app = Fastify()
+  await register(app)
+  app.get('/', async () => 'ok')
+  app.get('/span', async ({ span }) => span?.isRecording() ?? false)
+  app.get('/boom', async () => Promise.reject(new Error('boom')))
+  return app
+}
+
+test('each part works alone, and can be left out of the umbrella', async (t) => {
+  const { ingest } = await backends(t)
+  events = () => ingest.events.length
+  process.env.SENTRY_DSN = ingest.dsn
+  t.teardown(() => delete process.env.SENTRY_DSN)
+  for (const { name, plugin, options = {} } of PARTS) {
+    const alone = await application((app) => app.register(plugin, options))
+    for (const part of PARTS) t.equal(await part.works(alone), part.name === name, `${name} alone: ${part.name}`)
+    const without = await application((app) => app.register(observability, { logging: { stream }, [name]: false }))
+    for (const part of PARTS) t.equal(await part.works(without), part.name !== name, `without ${name}: ${part.name}`)
+  }
+})
+
+test('hands the service to every part', async (t) => {
+  const { collector, ingest } = await backends(t)
+  const service = { name: 'shop', version: '1.2.3', environment: 'test' }
+  const app = await application((app) =>
+    app.register(observability, {
+      service,
+      logging: { stream },
+      tracing: { endpoint: collector.url },
+      sentry: { dsn: ingest.dsn }
+    })
+  )
+  lines.length = 0
+  await app.inject('/boom')
+  t.match((await app.inject('/health')).json(), { version: '1.2.3' })
+  await app.close()
+  t.match(JSON.parse(lines[0] ?? '{}'), { service: 'shop', version: '1.2.3', environment: 'test' })
+  const { resource } = await collector.span(({ kind }) => kind === 'SERVER')
+  t.match(resource, { 'service.name': 'shop', 'service.version': '1.2.3', 'deployment.environment.name': 'test' })
+  t.match(ingest.events, [{ release: 'shop@1.2.3', environment: 'test' }])
+})
+
+test('probes and /metrics leave neither lines nor spans', async (t) => {
+  const { collector } = await backends(t)
+  const app = await application((app) =>
+    app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url } })
+  )
+  await app.ready()
+  lines.length = 0
+  for (const url of ['/metrics', '/health', '/health/ready', '/health/startup']) t.ok(await has(app, url), url)
+  t.same(lines, [])
+  await app.close()
+  t.same(collector.spans, [])
+})
+
+const name = 'fastify-observability'
+const REFUSED: [object, string][] = [
+  [{ loging: {} }, `${name}: unknown option "loging": did you mean "logging"?, got {}`],
+  [{ metrics: true }, `${name}: option "metrics" must be an object with the part's options, or false, got true`],
+  [{ service: { name: 7 } }, `${name}: option "service.name" must be a non-empty string, got 7`],
+  [{ health: { check: {} } }, '@fastify-observability/health: unknown option "check": did you mean "checks"?, got {}']
+]
+
+test('refuses wrong options at ready(), in one sentence', async (t) => {
+  for (const [options, sentence] of REFUSED) {
+    const app = Fastify()
+    app.register(observability, options)
+    await t.rejects(async () => app.ready(), new TypeError(sentence))
+  }
+})
+
+test('serves on while nothing that it exports to is there', async (t) => {
+  const nowhere = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', SENTRY_DSN: 'http://key@127.0.0.1:1/1' }
+  const answers: number[] = []
+  const lines = await serve(nowhere, async (origin) => {
+    for (const path of ['/orders/7', '/boom', '/health/ready']) answers.push((await fetch(origin + path)).status)
+  })
+  t.same(answers, [200, 500, 200])
+  t.match(lines.at(-1), { level: 'warn' }, 'and says so at the end')
+})

@@ -3,7 +3,7 @@ import { isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
-export { optionError, parseOptions } from './options.ts'
+export { parseEnv, parseOptions } from './options.ts'
 export { resolveService, type Service, type ServiceOptions, serviceSchema } from './service.ts'
 
 declare module 'fastify' {
@@ -132,7 +132,8 @@ export function atMostEvery(intervalMs: number): () => boolean {
 function outcomeOf({ reply, error, startedAt }: Observation): Outcome {
   const { raw } = reply
   const { headersSent } = raw
-  const aborted = !raw.writableFinished
+  // light-my-request emits `close` with its output still on its null socket.
+  const aborted = 'isLightMyRequest' in raw ? !raw.writableEnded : !raw.writableFinished
   const statusCode = headersSent ? raw.statusCode : 499
   const durationMs = performance.now() - startedAt
   return { statusCode, headersSent, aborted, error, errorType: errorType(statusCode, aborted, error), durationMs }
@@ -161,7 +162,10 @@ async function observation(app: FastifyInstance): Promise<void> {
 
   function run(observation: Observation, index: number, next: () => void): void {
     const runner = runners[index]
-    if (runner === undefined) return next()
+    if (runner === undefined) {
+      next()
+      return
+    }
     let entered = false
     const inner = () => {
       entered = true

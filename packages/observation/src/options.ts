@@ -2,8 +2,7 @@ import { inspect } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
 
-/** An error for a wrong option or environment variable: one sentence with package, option, rule and value. */
-export function optionError(packageName: string, option: string, rule: string, received: unknown): TypeError {
+function optionError(packageName: string, option: string, rule: string, received: unknown): TypeError {
   const value = inspect(received, { depth: 0, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 80 })
   return new TypeError(`${packageName}: ${option} ${rule}, got ${value}`)
 }
@@ -17,14 +16,30 @@ export function parseOptions<Output>(
   schema: v.GenericSchema<Output>,
   options: unknown = {}
 ): Output {
-  const result = v.safeParse(schema, options, { abortEarly: true })
+  const result = v.safeParse(schema, options)
   if (result.success) return result.output
-  const { issue, path } = innermost(result.issues[0], [])
+  const { issue, path } = mostTelling(result.issues)
   const option = path.length === 0 ? 'the options' : `option "${path.join('.')}"`
-  if (issue.type === 'strict_object' && issue.expected === 'never') {
+  if (isUnknownKey(issue)) {
     throw optionError(packageName, `unknown ${option}:`, suggestion(schema, path), issue.path?.at(-1)?.value)
   }
-  throw optionError(packageName, option, `must be ${rule(issue)}`, issue.input)
+  throw optionError(packageName, option, rule(issue), issue.input)
+}
+
+/**
+ * Checks the environment variables that a schema names. An empty one counts as unset.
+ * @throws TypeError naming package, variable, value and what is allowed.
+ */
+export function parseEnv<const Entries extends v.ObjectEntries>(
+  packageName: string,
+  schema: v.ObjectSchema<Entries, undefined>,
+  env = process.env
+): v.InferOutput<typeof schema> {
+  const set = Object.keys(schema.entries).flatMap((name) => (env[name] ? [[name, env[name]]] : []))
+  const result = v.safeParse(schema, Object.fromEntries(set))
+  if (result.success) return result.output
+  const { issue, path } = mostTelling(result.issues)
+  throw optionError(packageName, path.join('.'), rule(issue), issue.input)
 }
 
 interface Located {
@@ -32,19 +47,29 @@ interface Located {
   path: string[]
 }
 
-// A union reports its alternatives' issues below its own: the one that got furthest into the value says most.
-function innermost(issue: v.BaseIssue<unknown>, parents: string[]): Located {
-  const path = [...parents, ...(issue.path ?? []).map((item) => String(item.key))]
-  const deeper = (issue.issues ?? [])
-    .map((inner) => innermost(inner, path))
-    .filter((found) => found.path.length > path.length)
-  return deeper[0] ?? { issue, path }
+function isUnknownKey({ type, expected }: v.BaseIssue<unknown>): boolean {
+  return type === 'strict_object' && expected === 'never'
 }
 
-function rule(issue: v.BaseIssue<unknown>): string {
-  // Schemas pass their own wording as the message; valibot's default one starts with "Invalid".
-  if (!issue.message.startsWith('Invalid ')) return issue.message
-  return String(issue.expected).toLowerCase()
+function mostTelling(issues: [v.BaseIssue<unknown>, ...v.BaseIssue<unknown>[]]): Located {
+  const found = issues.flatMap((issue) => innermost(issue, []))
+  // A typo says more than the option that is missing because of it.
+  return found.find(({ issue }) => isUnknownKey(issue)) ?? found[0] ?? { issue: issues[0], path: [] }
+}
+
+// A union reports its alternatives' issues below its own: those that got further into the value say more.
+function innermost(issue: v.BaseIssue<unknown>, parents: string[]): Located[] {
+  const path = [...parents, ...(issue.path ?? []).map((item) => String(item.key))]
+  const deeper = (issue.issues ?? [])
+    .flatMap((inner) => innermost(inner, path))
+    .filter((found) => found.path.length > path.length)
+  return deeper.length > 0 ? deeper : [{ issue, path }]
+}
+
+function rule({ expected, message }: v.BaseIssue<unknown>): string {
+  if (message.startsWith('Invalid key')) return 'is missing'
+  // Schemas pass their own wording as the message; valibot's begins with "Invalid".
+  return `must be ${message.startsWith('Invalid ') ? String(expected).toLowerCase() : message}`
 }
 
 function suggestion(schema: v.GenericSchema, path: string[]): string {

@@ -1,5 +1,5 @@
 import observation, {
-  optionError,
+  parseEnv,
   parseOptions,
   resolveService,
   type ServiceOptions,
@@ -22,12 +22,10 @@ export interface SentryOptions {
 const NAME = '@fastify-observability/sentry'
 const CLOSE_MS = 2_000
 const DSN_RULE = 'a DSN like https://key@host/1'
-const schema = v.strictObject({
-  service: serviceSchema,
-  dsn: v.optional(v.pipe(v.string(DSN_RULE), v.check(isDsn, DSN_RULE))),
-  environment: v.optional(v.string()),
-  release: v.optional(v.string())
-})
+const dsnSchema = v.optional(v.pipe(v.string(DSN_RULE), v.check(isDsn, DSN_RULE)))
+const text = v.optional(v.string())
+const schema = v.strictObject({ service: serviceSchema, dsn: dsnSchema, environment: text, release: text })
+const envSchema = v.object({ SENTRY_DSN: dsnSchema, SENTRY_ENVIRONMENT: text, SENTRY_RELEASE: text })
 
 /** @see https://develop.sentry.dev/sdk/overview/#parsing-the-dsn */
 function isDsn(value: string): boolean {
@@ -46,10 +44,9 @@ async function load(): Promise<typeof import('@sentry/node') | undefined> {
 
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
   const parsed = parseOptions<SentryOptions>(NAME, schema, options)
-  const { SENTRY_DSN, SENTRY_ENVIRONMENT, SENTRY_RELEASE } = process.env
-  const dsn = parsed.dsn ?? (SENTRY_DSN || undefined)
+  const env = parseEnv(NAME, envSchema)
+  const dsn = parsed.dsn ?? env.SENTRY_DSN
   if (dsn === undefined) return
-  if (!isDsn(dsn)) throw optionError(NAME, 'SENTRY_DSN', `must be ${DSN_RULE}`, dsn)
 
   const Sentry = await load()
   if (!Sentry) {
@@ -60,11 +57,11 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   }
 
   const service = resolveService(parsed.service)
+  const named = service.version && `${service.name}@${service.version}`
   Sentry.init({
     dsn,
-    environment: parsed.environment ?? (SENTRY_ENVIRONMENT || service.environment),
-    release:
-      parsed.release ?? (SENTRY_RELEASE || (service.version && `${service.name}@${service.version}`) || undefined),
+    environment: parsed.environment ?? env.SENTRY_ENVIRONMENT ?? service.environment,
+    release: parsed.release ?? env.SENTRY_RELEASE ?? named,
     // Its own Fastify integration reports errors before the final status is known.
     integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify'),
     tracePropagationTargets: [],

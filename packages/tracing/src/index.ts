@@ -1,5 +1,5 @@
 import observation, {
-  optionError,
+  parseEnv,
   parseOptions,
   resolveService,
   type ServiceOptions,
@@ -39,24 +39,17 @@ export interface TracingOptions {
 
 const NAME = '@fastify-observability/tracing'
 const URL_RULE = 'an http:// or https:// URL'
-const schema = v.strictObject({
-  service: serviceSchema,
-  endpoint: v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
+const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
+const schema = v.strictObject({ service: serviceSchema, endpoint: url })
+const envSchema = v.object({
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
+  OTEL_EXPORTER_OTLP_ENDPOINT: url,
+  OTEL_TRACES_EXPORTER: v.optional(v.string()),
+  OTEL_SDK_DISABLED: v.optional(v.string())
 })
 
 function isHttpUrl(value: string): boolean {
   return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
-}
-
-function resolveEndpoint(option: string | undefined, env = process.env): string | undefined {
-  if (option !== undefined) return option
-  if (env.OTEL_TRACES_EXPORTER === 'none') return undefined
-  for (const variable of ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'OTEL_EXPORTER_OTLP_ENDPOINT']) {
-    const value = env[variable]
-    if (value && !isHttpUrl(value)) throw optionError(NAME, variable, `must be ${URL_RULE}`, value)
-    if (value) return value
-  }
-  return undefined
 }
 
 function tracer(): Tracer {
@@ -102,8 +95,10 @@ function fail(span: Span, error: unknown): void {
 
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
   const parsed = parseOptions<TracingOptions>(NAME, schema, options)
-  const endpoint = resolveEndpoint(parsed.endpoint)
-  if (process.env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return
+  const env = parseEnv(NAME, envSchema)
+  if (env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return
+  const fromEnv = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? env.OTEL_EXPORTER_OTLP_ENDPOINT
+  const endpoint = parsed.endpoint ?? (env.OTEL_TRACES_EXPORTER === 'none' ? undefined : fromEnv)
 
   await app.register(observation)
   const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, log: app.log })
@@ -112,7 +107,10 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     name: NAME,
     run(observation, next) {
       const { request, config, route, method, path } = observation
-      if (config.trace === false) return context.with(suppressTracing(context.active()), next)
+      if (config.trace === false) {
+        context.with(suppressTracing(context.active()), next)
+        return
+      }
       const parent = propagation.extract(context.active(), request.headers)
       const span = tracer().startSpan(
         route === 'unmatched' ? method : `${method} ${route}`,

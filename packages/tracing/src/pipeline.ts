@@ -3,7 +3,6 @@ import { atMostEvery, type Service } from '@fastify-observability/observation'
 import { context, ProxyTracerProvider, propagation, trace } from '@opentelemetry/api'
 import { ExportResultCode, W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
-import { registerInstrumentations } from '@opentelemetry/instrumentation'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import {
@@ -78,15 +77,7 @@ function start({ service, endpoint, log }: PipelineOptions): () => Promise<void>
       : []
   })
   provider.register({ propagator: new W3CTraceContextPropagator() })
-  const disable = registerInstrumentations({
-    tracerProvider: provider,
-    // Server spans are ours; these two carry the trace on to the services we call.
-    instrumentations: [
-      new HttpInstrumentation({ disableIncomingRequestInstrumentation: true }),
-      new UndiciInstrumentation()
-    ]
-  })
-  patchLoadedHttp()
+  carryTraceOut(provider)
   if (endpoint) log.info({ endpoint }, 'tracing: exporting spans over OTLP/gRPC')
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
 
@@ -94,18 +85,32 @@ function start({ service, endpoint, log }: PipelineOptions): () => Promise<void>
     await within(SHUTDOWN_MS, provider.shutdown()).catch((error) => {
       log.warn({ err: error }, 'tracing: the last spans could not be exported')
     })
-    disable()
+    carryNothingOut()
     trace.disable()
     context.disable()
     propagation.disable()
   }
 }
 
-// The instrumentation patches http when it is next required, and ES modules hold on to what they imported before.
-function patchLoadedHttp(): void {
+// One set a process: what an instrumentation hooks into the module loader stays there, and only the first set patches.
+let outgoing: [HttpInstrumentation, UndiciInstrumentation] | undefined
+
+function carryTraceOut(provider: NodeTracerProvider): void {
+  // Server spans are ours; these two see only the calls that go out.
+  outgoing ??= [new HttpInstrumentation({ disableIncomingRequestInstrumentation: true }), new UndiciInstrumentation()]
+  for (const instrumentation of outgoing) {
+    instrumentation.setTracerProvider(provider)
+    instrumentation.enable()
+  }
+  // http is patched when it is next required, and ES modules hold on to what they imported before.
   const require = createRequire(import.meta.url)
   require('node:http')
   require('node:https')
+  syncBuiltinESMExports()
+}
+
+function carryNothingOut(): void {
+  for (const instrumentation of outgoing ?? []) instrumentation.disable()
   syncBuiltinESMExports()
 }
 

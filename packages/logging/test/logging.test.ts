@@ -1,0 +1,260 @@
+import { EventEmitter, once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { Readable } from 'node:stream'
+import { setTimeout as wait } from 'node:timers/promises'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { test } from 'tap'
+import logging, { type LoggingOptions } from '../src/index.ts'
+
+type Line = Record<string, unknown>
+
+/** An app that logs into an array; `completion` awaits the next canonical line. */
+async function service(server: FastifyServerOptions = {}, options: LoggingOptions = {}) {
+  const lines: Line[] = []
+  const written = new EventEmitter()
+  const stream = {
+    write(line: string) {
+      lines.push(JSON.parse(line))
+      written.emit('line')
+    }
+  }
+  const app = Fastify(server)
+  app.register(logging, { service: { name: 'shop', version: '1.2.3', environment: 'test' }, stream, ...options })
+  const completion = async (): Promise<Line> => {
+    const index = lines.findIndex(({ msg }) => msg === 'request completed' || msg === 'request aborted')
+    if (index !== -1) return lines.splice(index, 1)[0] ?? {}
+    await once(written, 'line')
+    return completion()
+  }
+  return { app, lines, completion }
+}
+
+function open(app: FastifyInstance, path: string): Socket {
+  const { port, hostname } = new URL(app.listeningOrigin)
+  const client = connect(Number(port), hostname)
+  client.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`)
+  return client
+}
+
+test('writes one canonical line a request', async (t) => {
+  const { app, lines, completion } = await service()
+  app.get('/orders/:id', async () => 'ok')
+  await app.inject({ url: '/orders/7?token=secret', headers: { 'user-agent': 'curl' } })
+  const { time, duration_ms, ...line } = await completion()
+  t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+  t.type(duration_ms, 'number')
+  t.same(line, {
+    level: 'info',
+    service: 'shop',
+    version: '1.2.3',
+    environment: 'test',
+    request_id: 'req-1',
+    method: 'GET',
+    path: '/orders/7',
+    route: '/orders/:id',
+    status_code: 200,
+    client_ip: '127.0.0.1',
+    user_agent: 'curl',
+    aborted: false,
+    msg: 'request completed'
+  })
+  t.same(lines, [], 'and nothing else')
+})
+
+const SERVERS: [string, () => FastifyServerOptions][] = [
+  ['Fastify()', () => ({})],
+  ['Fastify({ logger: true })', () => ({ logger: { level: 'info', stream: { write: (line) => foreign.push(line) } } })]
+]
+const foreign: string[] = []
+
+test('replaces the request lines of Fastify, for routes declared before and after it has loaded, on', async (t) => {
+  for (const [title, options] of SERVERS) {
+    const { app, lines, completion } = await service(options())
+    app.get('/early', async () => 'ok')
+    app.get('/boom', async () => Promise.reject(new Error('boom')))
+    await app.after()
+    app.get('/late', async () => 'ok')
+    for (const url of ['/early', '/late', '/boom', '/nowhere']) {
+      await app.inject(url)
+      t.match(await completion(), { path: url }, `${title} ${url}`)
+      t.same([...lines, ...foreign], [], 'one line, and none of Fastify')
+    }
+  }
+})
+
+test('puts the context on every line the application writes while serving', async (t) => {
+  const { app, lines } = await service()
+  app.get('/', async (request) => {
+    request.log.info({ step: 1 }, 'by request.log')
+    await wait(1)
+    app.log.info('by app.log')
+    request.log.child({ part: 'a' }).info('by a child')
+    return 'ok'
+  })
+  await app.inject('/')
+  for (const msg of ['by request.log', 'by app.log', 'by a child']) {
+    t.match(
+      lines.find((line) => line.msg === msg),
+      { request_id: 'req-1', method: 'GET', path: '/' },
+      msg
+    )
+  }
+})
+
+test('keeps the context of request.log in listeners that run outside the request', async (t) => {
+  const { app, lines, completion } = await service()
+  const left = new EventEmitter()
+  app.get('/', async (request, reply) => {
+    request.raw.on('close', () => {
+      request.log.info('the client has left')
+      left.emit('close')
+    })
+    return reply.send(Readable.from(ticks()))
+  })
+  t.teardown(() => app.close())
+  await app.listen({ port: 0 })
+  const client = open(app, '/')
+  await once(client, 'data')
+  client.destroy()
+  await once(left, 'close')
+  t.match(
+    lines.find(({ msg }) => msg === 'the client has left'),
+    { request_id: 'req-1' }
+  )
+  t.match(await completion(), { aborted: true })
+})
+
+async function* ticks(): AsyncGenerator<string> {
+  for (;;) yield await wait(1, 'tick')
+}
+
+test('writes lines outside a request with the service only', async (t) => {
+  const { app, lines } = await service()
+  await app.ready()
+  app.log.warn('on its own')
+  t.match(lines, [{ level: 'warn', service: 'shop', msg: 'on its own' }])
+  t.notMatch(lines[0], { request_id: String })
+})
+
+const LEVELS: [string, Line][] = [
+  ['/ok', { level: 'info', status_code: 200 }],
+  ['/moved', { level: 'info', status_code: 302 }],
+  ['/nowhere', { level: 'warn', status_code: 404, route: 'unmatched' }],
+  ['/500', { level: 'error', status_code: 500, err: undefined }],
+  [
+    '/boom',
+    { level: 'error', status_code: 500, err: { type: 'TypeError', message: 'boom', cause: { message: 'why' } } }
+  ]
+]
+
+test('takes the level from the final status, and the error with its causes', async (t) => {
+  const { app, completion } = await service()
+  app.get('/ok', async () => 'ok')
+  app.get('/moved', async (_request, reply) => reply.redirect('/ok'))
+  app.get('/500', async (_request, reply) => reply.code(500).send())
+  app.get('/boom', async () => Promise.reject(new TypeError('boom', { cause: new Error('why') })))
+  for (const [url, expected] of LEVELS) {
+    await app.inject(url)
+    t.match(await completion(), expected, url)
+  }
+})
+
+test('gives an aborted request one line at warn with the time it took', async (t) => {
+  const { app, lines, completion } = await service()
+  const asked = new EventEmitter()
+  app.get('/slow', async (request, reply) => {
+    asked.emit('request')
+    await once(request.raw.socket, 'close')
+    return reply.send('late')
+  })
+  t.teardown(() => app.close())
+  await app.listen({ port: 0 })
+  const client = open(app, '/slow')
+  await once(asked, 'request')
+  await wait(30)
+  client.destroy()
+  const line = await completion()
+  t.match(line, { msg: 'request aborted', level: 'warn', aborted: true, status_code: 499, route: '/slow' })
+  t.ok(Number(line.duration_ms) >= 29 && Number(line.duration_ms) < 5000, `${line.duration_ms} ms`)
+  await app.close()
+  t.same(
+    lines.filter(({ route }) => route),
+    [],
+    'and no second one'
+  )
+})
+
+test('gives a stream one line, when it has been sent', async (t) => {
+  const { app, lines, completion } = await service()
+  app.get('/stream', async (_request, reply) => reply.send(Readable.from(threeTicks())))
+  t.teardown(() => app.close())
+  const origin = await app.listen({ port: 0 })
+  t.equal(await (await fetch(`${origin}/stream`)).text(), 'tickticktick')
+  const line = await completion()
+  t.match(line, { msg: 'request completed', level: 'info', aborted: false, status_code: 200 })
+  t.ok(Number(line.duration_ms) >= 29, `${line.duration_ms} ms`)
+  t.same(
+    lines.filter(({ route }) => route),
+    [],
+    'and no second one'
+  )
+})
+
+async function* threeTicks(): AsyncGenerator<string> {
+  for (const _ of [1, 2, 3]) yield await wait(10, 'tick')
+}
+
+test("does not let a user's field pass for the request's", async (t) => {
+  const { app, lines } = await service()
+  app.get('/', async (request) => request.log.info({ request_id: 'forged', path: '/forged' }, 'mine'))
+  await app.inject('/')
+  t.match(lines[0], { msg: 'mine', request_id: 'req-1', path: '/' })
+})
+
+test('honours the level and the observability config of a route', async (t) => {
+  const { app, lines } = await service()
+  app.get('/quiet', { config: { observability: { log: false } } }, async () => 'ok')
+  app.get('/probe', { config: { observability: { log: 'failures' } } }, async (_request, reply) =>
+    reply.code(503).send()
+  )
+  app.get('/debug', { logLevel: 'debug' }, async (request) => request.log.debug('fine'))
+  for (const url of ['/quiet', '/probe', '/debug']) await app.inject(url)
+  t.match(lines, [{ path: '/probe', status_code: 503 }, { level: 'debug', msg: 'fine' }, { path: '/debug' }])
+  t.equal(lines.length, 3)
+})
+
+test('logs a whole request passed by a user without its headers and query', async (t) => {
+  const { app, lines } = await service()
+  app.get('/', async (request, reply) => request.log.info({ req: request, res: reply }, 'mine'))
+  await app.inject({ url: '/?token=secret', headers: { authorization: 'secret' } })
+  t.match(lines[0], { req: { method: 'GET', path: '/' }, res: { status_code: 200 } })
+  t.notMatch(JSON.stringify(lines), 'secret')
+})
+
+test('takes the level from the option, then LOG_LEVEL, then the logger it replaces', async (t) => {
+  const levelOf = async (options?: LoggingOptions): Promise<string> => {
+    const { app } = await service({ logger: { level: 'error' } }, options)
+    await app.ready()
+    return app.log.level
+  }
+  t.equal(await levelOf(), 'error')
+  process.env.LOG_LEVEL = 'warn'
+  t.teardown(() => delete process.env.LOG_LEVEL)
+  t.equal(await levelOf(), 'warn')
+  t.equal(await levelOf({ level: 'debug' }), 'debug')
+})
+
+test('refuses a level or format that is none, from an option or the environment', async (t) => {
+  const name = '@fastify-observability/logging'
+  const levels = 'fatal, error, warn, info, debug, trace, silent'
+  await t.rejects(
+    async () => Fastify().register(logging, Object({ format: 'xml' })),
+    new TypeError(`${name}: option "format" must be one of json, pretty, got 'xml'`)
+  )
+  process.env.LOG_LEVEL = 'loud'
+  t.teardown(() => delete process.env.LOG_LEVEL)
+  await t.rejects(
+    async () => Fastify().register(logging),
+    new TypeError(`${name}: LOG_LEVEL must be one of ${levels}, got 'loud'`)
+  )
+})

@@ -1,0 +1,138 @@
+import { EventEmitter, once } from 'node:events'
+import { get } from 'node:http'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { test } from 'tap'
+import metrics, { type MetricsOptions } from '../src/index.ts'
+
+async function service(
+  declare: (app: FastifyInstance) => void,
+  options: MetricsOptions = {}
+): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(metrics, options)
+  declare(app)
+  return app
+}
+
+/** The lines of `/metrics` that match. */
+async function series(app: FastifyInstance, pattern: RegExp): Promise<string[]> {
+  const { body } = await app.inject('/metrics')
+  return body.split('\n').filter((line) => pattern.test(line))
+}
+
+function labels(method: string, route: string, status: number, error = ''): string {
+  return `http_request_method="${method}",http_route="${route}",http_response_status_code="${status}",error_type="${error}"`
+}
+
+test('counts every request by method, route, status and error', async (t) => {
+  const app = await service((app) => {
+    app.get('/orders/:id', async () => 'ok')
+    app.get('/boom', async () => Promise.reject(Object.assign(new Error('boom'), { code: 'E_BOOM' })))
+    app.get('/500', async (_request, reply) => reply.code(500).send())
+  })
+  for (const url of ['/orders/1', '/orders/2', '/boom', '/500', '/a', '/b']) await app.inject(url)
+  t.same(await series(app, /^http_server_request_duration_seconds_count/), [
+    `http_server_request_duration_seconds_count{${labels('GET', '/orders/:id', 200)}} 2`,
+    `http_server_request_duration_seconds_count{${labels('GET', '/boom', 500, 'E_BOOM')}} 1`,
+    `http_server_request_duration_seconds_count{${labels('GET', '/500', 500, '500')}} 1`,
+    `http_server_request_duration_seconds_count{${labels('GET', 'unmatched', 404)}} 2`
+  ])
+})
+
+test('measures durations in the buckets that the semantic conventions advise', async (t) => {
+  const app = await service((app) => app.get('/', async () => 'ok'))
+  await app.inject('/')
+  const buckets = await series(app, /^http_server_request_duration_seconds_bucket.*http_route="\/"/)
+  const limits = buckets.map((line) => /le="([^"]+)"/.exec(line)?.[1]).join(' ')
+  t.equal(limits, '0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 +Inf')
+})
+
+test('counts requests in progress, and an aborted one no longer', async (t) => {
+  const asked = new EventEmitter()
+  const ended = new EventEmitter()
+  const app = await service((app) => {
+    app.get('/slow', async (request) => {
+      asked.emit('request')
+      await once(request.raw.socket, 'close')
+    })
+    app.observation.observe({ name: 'test', end: ({ route }) => void (route === '/slow' && ended.emit('slow')) })
+  })
+  t.teardown(() => app.close())
+  const { port } = new URL(await app.listen({ port: 0 }))
+  const active = /^http_server_active_requests.*slow/
+  const client = get({ port, path: '/slow' }).on('error', () => undefined)
+  await once(asked, 'request')
+  t.same(await series(app, active), ['http_server_active_requests{http_request_method="GET",http_route="/slow"} 1'])
+  const over = once(ended, 'slow')
+  client.destroy()
+  await over
+  t.same(await series(app, active), ['http_server_active_requests{http_request_method="GET",http_route="/slow"} 0'])
+  t.same(await series(app, /_count.*slow/), [
+    `http_server_request_duration_seconds_count{${labels('GET', '/slow', 499, 'client_disconnect')}} 1`
+  ])
+})
+
+test('shows the runtime metrics of fastify-metrics', async (t) => {
+  const { body, headers } = await (await service(() => undefined)).inject('/metrics')
+  t.equal(headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8')
+  for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_seconds']) {
+    t.match(body, new RegExp(`^${name} [\\d.e-]+$`, 'm'), name)
+  }
+})
+
+test('takes business metrics, and gives the same one for the same name', async (t) => {
+  const app = await service((app) => {
+    const declare = () => app.metrics.counter({ name: 'signups_total', help: 'Signups.', labelNames: ['role'] })
+    declare().inc({ role: 'admin' })
+    declare().inc({ role: 'admin' })
+    app.metrics.gauge({ name: 'sessions', help: 'Sessions.' }).set(3)
+    app.metrics.histogram({ name: 'work_seconds', help: 'Work.', buckets: [1, 2] }).observe(1.5)
+  })
+  t.same(await series(app, /^(signups|sessions|work)/), [
+    'signups_total{role="admin"} 2',
+    'sessions 3',
+    'work_seconds_bucket{le="1"} 0',
+    'work_seconds_bucket{le="2"} 1',
+    'work_seconds_bucket{le="+Inf"} 1',
+    'work_seconds_sum 1.5',
+    'work_seconds_count 1'
+  ])
+  t.throws(() => app.metrics.gauge({ name: 'signups_total', help: 'Another kind.' }), /already been registered/)
+})
+
+test('keeps the registries of two apps apart', async (t) => {
+  const [a, b] = [await service(() => undefined), await service(() => undefined)]
+  a.metrics.gauge({ name: 'only_a', help: 'A.' }).set(1)
+  t.same(await series(a, /^only_a/), ['only_a 1'])
+  t.same(await series(b, /^only_a/), [])
+})
+
+test('counts observers that throw', async (t) => {
+  const app = await service((app) => {
+    app.observation.observe({
+      name: 'broken',
+      start: () => {
+        throw new Error('observer')
+      }
+    })
+    app.get('/', async () => 'ok')
+  })
+  await app.inject('/')
+  t.match(await series(app, /^observability_observer_errors_total/), [
+    /^observability_observer_errors_total\{observer="broken"\} 2$/
+  ])
+})
+
+test('answers under another path on request', async (t) => {
+  const app = await service(() => undefined, { path: '/internal/metrics' })
+  t.equal((await app.inject('/internal/metrics')).statusCode, 200)
+  t.equal((await app.inject('/metrics')).statusCode, 404)
+})
+
+test('refuses a path that is none', async (t) => {
+  const sentence = '@fastify-observability/metrics: option "path" must be a path that starts with "/", got \'metrics\''
+  await t.rejects(
+    service(() => undefined, { path: 'metrics' }),
+    new TypeError(sentence)
+  )
+})

@@ -1,0 +1,199 @@
+import { EventEmitter, once } from 'node:events'
+import { connect } from 'node:net'
+import { Readable } from 'node:stream'
+import { setTimeout as wait } from 'node:timers/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { test } from 'tap'
+import observation, { currentObservation, type Observation, type Outcome } from '../src/index.ts'
+
+interface Seen extends Outcome {
+  route: string
+}
+
+/** An app whose outcomes can be awaited. */
+async function observed(declare: (app: FastifyInstance) => void): Promise<[FastifyInstance, () => Promise<Seen>]> {
+  const app = Fastify()
+  const outcomes: Seen[] = []
+  const arrivals = new EventEmitter()
+  await app.register(observation)
+  app.observation.observe({
+    name: 'test',
+    end({ route }, outcome) {
+      outcomes.push({ route, ...outcome })
+      arrivals.emit('outcome')
+    }
+  })
+  declare(app)
+  const next = async (): Promise<Seen> => {
+    if (outcomes.length === 0) await once(arrivals, 'outcome')
+    return outcomes.shift() ?? next()
+  }
+  return [app, next]
+}
+
+test('observes a request once, however many plugins register the observation', async (t) => {
+  const app = Fastify()
+  let starts = 0
+  await app.register(observation)
+  await app.register(observation)
+  app.observation.observe({ name: 'test', start: () => void starts++ })
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  t.equal(starts, 1)
+})
+
+test('observes routes declared before its registration has run', async (t) => {
+  const app = Fastify()
+  app.register(observation)
+  app.get('/', async () => currentObservation()?.route ?? 'none')
+  t.equal((await app.inject('/')).body, '/')
+})
+
+const ORDER = '/orders/:id'
+const FAULT = Object.assign(new Error('no'), { code: 'E_NO' })
+const OUTCOMES: [string, string, Partial<Seen>][] = [
+  ['success', '/orders/1?q=1', { route: ORDER, statusCode: 200, aborted: false, errorType: undefined }],
+  ['a thrown error', '/throw', { route: '/throw', statusCode: 500, error: FAULT, errorType: 'E_NO' }],
+  ['a thrown 404', '/missing', { route: '/missing', statusCode: 404, errorType: undefined }],
+  ['500 without an error', '/500', { route: '/500', statusCode: 500, error: undefined, errorType: '500' }],
+  ['an unmatched route', '/nowhere', { route: 'unmatched', statusCode: 404, aborted: false }],
+  ['a stream', '/stream', { route: '/stream', statusCode: 200, aborted: false }],
+  ['a hijacked reply', '/hijack', { route: '/hijack', statusCode: 202, aborted: false }]
+]
+
+function routes(app: FastifyInstance): void {
+  app.get(ORDER, async () => 'ok')
+  app.get('/throw', async () => Promise.reject(FAULT))
+  app.get('/missing', async () => Promise.reject(Object.assign(new Error('gone'), { statusCode: 404 })))
+  app.get('/500', async (_request, reply) => reply.code(500).send('sorry'))
+  app.get('/stream', async (_request, reply) => reply.send(Readable.from(['a', 'b'])))
+  app.get('/hijack', (_request, reply) => void reply.hijack().raw.writeHead(202).end('x'))
+}
+
+test('computes one outcome, the same over inject and a socket, for', async (t) => {
+  const [app, next] = await observed(routes)
+  t.teardown(() => app.close())
+  const origin = await app.listen({ port: 0 })
+  for (const [title, url, expected] of OUTCOMES) {
+    await app.inject(url)
+    t.match(await next(), expected, `${title}, injected`)
+    await (await fetch(origin + url)).text()
+    t.match(await next(), expected, `${title}, over a socket`)
+  }
+})
+
+test('sees a client that leaves before the headers as 499 and aborted', async (t) => {
+  const asked = new EventEmitter()
+  const [app, next] = await observed((app) => {
+    app.get('/slow', async (request, reply) => {
+      asked.emit('request')
+      await once(request.raw.socket, 'close')
+      return reply.send('late')
+    })
+  })
+  t.teardown(() => app.close())
+  const origin = new URL(await app.listen({ port: 0 }))
+  const client = connect(Number(origin.port), origin.hostname)
+  client.write('GET /slow HTTP/1.1\r\nhost: x\r\n\r\n')
+  await once(asked, 'request')
+  client.destroy()
+  t.match(await next(), { statusCode: 499, headersSent: false, aborted: true, errorType: 'client_disconnect' })
+})
+
+test('sees a client that leaves in the middle of a stream with the status it got', async (t) => {
+  const [app, next] = await observed((app) => {
+    app.get('/endless', async (_request, reply) => reply.send(Readable.from(endless())))
+  })
+  t.teardown(() => app.close())
+  const origin = new URL(await app.listen({ port: 0 }))
+  const client = connect(Number(origin.port), origin.hostname)
+  client.write('GET /endless HTTP/1.1\r\nhost: x\r\n\r\n')
+  await once(client, 'data')
+  client.destroy()
+  t.match(await next(), { statusCode: 200, headersSent: true, aborted: true, errorType: 'client_disconnect' })
+})
+
+async function* endless(): AsyncGenerator<string> {
+  for (;;) yield await wait(1, 'tick')
+}
+
+test('measures the whole request on the monotonic clock', async (t) => {
+  const [app, next] = await observed((app) => {
+    app.get('/', async () => wait(30, 'ok'))
+  })
+  await app.inject('/')
+  const { durationMs } = await next()
+  t.ok(durationMs >= 29 && durationMs < 1000, `${durationMs} ms`)
+})
+
+test('is known in awaits, timers, emitters and after a body that comes in pieces', async (t) => {
+  const app = Fastify()
+  const bus = new EventEmitter()
+  await app.register(observation)
+  app.post('/', async () => {
+    const seen = [currentObservation()?.requestId]
+    bus.once('event', () => seen.push(currentObservation()?.requestId))
+    await wait(1)
+    seen.push(currentObservation()?.requestId)
+    await new Promise((resolve) => setTimeout(() => resolve(bus.emit('event')), 1))
+    return new Set(seen).size
+  })
+  t.teardown(() => app.close())
+  const origin = new URL(await app.listen({ port: 0 }))
+  const client = connect(Number(origin.port), origin.hostname)
+  const head =
+    'POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n'
+  client.write(`${head}{`)
+  await once(app.server, 'connection')
+  await wait(5)
+  client.write('}')
+  const [answer] = await once(client, 'data')
+  t.match(String(answer), /\r\n\r\n1$/)
+  t.equal(currentObservation(), undefined, 'and is undefined outside a request')
+})
+
+test('starts observers in the order of registration and ends them in the reverse order', async (t) => {
+  const app = Fastify()
+  const calls: string[] = []
+  await app.register(observation)
+  for (const name of ['a', 'b']) {
+    app.observation.observe({
+      name,
+      start: () => void calls.push(`${name} starts`),
+      end: () => void calls.push(`${name} ends`)
+    })
+  }
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  t.same(calls, ['a starts', 'b starts', 'b ends', 'a ends'])
+})
+
+test('an observer that throws harms neither the answer nor the other observers, and is counted', async (t) => {
+  const fail = (): never => {
+    throw new Error('observer')
+  }
+  const [app, next] = await observed((app) => {
+    app.observation.observe({ name: 'broken', start: fail, run: fail, end: fail })
+    app.observation.observe({ name: 'forgetful', run: () => undefined })
+    app.get('/', async () => 'ok')
+  })
+  t.equal((await app.inject('/')).body, 'ok')
+  t.match(await next(), { statusCode: 200 })
+  t.same([...app.observation.errors], [['broken', 3]])
+})
+
+test('runs the rest of the request inside each observer', async (t) => {
+  const app = Fastify()
+  const calls: string[] = []
+  await app.register(observation)
+  for (const name of ['a', 'b']) {
+    const run = (_observation: Observation, next: () => void): void => {
+      calls.push(name)
+      next()
+    }
+    app.observation.observe({ name, run })
+  }
+  app.get('/', async () => void calls.push('handler'))
+  await app.inject('/')
+  t.same(calls, ['a', 'b', 'handler'])
+})

@@ -1,0 +1,258 @@
+import { once } from 'node:events'
+import http from 'node:http'
+import { json } from 'node:stream/consumers'
+import { type Collector, type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import { type Span, trace } from '@opentelemetry/api'
+import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
+
+// Spans leave at once instead of after five seconds.
+process.env.OTEL_BSP_SCHEDULE_DELAY = '10'
+const TRACE_ID = '0af7651916cd43dd8448eb211c80319c'
+const TRACEPARENT = `00-${TRACE_ID}-b7ad6b7169203331-01`
+const service = { name: 'shop', version: '1.2.3', environment: 'test' }
+
+async function traced(t: Test, declare: (app: FastifyInstance) => void, options: TracingOptions = {}) {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const app = Fastify()
+  await app.register(tracing, { service, endpoint: collector.url, ...options })
+  declare(app)
+  t.teardown(() => app.close())
+  return { app, collector }
+}
+
+/** The spans of an app, which closing it has flushed. */
+async function spansOf(app: FastifyInstance, { spans }: Collector): Promise<ReceivedSpan[]> {
+  await app.close()
+  return spans
+}
+
+function named(spans: ReceivedSpan[], name: string): ReceivedSpan {
+  const span = spans.find((span) => span.name === name)
+  if (!span) throw new Error(`no span ${name} among ${spans.map(({ name }) => name)}`)
+  return span
+}
+
+test('exports one server span a request, with the stable HTTP attributes', async (t) => {
+  const { app, collector } = await traced(t, (app) => app.get('/orders/:id', async () => 'ok'))
+  await app.inject({ url: '/orders/7?token=secret', headers: { host: 'shop.test:8000', 'user-agent': 'curl' } })
+  const spans = await spansOf(app, collector)
+  t.equal(spans.length, 1)
+  const { name, kind, status, attributes, resource } = named(spans, 'GET /orders/:id')
+  t.match({ name, kind, status }, { kind: 'SERVER', status: 'UNSET' })
+  t.same(attributes, {
+    'http.request.method': 'GET',
+    'http.route': '/orders/:id',
+    'http.response.status_code': 200,
+    'url.scheme': 'http',
+    'url.path': '/orders/7',
+    'server.address': 'shop.test',
+    'server.port': 8000,
+    'client.address': '127.0.0.1',
+    'network.protocol.version': '1.1',
+    'user_agent.original': 'curl',
+    'request.id': 'req-1'
+  })
+  t.match(resource, {
+    'service.name': 'shop',
+    'service.version': '1.2.3',
+    'deployment.environment.name': 'test',
+    'service.instance.id': String,
+    'host.name': String,
+    'process.pid': process.pid
+  })
+})
+
+test('marks only answers of 500 and above as errors, with the exception', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/boom', async () => Promise.reject(new TypeError('boom')))
+    app.get('/gone', async () => Promise.reject(Object.assign(new Error('gone'), { statusCode: 404 })))
+  })
+  for (const url of ['/boom', '/gone', '/nowhere']) await app.inject(url)
+  const spans = await spansOf(app, collector)
+  const failed = named(spans, 'GET /boom')
+  t.match(failed, { status: 'ERROR', attributes: { 'http.response.status_code': 500, 'error.type': 'TypeError' } })
+  t.match(failed.events, [{ name: 'exception', attributes: { 'exception.message': 'boom' } }])
+  t.match(named(spans, 'GET /gone'), { status: 'UNSET', attributes: { 'http.response.status_code': 404 }, events: [] })
+  t.match(named(spans, 'GET'), { status: 'UNSET', attributes: { 'url.path': '/nowhere', 'http.route': undefined } })
+})
+
+test('sees an aborted request as such, without a status that was never sent', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/slow', async (request) => once(request.raw.socket, 'close'))
+  })
+  const { port } = new URL(await app.listen({ port: 0 }))
+  const client = http.get({ port, path: '/slow' }).on('error', () => undefined)
+  await once(app.server, 'request')
+  client.destroy()
+  const span = await collector.span(({ name }) => name === 'GET /slow').finally(() => app.close())
+  t.match(span.attributes, { 'error.type': 'client_disconnect', 'http.response.status_code': undefined })
+})
+
+test('continues the trace of its caller', async (t) => {
+  const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'))
+  await app.inject({ url: '/', headers: { traceparent: TRACEPARENT } })
+  t.match(await spansOf(app, collector), [{ traceId: TRACE_ID, parentSpanId: 'b7ad6b7169203331' }])
+})
+
+test('carries the trace to the services it calls, over fetch and over http', async (t) => {
+  const peer = http.createServer((request, response) => response.end(JSON.stringify(request.headers))).listen(0)
+  await once(peer, 'listening')
+  t.teardown(() => peer.close())
+  const address = peer.address()
+  const url = `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/fetch', async () => (await fetch(url)).json())
+    app.get('/http', async () => {
+      const [response] = await once(http.get(url), 'response')
+      return json(response)
+    })
+  })
+  for (const route of ['/fetch', '/http']) {
+    const sent = (await app.inject(route)).json().traceparent
+    const server = await collector.span(({ name }) => name === `GET ${route}`)
+    const client = await collector.span(({ kind, parentSpanId }) => kind === 'CLIENT' && parentSpanId === server.spanId)
+    t.equal(sent, `00-${server.traceId}-${client.spanId}-01`, route)
+  }
+})
+
+test('nests spans of the application, sync and async, below the server span', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async () => withSpan('outer', { 'order.id': 7 }, async () => withSpan('inner', () => 'result')))
+  })
+  t.equal((await app.inject('/')).body, 'result')
+  const spans = await spansOf(app, collector)
+  const outer = named(spans, 'outer')
+  t.match(outer, { parentSpanId: named(spans, 'GET /').spanId, attributes: { 'order.id': 7 }, kind: 'INTERNAL' })
+  t.match(named(spans, 'inner'), { parentSpanId: outer.spanId, traceId: outer.traceId })
+})
+
+test('withSpan records what its function throws or rejects with, and throws it on', async (t) => {
+  const { app, collector } = await traced(t, () => undefined)
+  const sync = (): never => withSpan('sync', () => fail('now'))
+  const late = (): Promise<never> => withSpan('late', async () => fail('later'))
+  t.throws(sync, new Error('now'))
+  await t.rejects(late(), new Error('later'))
+  const spans = await spansOf(app, collector)
+  for (const name of ['sync', 'late']) {
+    t.match(named(spans, name), {
+      status: 'ERROR',
+      attributes: { 'error.type': 'Error' },
+      events: [{ name: 'exception' }]
+    })
+  }
+})
+
+function fail(message: string): never {
+  throw new Error(message)
+}
+
+test('withSpan runs its function when nothing is registered', async (t) => {
+  t.equal(
+    withSpan('alone', (span) => span.isRecording()),
+    false
+  )
+})
+
+test('gives the request its span', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async ({ span }) => span?.setAttribute('mine', true).spanContext().spanId)
+  })
+  const { body } = await app.inject('/')
+  t.match(await spansOf(app, collector), [{ spanId: body, attributes: { mine: true } }])
+})
+
+test('traces neither a route that asks not to be nor what it calls', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', { config: { observability: { trace: false } } }, async () => withSpan('child', () => 'ok'))
+  })
+  t.equal((await app.inject('/')).body, 'ok')
+  t.same(await spansOf(app, collector), [])
+})
+
+test('exports nothing without an endpoint, but has ids', async (t) => {
+  const app = Fastify()
+  await app.register(tracing)
+  app.get('/', async ({ span }) => span?.spanContext())
+  t.match((await app.inject('/')).json(), { traceId: /^[0-9a-f]{32}$/, spanId: /^[0-9a-f]{16}$/ })
+  await app.close()
+})
+
+test('takes the endpoint and the service from the standard variables', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = collector.url
+  process.env.OTEL_SERVICE_NAME = 'from-env'
+  t.teardown(() => {
+    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT
+    delete process.env.OTEL_SERVICE_NAME
+  })
+  const app = Fastify()
+  await app.register(tracing)
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  t.match(await spansOf(app, collector), [{ resource: { 'service.name': 'from-env' } }])
+})
+
+test('uses a tracer provider that is already registered and starts none', async (t) => {
+  const ended: string[] = []
+  const spanProcessor = {
+    onStart: () => undefined,
+    onEnd: ({ name }: { name: string }) => void ended.push(name),
+    forceFlush: async () => undefined,
+    shutdown: async () => undefined
+  }
+  new NodeTracerProvider({ spanProcessors: [spanProcessor] }).register()
+  t.teardown(() => trace.disable())
+  const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'))
+  await app.inject('/')
+  t.same(await spansOf(app, collector), [])
+  t.same(ended, ['GET /'])
+})
+
+test('two apps in one process share the pipeline until both have closed', async (t) => {
+  const { app, collector } = await traced(t, (app) => app.get('/a', async () => 'ok'))
+  const second = Fastify()
+  await second.register(tracing)
+  second.get('/b', async ({ span }: { span: Span | undefined }) => span?.isRecording())
+  await app.close()
+  t.equal((await second.inject('/b')).body, 'true')
+  t.match(await spansOf(second, collector), [{ name: 'GET /b' }])
+})
+
+test('closes in time and says what was lost when the collector is not there', async (t) => {
+  const lines: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line: string) => lines.push(line) } } })
+  await app.register(tracing, { endpoint: 'http://127.0.0.1:1' })
+  app.get('/', async () => 'ok')
+  t.equal((await app.inject('/')).statusCode, 200)
+  const started = performance.now()
+  await app.close()
+  t.ok(performance.now() - started < 6_000)
+  t.match(lines.join(''), /spans could not be exported/)
+})
+
+const name = '@fastify-observability/tracing'
+const REFUSED: [TracingOptions, string][] = [
+  [
+    { endpoint: 'localhost:4317' },
+    `${name}: option "endpoint" must be an http:// or https:// URL, got 'localhost:4317'`
+  ],
+  [
+    { endpoint: 'http://x:99999' },
+    `${name}: option "endpoint" must be an http:// or https:// URL, got 'http://x:99999'`
+  ]
+]
+
+test('refuses an endpoint that is none, from an option or the environment', async (t) => {
+  for (const [options, sentence] of REFUSED) {
+    await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
+  }
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'collector'
+  t.teardown(() => delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT)
+  const sentence = `${name}: OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, got 'collector'`
+  await t.rejects(async () => Fastify().register(tracing), new TypeError(sentence))
+})
