@@ -22,7 +22,7 @@ export interface LoggingOptions {
   level?: Level
   /** @default LOG_FORMAT, then 'pretty' in a terminal and 'json' elsewhere */
   format?: Format
-  /** Where JSON lines go instead of standard output: anything with `write(line)`. */
+  /** Where lines go instead of standard output: anything with `write(line)`. */
   stream?: DestinationStream
 }
 
@@ -42,6 +42,14 @@ const schema = v.strictObject({
 })
 const envSchema = v.object({ LOG_LEVEL: v.optional(level), LOG_FORMAT: v.optional(format) })
 const BOUND = Symbol('fastify-observability.logging.observation')
+
+// One writer a process: two on one descriptor would cut into each other's lines.
+let stdout: ReturnType<typeof destination> | undefined
+
+function standardOutput(): DestinationStream {
+  stdout ??= destination({ dest: 1, sync: false })
+  return stdout
+}
 
 function isStream(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'write' in value && typeof value.write === 'function'
@@ -85,10 +93,11 @@ const serializers = {
   res: (reply: FastifyReply) => ({ status_code: reply.statusCode })
 }
 
-async function prettyStream(): Promise<DestinationStream | undefined> {
+async function prettyStream(stream: DestinationStream): Promise<DestinationStream | undefined> {
   try {
-    const { default: pretty } = await import('pino-pretty')
-    return pretty({ colorize: true, sync: true, ignore: 'service,version,environment', timestampKey: 'time' })
+    const { prettyFactory } = await import('pino-pretty')
+    const pretty = prettyFactory({ colorize: true, ignore: 'service,version,environment' })
+    return { write: (line) => stream.write(pretty(line)) }
   } catch {
     return undefined
   }
@@ -116,10 +125,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   const env = parseEnv(NAME, envSchema)
   const { name: service, version, environment } = resolveService(parsed.service)
   const wanted = parsed.format ?? env.LOG_FORMAT ?? (process.stdout.isTTY && !parsed.stream ? 'pretty' : 'json')
-  const pretty = wanted === 'pretty' ? await prettyStream() : undefined
-  const stream = parsed.stream ?? destination({ dest: 1, sync: false })
+  const stream = parsed.stream ?? standardOutput()
+  const pretty = wanted === 'pretty' ? await prettyStream(stream) : undefined
 
-  const base = pino(
+  const logger = pino(
     {
       level: parsed.level ?? env.LOG_LEVEL ?? (app.log.level || 'info'),
       base: { service, version, environment },
@@ -132,7 +141,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     },
     pretty ?? stream
   )
-  const root = bind(base, undefined)
+  const root = bind(logger, undefined)
   if (wanted === 'pretty' && !pretty) root.warn(`${NAME}: pino-pretty is not installed, logging JSON`)
 
   await app.register(observation)
@@ -160,7 +169,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
 
   app.addHook('onClose', (_app, done) => {
-    base.flush(() => done())
+    if (stdout) stdout.flush(() => done())
+    else done()
   })
 }
 

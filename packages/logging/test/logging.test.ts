@@ -2,6 +2,7 @@ import { EventEmitter, once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
+import { stripVTControlCharacters } from 'node:util'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { test } from 'tap'
 import logging, { type LoggingOptions } from '../src/index.ts'
@@ -242,6 +243,14 @@ test('takes the level from the option, then LOG_LEVEL, then the logger it replac
   t.teardown(() => delete process.env.LOG_LEVEL)
   t.equal(await levelOf(), 'warn')
   t.equal(await levelOf({ level: 'debug' }), 'debug')
+})
+
+test('writes for people with format "pretty"', async (t) => {
+  const written: string[] = []
+  const app = Fastify()
+  await app.register(logging, { format: 'pretty', stream: { write: (text) => written.push(text) } })
+  app.log.warn({ order: 7 }, 'look here')
+  t.match(stripVTControlCharacters(written.join('')), /^\[\d\d:\d\d:\d\d\.\d{3}\] WARN: look here\n {4}order: 7\n$/)
 })
 
 test('refuses a level or format that is none, from an option or the environment', async (t) => {
