@@ -14,7 +14,6 @@ import fp from 'fastify-plugin'
 import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
 import * as v from 'valibot'
 import { errorFields } from './error.ts'
-import { muteOwnRequestLines } from './fastify-lines.ts'
 
 export interface LoggingOptions {
   service?: ServiceOptions
@@ -103,16 +102,23 @@ async function prettyStream(stream: DestinationStream): Promise<DestinationStrea
   }
 }
 
-function canonicalLine({ route, request }: Observation, { statusCode, aborted, durationMs, error }: Outcome): object {
+function canonicalLine({ route, raw, clientAddress }: Observation, outcome: Outcome): object {
+  const { statusCode, aborted, durationMs, ttfbMs, responseBytes, error } = outcome
   return {
     route,
     status_code: statusCode,
-    duration_ms: Math.round(durationMs * 1000) / 1000,
-    client_ip: request.ip,
-    user_agent: request.headers['user-agent'],
+    duration_ms: micros(durationMs),
+    ttfb_ms: ttfbMs === undefined ? undefined : micros(ttfbMs),
+    response_bytes: responseBytes,
+    client_ip: clientAddress,
+    user_agent: raw.headers['user-agent'],
     aborted,
     ...(error !== undefined && { err: error })
   }
+}
+
+function micros(ms: number): number {
+  return Math.round(ms * 1000) / 1000
 }
 
 function levelOf({ statusCode, aborted }: Outcome): 'error' | 'warn' | 'info' {
@@ -149,12 +155,13 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   app.setChildLoggerFactory((_logger, _bindings, opts) =>
     opts.level || opts.serializers ? root.child({}, opts) : root
   )
-  muteOwnRequestLines(app)
+  app.observation.muteFastify()
 
   app.observation.observe({
     name: NAME,
     start(observation) {
       const { request, reply } = observation
+      if (!request || !reply) return
       const { logLevel } = request.routeOptions
       // Routes declared before this plugin still carry Fastify's first logger.
       const log = isOurs(request.log) ? request.log : logLevel ? root.child({}, { level: logLevel }) : root
@@ -164,7 +171,18 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       const { log = true } = observation.config
       if (log === false || (log === 'failures' && outcome.statusCode < 500)) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
-      observation.request.log[levelOf(outcome)](canonicalLine(observation, outcome), message)
+      const logger = observation.request?.log ?? bind(root, observation)
+      logger[levelOf(outcome)](canonicalLine(observation, outcome), message)
+    },
+    malformed({ statusCode, error, clientAddress }) {
+      const fields = {
+        route: 'unmatched',
+        status_code: statusCode,
+        client_ip: clientAddress,
+        aborted: false,
+        err: error
+      }
+      root.warn(fields, 'request completed')
     }
   })
 

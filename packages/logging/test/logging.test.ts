@@ -41,9 +41,9 @@ test('writes one canonical line a request', async (t) => {
   const { app, lines, completion } = await service()
   app.get('/orders/:id', async () => 'ok')
   await app.inject({ url: '/orders/7?token=secret', headers: { 'user-agent': 'curl' } })
-  const { time, duration_ms, ...line } = await completion()
+  const { time, duration_ms, ttfb_ms, ...line } = await completion()
   t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
-  t.type(duration_ms, 'number')
+  t.ok(Number(ttfb_ms) > 0 && Number(ttfb_ms) <= Number(duration_ms))
   t.same(line, {
     level: 'info',
     service: 'shop',
@@ -54,6 +54,7 @@ test('writes one canonical line a request', async (t) => {
     path: '/orders/7',
     route: '/orders/:id',
     status_code: 200,
+    response_bytes: 2,
     client_ip: '127.0.0.1',
     user_agent: 'curl',
     aborted: false,

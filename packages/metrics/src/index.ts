@@ -1,4 +1,9 @@
-import observation, { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
+import observation, {
+  parseOptions,
+  type Series,
+  type ServiceOptions,
+  serviceSchema
+} from '@fastify-observability/observation'
 import client, {
   type Counter,
   type CounterConfiguration,
@@ -80,6 +85,23 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   }
 
   const { counter, gauge, histogram } = app.metrics
+
+  // The client collects on every scrape; a counter of its own has to be set back to take the part's value.
+  function show({ name, help, type, labelNames, collect }: Series): void {
+    const declare = type === 'counter' ? counter : gauge
+    declare({
+      name,
+      help,
+      labelNames: [...labelNames],
+      collect() {
+        this.reset()
+        for (const [values, count] of collect()) {
+          this.inc(Object.fromEntries(labelNames.map((label, index) => [label, values[index] ?? ''])), count)
+        }
+      }
+    })
+  }
+
   const duration = histogram({
     name: 'http_server_request_duration_seconds',
     help: 'Duration of HTTP server requests.',
@@ -91,15 +113,8 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     help: 'HTTP server requests in progress.',
     labelNames: ['http_request_method', 'http_route']
   })
-  const { errors } = app.observation
-  counter({
-    name: 'observability_observer_errors_total',
-    help: 'Errors thrown by the observers of a request.',
-    labelNames: ['observer'],
-    collect() {
-      this.reset()
-      for (const [observer, count] of errors) this.inc({ observer }, count)
-    }
+  app.addHook('onReady', async () => {
+    for (const series of app.observation.published) show(series)
   })
 
   app.observation.observe({
@@ -118,6 +133,10 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
         },
         durationMs / 1000
       )
+    },
+    malformed({ statusCode, errorType }) {
+      const labels = { http_request_method: '_OTHER', http_route: 'unmatched', error_type: errorType }
+      duration.observe({ ...labels, http_response_status_code: String(statusCode) }, 0)
     }
   })
 

@@ -1,6 +1,5 @@
 import { EventEmitter, once } from 'node:events'
 import { connect } from 'node:net'
-import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
@@ -48,74 +47,6 @@ test('observes routes declared before its registration has run', async (t) => {
   app.get('/', async () => currentObservation()?.route ?? 'none')
   t.equal((await app.inject('/')).body, '/')
 })
-
-const ORDER = '/orders/:id'
-const FAULT = Object.assign(new Error('no'), { code: 'E_NO' })
-const OUTCOMES: [string, string, Partial<Seen>][] = [
-  ['success', '/orders/1?q=1', { route: ORDER, statusCode: 200, aborted: false, errorType: undefined }],
-  ['a thrown error', '/throw', { route: '/throw', statusCode: 500, error: FAULT, errorType: 'E_NO' }],
-  ['a thrown 404', '/missing', { route: '/missing', statusCode: 404, errorType: undefined }],
-  ['500 without an error', '/500', { route: '/500', statusCode: 500, error: undefined, errorType: '500' }],
-  ['an unmatched route', '/nowhere', { route: 'unmatched', statusCode: 404, aborted: false }],
-  ['a stream', '/stream', { route: '/stream', statusCode: 200, aborted: false }],
-  ['a hijacked reply', '/hijack', { route: '/hijack', statusCode: 202, aborted: false }]
-]
-
-function routes(app: FastifyInstance): void {
-  app.get(ORDER, async () => 'ok')
-  app.get('/throw', async () => Promise.reject(FAULT))
-  app.get('/missing', async () => Promise.reject(Object.assign(new Error('gone'), { statusCode: 404 })))
-  app.get('/500', async (_request, reply) => reply.code(500).send('sorry'))
-  app.get('/stream', async (_request, reply) => reply.send(Readable.from(['a', 'b'])))
-  app.get('/hijack', (_request, reply) => void reply.hijack().raw.writeHead(202).end('x'))
-}
-
-test('computes one outcome, the same over inject and a socket, for', async (t) => {
-  const [app, next] = await observed(routes)
-  t.teardown(() => app.close())
-  const origin = await app.listen({ port: 0 })
-  for (const [title, url, expected] of OUTCOMES) {
-    await app.inject(url)
-    t.match(await next(), expected, `${title}, injected`)
-    await (await fetch(origin + url)).text()
-    t.match(await next(), expected, `${title}, over a socket`)
-  }
-})
-
-test('sees a client that leaves before the headers as 499 and aborted', async (t) => {
-  const asked = new EventEmitter()
-  const [app, next] = await observed((app) => {
-    app.get('/slow', async (request, reply) => {
-      asked.emit('request')
-      await once(request.raw.socket, 'close')
-      return reply.send('late')
-    })
-  })
-  t.teardown(() => app.close())
-  const origin = new URL(await app.listen({ port: 0 }))
-  const client = connect(Number(origin.port), origin.hostname)
-  client.write('GET /slow HTTP/1.1\r\nhost: x\r\n\r\n')
-  await once(asked, 'request')
-  client.destroy()
-  t.match(await next(), { statusCode: 499, headersSent: false, aborted: true, errorType: 'client_disconnect' })
-})
-
-test('sees a client that leaves in the middle of a stream with the status it got', async (t) => {
-  const [app, next] = await observed((app) => {
-    app.get('/endless', async (_request, reply) => reply.send(Readable.from(endless())))
-  })
-  t.teardown(() => app.close())
-  const origin = new URL(await app.listen({ port: 0 }))
-  const client = connect(Number(origin.port), origin.hostname)
-  client.write('GET /endless HTTP/1.1\r\nhost: x\r\n\r\n')
-  await once(client, 'data')
-  client.destroy()
-  t.match(await next(), { statusCode: 200, headersSent: true, aborted: true, errorType: 'client_disconnect' })
-})
-
-async function* endless(): AsyncGenerator<string> {
-  for (;;) yield await wait(1, 'tick')
-}
 
 test('measures the whole request on the monotonic clock', async (t) => {
   const [app, next] = await observed((app) => {
@@ -179,7 +110,8 @@ test('an observer that throws harms neither the answer nor the other observers, 
   })
   t.equal((await app.inject('/')).body, 'ok')
   t.match(await next(), { statusCode: 200 })
-  t.same([...app.observation.errors], [['broken', 3]])
+  const [errors] = app.observation.published
+  t.same(errors?.collect(), [[['broken'], 3]])
 })
 
 test('runs the rest of the request inside each observer', async (t) => {

@@ -1,44 +1,132 @@
-import { randomUUID } from 'node:crypto'
-import type { IncomingHttpHeaders } from 'node:http'
-import observation, { parseOptions } from '@fastify-observability/observation'
+import type { IncomingMessage } from 'node:http'
+import observation, { currentObservation, type Observation, parseOptions } from '@fastify-observability/observation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import { onOutgoing } from './outgoing.ts'
+import { uuidv7 } from './uuid.ts'
 
 export interface RequestIdOptions {
   /** Header the request id is read from and echoed on. @default 'x-request-id' */
   header?: string
   /** Header the correlation id is read from and echoed on. @default 'x-correlation-id' */
   correlationHeader?: string
+  /**
+   * Whether safe ids of a caller are kept. A predicate is asked for each request, before Fastify has made one; `false`
+   * when it throws.
+   * @default true
+   */
+  trustInbound?: boolean | ((request: IncomingMessage) => boolean)
+  /**
+   * Hosts that get both ids with the calls made while serving a request, over fetch, undici and http. A string stands for
+   * the host and its subdomains. `[]` for none.
+   * @default every host
+   */
+  propagateTo?: (string | RegExp)[]
+  /**
+   * Sends `server-timing: total;dur=`, the milliseconds until the headers were written.
+   * @default true
+   * @see https://www.w3.org/TR/server-timing/
+   */
+  serverTiming?: boolean
 }
 
 const NAME = '@fastify-observability/request-id'
+const PREDICATE_RULE = 'a boolean or a function'
+const HOSTS_RULE = 'a list of host names and regular expressions'
 const headerName = v.optional(v.pipe(v.string('a header name'), v.regex(/^[\w!#$%&'*+.^`|~-]+$/, 'a header name')))
-const schema = v.strictObject({ header: headerName, correlationHeader: headerName })
+const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
+const schema = v.strictObject({
+  header: headerName,
+  correlationHeader: headerName,
+  trustInbound: v.optional(v.union([v.boolean(), predicate], PREDICATE_RULE)),
+  propagateTo: v.optional(v.array(v.union([v.string(), v.instance(RegExp)], HOSTS_RULE), HOSTS_RULE)),
+  serverTiming: v.optional(v.boolean())
+})
 
 // Callers' ids end up in logs and headers: accept only short, plain ones.
-const SAFE_ID = /^[\w.:@+/=-]{1,128}$/
+const MAX_LENGTH = 128
+const PLAIN = /^[\w.:@+/=-]+$/
 
-function safeId(headers: IncomingHttpHeaders, name: string): string | undefined {
-  const id = headers[name]
-  return typeof id === 'string' && SAFE_ID.test(id) ? id : undefined
+type Refused = 'empty' | 'too long' | 'unsafe characters' | 'repeated'
+
+function refuse(id: string | string[]): Refused | undefined {
+  if (typeof id !== 'string') return 'repeated'
+  if (id === '') return 'empty'
+  if (id.length > MAX_LENGTH) return 'too long'
+  return PLAIN.test(id) ? undefined : 'unsafe characters'
+}
+
+function hostMatcher(hosts: (string | RegExp)[]): (host: string) => boolean {
+  const patterns = hosts.map((host) => (typeof host === 'string' ? host.toLowerCase() : host))
+  return (host) =>
+    patterns.some((pattern) =>
+      typeof pattern === 'string' ? host === pattern || host.endsWith(`.${pattern}`) : pattern.test(host)
+    )
 }
 
 async function requestId(app: FastifyInstance, options: RequestIdOptions): Promise<void> {
   const parsed = parseOptions<RequestIdOptions>(NAME, schema, options)
+  const { trustInbound = true, propagateTo = [/^/], serverTiming = true } = parsed
   const header = (parsed.header ?? 'x-request-id').toLowerCase()
   const correlationHeader = (parsed.correlationHeader ?? 'x-correlation-id').toLowerCase()
 
   await app.register(observation)
-  app.setGenReqId(({ headers }) => safeId(headers, header) ?? randomUUID())
-  app.observation.observe({
+  const { answerHeaders, observe, report } = app.observation
+
+  function isTrusted(raw: IncomingMessage): boolean {
+    if (typeof trustInbound === 'boolean') return trustInbound
+    try {
+      return trustInbound(raw) === true
+    } catch (error) {
+      report(NAME, error)
+      return false
+    }
+  }
+
+  /** The caller's id where it is safe and trusted. */
+  function inbound(raw: IncomingMessage, name: string): string | undefined {
+    const id = raw.headers[name]
+    return typeof id === 'string' && refuse(id) === undefined && isTrusted(raw) ? id : undefined
+  }
+
+  function noteReplaced({ raw, request, requestId }: Observation): void {
+    const id = raw.headers[header]
+    if (id === undefined || id === requestId) return
+    // Never the value: it is somebody else's.
+    request?.log.debug({ header, length: id.length, reason: refuse(id) ?? 'untrusted' }, 'inbound id replaced')
+  }
+
+  app.setGenReqId((raw) => inbound(raw, header) ?? uuidv7())
+  for (const name of [header, correlationHeader, 'server-timing']) answerHeaders.add(name)
+  observe({
     name: NAME,
     start(observation) {
-      const { request, reply } = observation
-      observation.correlationId = safeId(request.headers, correlationHeader) ?? request.id
-      reply.header(header, request.id).header(correlationHeader, observation.correlationId)
-    }
+      observation.requestId ??= inbound(observation.raw, header) ?? uuidv7()
+      observation.correlationId = inbound(observation.raw, correlationHeader) ?? observation.requestId
+      observation.setHeader(header, observation.requestId)
+      observation.setHeader(correlationHeader, observation.correlationId)
+      noteReplaced(observation)
+    },
+    ...(serverTiming && { headers: sendServerTiming })
   })
+
+  const mayCarry = hostMatcher(propagateTo)
+  function carry(host: string, set: (name: string, value: string) => void): void {
+    const current = currentObservation()
+    if (current?.request?.server.observation !== app.observation || current.outcome || !mayCarry(host)) return
+    if (current.requestId !== undefined) set(header, current.requestId)
+    if (current.correlationId !== undefined) set(correlationHeader, current.correlationId)
+  }
+  const stop = onOutgoing(carry)
+  app.addHook('onClose', async () => stop())
+}
+
+function sendServerTiming(observation: Observation): void {
+  const { reply, startedAt } = observation
+  const total = `total;dur=${(performance.now() - startedAt).toFixed(1)}`
+  const own = reply?.getHeader('server-timing')
+  observation.setHeader('server-timing', own === undefined ? total : `${own}, ${total}`)
 }
 
 export default fp(requestId, { name: NAME, fastify: '^5.12.0' })

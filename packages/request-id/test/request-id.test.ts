@@ -1,8 +1,14 @@
+import { once } from 'node:events'
+import { createServer, get, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
+import { Readable } from 'node:stream'
+import { json, text } from 'node:stream/consumers'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { test } from 'tap'
+import { type Test, test } from 'tap'
 import requestId, { type RequestIdOptions } from '../src/index.ts'
+import { uuidv7 } from '../src/uuid.ts'
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 async function service(options: RequestIdOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
@@ -25,7 +31,7 @@ test('keeps a safe inbound id', async (t) => {
   t.equal(headers['x-request-id'], 'edge-1.2:3@a+b/c=d')
 })
 
-const UNSAFE = ['a b', '', 'x'.repeat(129), 'a\tb', 'é', '${jndi:ldap://x}', '<script>', 'a,b']
+const UNSAFE = ['a b', '', 'x'.repeat(129), 'a\tb', 'é', ['$', '{jndi:ldap://x}'].join(''), '<script>', 'a,b']
 
 test('replaces an id that is empty, long, or not plain', async (t) => {
   const app = await service()
@@ -49,6 +55,117 @@ test('puts both on errors and unmatched routes', async (t) => {
     const { headers } = await app.inject({ url, headers: { 'x-request-id': 'r', 'x-correlation-id': 'c' } })
     t.match(headers, { 'x-request-id': 'r', 'x-correlation-id': 'c' }, url)
   }
+})
+
+test('puts both on streams, hijacked replies and URLs that cannot be decoded', async (t) => {
+  const app = await service()
+  app.get('/stream', async (_request, reply) => reply.send(Readable.from(['a'])))
+  app.get('/hijack', (_request, reply) => void reply.hijack().raw.writeHead(202).end())
+  t.teardown(() => app.close())
+  const { port, hostname } = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  for (const url of ['/stream', '/hijack', '/%c0']) {
+    const client = connect(Number(port), hostname)
+    client.write(
+      `GET ${url} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: r\r\nx-correlation-id: c\r\n\r\n`
+    )
+    const answer = await text(client)
+    t.match(answer, /^x-request-id: r\r$/m, url)
+    t.match(answer, /^x-correlation-id: c\r$/m)
+    t.match(answer, /^server-timing: total;dur=\d+\.\d\r$/m)
+  }
+})
+
+test('makes ids that are unique and sort by their time', async (t) => {
+  const ids = Array.from({ length: 10_000 }, uuidv7)
+  t.equal(new Set(ids).size, 10_000)
+  const times = ids.map((id) => id.slice(0, 13))
+  t.same(times, times.toSorted())
+  t.ok(Math.abs(Date.now() - Number.parseInt(times.at(-1)?.replace('-', '') ?? '', 16)) < 1000)
+})
+
+const PREDICATES: [string, RequestIdOptions['trustInbound'], boolean][] = [
+  ['true', true, true],
+  ['false', false, false],
+  ['a predicate', ({ headers }) => headers['x-edge'] === 'yes', true],
+  ['a predicate that refuses', () => false, false],
+  ['a predicate that throws', () => JSON.parse('{'), false]
+]
+
+test('keeps inbound ids only where trustInbound says so', async (t) => {
+  for (const [title, trustInbound, kept] of PREDICATES) {
+    const app = await service({ trustInbound })
+    const headers = { 'x-request-id': 'r', 'x-correlation-id': 'c', 'x-edge': 'yes' }
+    const answer = (await app.inject({ url: '/', headers })).headers
+    t.equal(answer['x-request-id'] === 'r', kept, title)
+    t.equal(answer['x-correlation-id'] === 'c', kept)
+  }
+})
+
+test('says why an inbound id was replaced, never what it was', async (t) => {
+  const lines: string[] = []
+  const app = Fastify({ logger: { level: 'debug', stream: { write: (line: string) => lines.push(line) } } })
+  await app.register(requestId)
+  await app.inject({ url: '/', headers: { 'x-request-id': 'planted secret' } })
+  t.match(JSON.parse(lines[0] ?? '{}'), { header: 'x-request-id', length: 14, reason: 'unsafe characters' })
+  t.notMatch(lines.join(''), 'planted')
+})
+
+/** A service that calls another one by fetch and by http, and answers with the headers that arrived there. */
+async function caller(t: Test, options: RequestIdOptions = {}): Promise<FastifyInstance> {
+  const peer = createServer((request, response) => response.end(JSON.stringify(request.headers))).listen(0, '127.0.0.1')
+  await once(peer, 'listening')
+  t.teardown(() => peer.close())
+  const address = peer.address()
+  const url = `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+  const app = await service(options)
+  app.get('/fetch', async () => (await fetch(url)).json())
+  app.get('/http', async () => {
+    const [response]: IncomingMessage[] = await once(get(url), 'response')
+    return response && json(response)
+  })
+  app.get('/own', async () => (await fetch(url, { headers: { 'X-Request-Id': 'own' } })).json())
+  t.teardown(() => app.close())
+  return app
+}
+
+const inbound = { 'x-request-id': 'r', 'x-correlation-id': 'c' }
+
+test('sends both on with the calls made while serving, over fetch and http', async (t) => {
+  const app = await caller(t)
+  for (const url of ['/fetch', '/http']) t.match((await app.inject({ url, headers: inbound })).json(), inbound, url)
+  const own = (await app.inject({ url: '/own', headers: inbound })).json()
+  t.match(own, { 'x-request-id': 'own', 'x-correlation-id': 'c' }, 'but keeps what the caller has set')
+})
+
+test('sends them on only to hosts that propagateTo names, by name, subdomain or pattern', async (t) => {
+  for (const [propagateTo, sent] of [
+    [[], false],
+    [['example.com', /^10\./], false],
+    [['127.0.0.1'], true],
+    [['0.0.1'], true],
+    [[/^127\./], true]
+  ] as const) {
+    const app = await caller(t, { propagateTo: [...propagateTo] })
+    for (const url of ['/fetch', '/http']) {
+      t.equal('x-request-id' in (await app.inject(url)).json(), sent, `${propagateTo} ${url}`)
+    }
+  }
+})
+
+test('sends none with calls that no request has made', async (t) => {
+  const echo = await service()
+  echo.get('/echo', async ({ headers }) => headers)
+  t.teardown(() => echo.close())
+  const url = await echo.listen({ port: 0, host: '127.0.0.1' })
+  t.notOk('x-request-id' in (await (await fetch(`${url}/echo`)).json()))
+})
+
+test('says how long the answer took, beside what the app says', async (t) => {
+  const app = await service()
+  app.get('/own', async (_request, reply) => reply.header('server-timing', 'db;dur=1').send('ok'))
+  t.match((await app.inject('/')).headers['server-timing'], /^total;dur=\d+\.\d$/)
+  t.match((await app.inject('/own')).headers['server-timing'], /^db;dur=1, total;dur=\d+\.\d$/)
+  t.equal((await (await service({ serverTiming: false })).inject('/')).headers['server-timing'], undefined)
 })
 
 test('reads and writes other headers on request', async (t) => {

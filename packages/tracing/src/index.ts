@@ -1,4 +1,5 @@
 import observation, {
+  type Observation,
   parseEnv,
   parseOptions,
   resolveService,
@@ -7,8 +8,10 @@ import observation, {
 } from '@fastify-observability/observation'
 import {
   type Attributes,
+  type Context,
   context,
   propagation,
+  ROOT_CONTEXT,
   type Span,
   SpanKind,
   SpanStatusCode,
@@ -103,15 +106,13 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   await app.register(observation)
   const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, log: app.log })
   app.decorateRequest('span', undefined)
+  const contexts = new WeakMap<Observation, Context>()
   app.observation.observe({
     name: NAME,
-    run(observation, next) {
-      const { request, config, route, method, path } = observation
-      if (config.trace === false) {
-        context.with(suppressTracing(context.active()), next)
-        return
-      }
-      const parent = propagation.extract(context.active(), request.headers)
+    start(observation) {
+      const { request, raw, config, route, method, path, clientAddress } = observation
+      if (config.trace === false) return
+      const parent = propagation.extract(context.active(), raw.headers)
       const span = tracer().startSpan(
         route === 'unmatched' ? method : `${method} ${route}`,
         {
@@ -119,24 +120,30 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
           attributes: {
             'http.request.method': method,
             ...(route !== 'unmatched' && { 'http.route': route }),
-            'url.scheme': request.protocol,
+            ...(request && {
+              'url.scheme': request.protocol,
+              'server.address': request.hostname || undefined,
+              'server.port': request.port ?? undefined
+            }),
             'url.path': path,
-            'server.address': request.hostname || undefined,
-            'server.port': request.port ?? undefined,
-            'client.address': request.ip,
-            'network.protocol.version': request.raw.httpVersion,
-            'user_agent.original': request.headers['user-agent'],
+            'client.address': clientAddress,
+            'network.protocol.version': raw.httpVersion,
+            'user_agent.original': raw.headers['user-agent'],
             'request.id': observation.requestId,
             'correlation.id': observation.correlationId
           }
         },
         parent
       )
-      request.span = span
+      contexts.set(observation, trace.setSpan(parent, span))
       observation.spanContext = span.spanContext()
-      context.with(trace.setSpan(parent, span), next)
+      if (request) request.span = span
     },
-    end({ request: { span } }, { statusCode, headersSent, error, errorType }) {
+    run(observation, next) {
+      context.with(contexts.get(observation) ?? suppressTracing(context.active()), next)
+    },
+    end(observation, { statusCode, headersSent, error, errorType }) {
+      const span = trace.getSpan(contexts.get(observation) ?? ROOT_CONTEXT)
       if (!span) return
       // The semantic conventions want the status only if one was sent.
       if (headersSent) span.setAttribute('http.response.status_code', statusCode)

@@ -1,0 +1,59 @@
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+
+interface Listeners {
+  /** Whether the request belongs to this app and not to a sibling. */
+  isOurs(request: FastifyRequest): boolean
+  /** Before any hook, of a route or of the 404 handler. */
+  arrived(request: FastifyRequest, reply: FastifyReply): void
+  /** A stream failed after the headers were sent; no hook is run for it. */
+  streamFailed(error: Error, request: FastifyRequest): void
+}
+
+/**
+ * Listens to what Fastify tells its log controller, which is earlier and more than it tells its hooks, and lets its
+ * lines through until `mute` is called. Only the factory takes a controller, so a plugin has to reach the one in use.
+ * @see https://fastify.dev/docs/latest/Reference/Server/#logcontroller
+ */
+export function listenToFastify(app: FastifyInstance, { isOurs, arrived, streamFailed }: Listeners): { mute(): void } {
+  const controller = findController(app)
+  let muted = false
+  const mute = (): void => {
+    muted = true
+  }
+  if (!controller) return { mute }
+
+  const { incomingRequest, requestCompleted, defaultErrorLog, streamError, routeNotFound } = controller
+  const isMuted = (request: FastifyRequest): boolean => muted && isOurs(request)
+  const replaced: Partial<LogController> = {
+    incomingRequest(request, reply, metadata) {
+      if (isOurs(request)) arrived(request, reply)
+      if (!isMuted(request)) incomingRequest.call(controller, request, reply, metadata)
+    },
+    requestCompleted(error, request, reply, metadata) {
+      if (!isMuted(request)) requestCompleted.call(controller, error, request, reply, metadata)
+    },
+    defaultErrorLog(error, request, reply, metadata) {
+      if (!isMuted(request)) defaultErrorLog.call(controller, error, request, reply, metadata)
+    },
+    streamError(error, request, reply, metadata) {
+      if (isOurs(request)) streamFailed(error, request)
+      if (!isMuted(request)) streamError.call(controller, error, request, reply, metadata)
+    },
+    routeNotFound(request, reply, metadata) {
+      if (!isMuted(request)) routeNotFound.call(controller, request, reply, metadata)
+    }
+  }
+  Object.assign(controller, replaced)
+  return { mute }
+}
+
+function findController(app: object): LogController | undefined {
+  for (let target: object | null = app; target !== null; target = Object.getPrototypeOf(target)) {
+    const symbol = Object.getOwnPropertySymbols(target).find(
+      ({ description }) => description === 'fastify.logController'
+    )
+    const controller: unknown = symbol && Reflect.get(target, symbol)
+    if (controller instanceof LogController) return controller
+  }
+  return undefined
+}

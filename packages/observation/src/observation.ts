@@ -1,0 +1,151 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { RouteObservability } from './index.ts'
+
+/** How a request ended, computed once for all observers. */
+export interface Outcome {
+  /**
+   * The status sent; 101 for an upgraded connection. 499 when the connection closed before any headers were sent, as
+   * nginx logs it.
+   */
+  statusCode: number
+  /** Whether the status went out. */
+  headersSent: boolean
+  /** The connection closed before the response was finished. */
+  aborted: boolean
+  /** What was thrown or sent as an error, `undefined` if nothing was. */
+  error: unknown
+  /**
+   * A stable name of few values: `client_disconnect` when the client left; the error's code or class when it broke the
+   * response or made it a 5xx; the status for a 5xx without an error; else `undefined`.
+   */
+  errorType: string | undefined
+  /** From the arrival of the request to the close of the response, monotonic, in milliseconds. */
+  durationMs: number
+  /** From the arrival to the moment the headers were written, `undefined` if they were not. */
+  ttfbMs: number | undefined
+  /** Bytes of body that the application has written, before any transfer encoding. */
+  responseBytes: number
+}
+
+/** One request, from its arrival to the close of its response. */
+export class Observation {
+  readonly raw: IncomingMessage
+  readonly response: ServerResponse
+  /** `undefined` when Fastify answers before it has made one: a URL it cannot decode, a closing server. */
+  request: FastifyRequest | undefined
+  reply: FastifyReply | undefined
+  /** The route's pattern (`/orders/:id`), or `unmatched`. */
+  route = 'unmatched'
+  config: RouteObservability = {}
+  /** `performance.now()` at the arrival. */
+  readonly startedAt: number = performance.now()
+  /** Fastify's, or what request-id gives a request that Fastify has made none for. */
+  requestId: string | undefined
+  /** Whether the observers have been told. */
+  started = false
+  /** Set by request-id. */
+  correlationId: string | undefined
+  /** The server span; set by tracing, or found active when another instrumentation has opened one. */
+  spanContext: SpanContext | undefined
+  error: unknown
+  /** `performance.now()` when the headers were written. */
+  headersAt: number | undefined
+  responseBytes = 0
+  /** The response could not be finished because its source failed. */
+  broken = false
+  /** Set when the response has closed. */
+  outcome: Outcome | undefined
+
+  constructor(raw: IncomingMessage, response: ServerResponse) {
+    this.raw = raw
+    this.response = response
+    const active = trace.getActiveSpan()?.spanContext()
+    if (active && isSpanContextValid(active)) this.spanContext = active
+  }
+
+  /** Called when Fastify has found the route. */
+  adopt(request: FastifyRequest, reply: FastifyReply): void {
+    const { url, config } = request.routeOptions
+    this.request = request
+    this.reply = reply
+    this.requestId = request.id
+    this.config = config?.observability ?? {}
+    if (!request.is404 && url !== undefined) this.route = url
+  }
+
+  get method(): string {
+    return this.raw.method ?? '_OTHER'
+  }
+
+  /** The path without its query. */
+  get path(): string {
+    const { url = '' } = this.raw
+    const query = url.indexOf('?')
+    return query === -1 ? url : url.slice(0, query)
+  }
+
+  /** As `trustProxy` says, where Fastify got that far. */
+  get clientAddress(): string | undefined {
+    return this.request ? this.request.ip : this.raw.socket.remoteAddress
+  }
+
+  /** Sets a header of the answer, while none is sent. */
+  setHeader(name: string, value: string): void {
+    if (this.reply) this.reply.header(name, value)
+    else if (!this.response.headersSent) this.response.setHeader(name, value)
+  }
+
+  close(): Outcome {
+    const { response, error, startedAt, headersAt, responseBytes } = this
+    const upgraded = this.isUpgraded()
+    const headersSent = upgraded || response.headersSent
+    const aborted = !upgraded && !isFinished(response)
+    const statusCode = upgraded ? 101 : headersSent ? response.statusCode : 499
+    return {
+      statusCode,
+      headersSent,
+      aborted,
+      error,
+      errorType: this.errorType(statusCode, aborted),
+      durationMs: performance.now() - startedAt,
+      ttfbMs: headersAt === undefined ? undefined : headersAt - startedAt,
+      responseBytes
+    }
+  }
+
+  // A WebSocket's 101 is written past the response, to the socket.
+  private isUpgraded(): boolean {
+    const { raw, response, reply } = this
+    return raw.headers.upgrade !== undefined && reply?.sent === true && !response.headersSent && !response.writableEnded
+  }
+
+  private errorType(statusCode: number, aborted: boolean): string | undefined {
+    if (aborted && !this.broken) return 'client_disconnect'
+    if (statusCode < 500 && !this.broken) return undefined
+    return nameOf(this.error) ?? String(statusCode)
+  }
+}
+
+function isFinished(response: ServerResponse): boolean {
+  // light-my-request emits `close` with its output still on its null socket.
+  if ('isLightMyRequest' in response) return response.writableEnded
+  // HTTP/2's response has a stream instead, and emits `finish` for aborted ones too.
+  if ('stream' in response && isHttp2Stream(response.stream)) return response.writableEnded && !response.stream.aborted
+  return response.writableFinished
+}
+
+function isHttp2Stream(stream: unknown): stream is { aborted: boolean } {
+  return typeof stream === 'object' && stream !== null && 'aborted' in stream
+}
+
+/** The code or class of an error, which may be anything and may throw when looked at. */
+export function nameOf(error: unknown): string | undefined {
+  try {
+    if (!(error instanceof Error)) return undefined
+    return 'code' in error && typeof error.code === 'string' ? error.code : error.name
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,11 @@
+import { randomUUID } from 'node:crypto'
+
+/**
+ * A UUID that sorts by its time of creation, to the millisecond.
+ * @see https://www.rfc-editor.org/rfc/rfc9562#section-5.7
+ */
+export function uuidv7(): string {
+  const time = Date.now().toString(16).padStart(12, '0')
+  // Everything behind the version digit of a random UUID is random, but for the variant that both share.
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
+}
