@@ -28,13 +28,18 @@ declare module 'fastify' {
 
 /** What a route can say about its own observation: `config: { observability: { log: false } }`. */
 export interface RouteObservability {
-  /** `false`: no canonical line. `'failures'`: only for answers of 500 and above. @default true */
-  log?: boolean | 'failures'
+  /**
+   * `false`: no canonical line. `'failures'`: only for answers of 500 and above and for those that took over a second.
+   * A level: lines of answers below 500 have this one instead of one by status. @default true
+   */
+  log?: boolean | 'failures' | LogLevel
   /** `false`: no span, and none for what the request calls. @default true */
   trace?: boolean
   /** `false`: answered even under pressure. @default true */
   shed?: boolean
 }
+
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const storage = new AsyncLocalStorage<Observation>()
 

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { loadPackageDefinition, Server, ServerCredentials } from '@grpc/grpc-js'
+import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 
 export interface ReceivedSpan {
@@ -18,10 +18,21 @@ export interface ReceivedSpan {
   status: 'UNSET' | 'OK' | 'ERROR'
 }
 
+export interface ReceivedLog {
+  severity: string
+  severityNumber: number
+  body: unknown
+  traceId: string
+  spanId: string
+  attributes: Record<string, unknown>
+  resource: Record<string, unknown>
+}
+
 export interface Collector {
   url: string
   /** Everything received so far. */
   spans: ReceivedSpan[]
+  logs: ReceivedLog[]
   /** Resolves with the first span that matches, received already or to come. */
   span(matches: (span: ReceivedSpan) => boolean): Promise<ReceivedSpan>
   close(): Promise<void>
@@ -37,6 +48,7 @@ type AnyValue =
   | { value: 'int_value'; int_value: string }
   | { value: 'double_value'; double_value: number }
   | { value: 'array_value'; array_value: { values: AnyValue[] } }
+  | { value: 'kvlist_value'; kvlist_value: { values: KeyValue[] } }
 
 interface ExportRequest {
   resource_spans: {
@@ -57,8 +69,20 @@ interface WireSpan {
   status?: { code: number }
 }
 
-const PROTO = fileURLToPath(new URL('../otlp.proto', import.meta.url))
-const SERVICE = 'opentelemetry.proto.collector.trace.v1.TraceService'
+interface LogsRequest {
+  resource_logs: { resource?: { attributes: KeyValue[] }; scope_logs: { log_records: WireLog[] }[] }[]
+}
+interface WireLog {
+  severity_number: number
+  severity_text: string
+  body?: AnyValue
+  attributes: KeyValue[]
+  trace_id: Buffer
+  span_id: Buffer
+}
+
+const PROTO = fileURLToPath(new URL('../proto', import.meta.url))
+const PACKAGE = 'opentelemetry.proto.collector'
 const KINDS = ['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSUMER'] as const
 const STATUSES = ['UNSET', 'OK', 'ERROR'] as const
 
@@ -74,6 +98,8 @@ function plain(value: AnyValue | undefined): unknown {
       return value.double_value
     case 'array_value':
       return value.array_value.values.map(plain)
+    case 'kvlist_value':
+      return record(value.kvlist_value.values)
     default:
       return undefined
   }
@@ -101,27 +127,59 @@ function received(span: WireSpan, scope: string, resource: Record<string, unknow
   }
 }
 
-/** A gRPC server that takes OTLP traces and decodes their bytes. */
-export async function startCollector(): Promise<Collector> {
-  const definition = loadSync(PROTO, { keepCase: true, longs: String, oneofs: true, defaults: true })
-  loadPackageDefinition(definition)
-  const service = definition[SERVICE]
-  if (!service || 'format' in service) throw new Error(`${SERVICE} is not in ${PROTO}`)
+function receivedLog(log: WireLog, resource: Record<string, unknown>): ReceivedLog {
+  return {
+    severity: log.severity_text,
+    severityNumber: log.severity_number,
+    body: plain(log.body),
+    traceId: log.trace_id.toString('hex'),
+    spanId: log.span_id.toString('hex'),
+    attributes: record(log.attributes),
+    resource
+  }
+}
 
+type Export<Request> = (call: { request: Request }, done: (error: null, response: object) => void) => void
+
+/** A gRPC server that takes OTLP traces and logs and decodes their bytes. */
+export async function startCollector(): Promise<Collector> {
+  const definition = loadSync(['trace.proto', 'logs.proto'], {
+    includeDirs: [PROTO],
+    keepCase: true,
+    longs: String,
+    oneofs: true,
+    defaults: true
+  })
   const spans: ReceivedSpan[] = []
+  const logs: ReceivedLog[] = []
   const arrivals = new EventEmitter()
   const server = new Server()
-  server.addService(service, {
-    Export({ request }: { request: ExportRequest }, done: (error: null, response: object) => void) {
-      for (const { resource, scope_spans } of request.resource_spans) {
-        for (const { scope, spans: batch } of scope_spans) {
-          spans.push(...batch.map((span) => received(span, scope?.name ?? '', record(resource?.attributes))))
-        }
-      }
-      arrivals.emit('spans')
+
+  function serve<Request>(name: string, take: (request: Request) => void): void {
+    const service = definition[`${PACKAGE}.${name}`]
+    if (!service || 'format' in service) throw new Error(`${name} is not in ${PROTO}`)
+    const Export: Export<Request> = ({ request }, done) => {
+      take(request)
+      arrivals.emit('data')
       done(null, {})
     }
+    server.addService(service, { Export })
+  }
+  serve('trace.v1.TraceService', ({ resource_spans }: ExportRequest) => {
+    for (const { resource, scope_spans } of resource_spans) {
+      for (const { scope, spans: batch } of scope_spans) {
+        spans.push(...batch.map((span) => received(span, scope?.name ?? '', record(resource?.attributes))))
+      }
+    }
   })
+  serve('logs.v1.LogsService', ({ resource_logs }: LogsRequest) => {
+    for (const { resource, scope_logs } of resource_logs) {
+      for (const { log_records } of scope_logs) {
+        logs.push(...log_records.map((log) => receivedLog(log, record(resource?.attributes))))
+      }
+    }
+  })
+
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound)
@@ -130,11 +188,12 @@ export async function startCollector(): Promise<Collector> {
   return {
     url: `http://127.0.0.1:${port}`,
     spans,
+    logs,
     async span(matches) {
       for (;;) {
         const found = spans.find(matches)
         if (found) return found
-        await once(arrivals, 'spans')
+        await once(arrivals, 'data')
       }
     },
     close: () => new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve())))
