@@ -130,6 +130,29 @@ async function* ticks(): AsyncGenerator<string> {
   for (;;) yield await wait(1, 'tick')
 }
 
+test('never mixes up 1,000 requests with awaits, timers and emitters inside', async (t) => {
+  const { app, lines } = await service({ genReqId: ({ headers }) => String(headers['x-id']) })
+  const bus = new EventEmitter()
+  app.get('/', async ({ headers, log }) => {
+    const id = headers['x-id']
+    app.log.info({ id }, 'first')
+    await wait(Math.random() * 20)
+    log.info({ id }, 'after an await')
+    await new Promise((resolve) => setTimeout(() => resolve(app.log.info({ id }, 'in a timer')), Math.random() * 5))
+    bus.once(`event ${id}`, () => app.log.info({ id }, 'in an emitter'))
+    bus.emit(`event ${id}`)
+    return id
+  })
+  const ids = Array.from({ length: 1000 }, (_, index) => `id-${index}`)
+  await Promise.all(ids.map((id) => app.inject({ url: '/', headers: { 'x-id': id } })))
+  const own = lines.filter(({ id }) => id !== undefined)
+  t.equal(own.length, 4000)
+  t.same(
+    own.filter(({ id, request_id }) => id !== request_id),
+    []
+  )
+})
+
 test('writes lines outside a request with the service only', async (t) => {
   const { app, lines } = await service()
   await app.ready()

@@ -105,13 +105,40 @@ test('an observer that throws harms neither the answer nor the other observers, 
   }
   const [app, next] = await observed((app) => {
     app.observation.observe({ name: 'broken', start: fail, run: fail, end: fail })
+    const reject = async (): Promise<void> => fail()
+    app.observation.observe({ name: 'rejecting', start: reject, end: reject })
+    app.observation.observe({ name: 'hanging', start: async () => new Promise(() => undefined) })
     app.observation.observe({ name: 'forgetful', run: () => undefined })
     app.get('/', async () => 'ok')
   })
   t.equal((await app.inject('/')).body, 'ok')
   t.match(await next(), { statusCode: 200 })
   const [errors] = app.observation.published
-  t.same(errors?.collect(), [[['broken'], 3]])
+  await wait(0)
+  t.same(
+    new Map(errors?.collect()),
+    new Map([
+      [['broken'], 3],
+      [['rejecting'], 2]
+    ])
+  )
+})
+
+test('logs what its observers throw at most once a minute', async (t) => {
+  const lines: string[] = []
+  const app = Fastify({ logger: { level: 'error', stream: { write: (line: string) => lines.push(line) } } })
+  await app.register(observation)
+  const start = (): never => {
+    throw new Error('observer')
+  }
+  app.observation.observe({ name: 'broken', start })
+  app.get('/', async () => 'ok')
+  for (let request = 0; request < 5; request++) await app.inject('/')
+  t.match(
+    lines.map((line) => JSON.parse(line)),
+    [{ observer: 'broken', err: { message: 'observer' } }]
+  )
+  t.equal(lines.length, 1)
 })
 
 test('runs the rest of the request inside each observer', async (t) => {
