@@ -228,3 +228,32 @@ test('starts on an embedded PostgreSQL and ends well on SIGTERM', async (t) => {
   server.kill('SIGTERM')
   t.same(await once(server, 'exit'), [0, null])
 })
+
+const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
+const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'
+const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
+
+test('keeps its orders in the PostgreSQL that DATABASE_URL names', { skip: NO_POSTGRES }, async (t) => {
+  const order = { customer: 'ada', amount: 4200 }
+  const first = await buildApp({ databaseUrl: TEST_DATABASE_URL, paymentsUrl })
+  const placed = await first.inject({ method: 'POST', url: '/orders', body: order })
+  await first.close()
+  const second = await buildApp({ databaseUrl: TEST_DATABASE_URL, paymentsUrl })
+  t.same((await second.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
+  const read = await second.inject(`/orders/${placed.json().id}`)
+  await second.close()
+  t.same(read.json(), placed.json())
+  t.match(read.json(), order)
+})
+
+test('answers from the Redis that REDIS_URL names, and checks it', { skip: NO_REDIS }, async (t) => {
+  const own = await startEmbeddedPostgres()
+  const cached = await buildApp({ databaseUrl: own.url, redisUrl: TEST_REDIS_URL, paymentsUrl })
+  const { id } = (await cached.inject({ method: 'POST', url: '/orders', body: { customer: 'ada', amount: 1 } })).json()
+  t.same((await cached.inject('/health/ready')).json().checks, { database: 'ok', redis: 'ok' })
+  t.equal((await cached.inject(`/orders/${id}`)).statusCode, 200)
+  await own.close()
+  t.equal((await cached.inject(`/orders/${id}`)).json().id, id, 'without the database')
+  t.equal((await cached.inject('/orders/unknown')).statusCode, 500, 'which it has not just forgotten to ask')
+  await cached.close()
+})

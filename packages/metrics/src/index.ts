@@ -18,6 +18,9 @@ import fastifyMetrics from 'fastify-metrics'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 
+// Also loads the package's own declaration of `app.metrics` for those who install this one.
+export type { IFastifyMetrics } from 'fastify-metrics'
+
 // fastify-metrics declares `app.metrics`; this is the same object with more on it.
 declare module 'fastify-metrics/dist/types.js' {
   interface IFastifyMetrics extends Metrics {}

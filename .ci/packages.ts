@@ -1,0 +1,206 @@
+// Packs the published packages, looks into the tarballs, and uses them as a service does that installed them with npm:
+// from ESM, CommonJS and TypeScript, on the oldest and the current Node. Run after `pnpm build`, from the root.
+import assert from 'node:assert/strict'
+import { type ExecFileOptions, execFile } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { cp, glob, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { promisify, stripVTControlCharacters } from 'node:util'
+
+interface Manifest {
+  name: string
+  private?: boolean
+  peerDependencies?: Record<string, string>
+  peerDependenciesMeta?: Record<string, { optional?: boolean }>
+}
+
+interface Tarball {
+  name: string
+  filename: string
+}
+
+interface Output {
+  stdout: string
+  stderr: string
+}
+
+const UMBRELLA = 'fastify-observability'
+// What `engines` promises.
+const OLDEST_NODE = '22.19'
+const TOOL_TIMEOUT_MS = 180_000
+const CONSUMER_TIMEOUT_MS = 15_000
+// Nothing listens on port 9, and no event is sent to it.
+const OPTIONAL_PARTS_ON = { LOG_FORMAT: 'pretty', SENTRY_DSN: 'http://key@127.0.0.1:9/1' }
+
+const work = await mkdtemp(join(tmpdir(), 'packages-'))
+const execute = promisify(execFile)
+let passed = 0
+let failed = 0
+
+async function check(title: string, body: () => Promise<void>): Promise<void> {
+  try {
+    await body()
+    passed++
+    console.log(`ok - ${title}`)
+  } catch (error) {
+    failed++
+    console.log(`not ok - ${title}\n${explain(error).replace(/^/gm, '  # ')}`)
+  }
+}
+
+function explain(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const late = Reflect.get(error, 'killed') ? 'still running when its time was up' : ''
+  return [error.message, late, Reflect.get(error, 'stdout')].filter(Boolean).join('\n')
+}
+
+/** Rejects on any exit code but 0, and when the process has not ended by itself in time. */
+async function run(command: string, args: string[], options: ExecFileOptions = {}): Promise<Output> {
+  const limits = { timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' } as const
+  const { stdout, stderr } = await execute(command, args, { ...limits, ...options, encoding: 'utf8' })
+  // Some tools colour what they write as soon as CI is set.
+  return { stdout: stripVTControlCharacters(stdout), stderr }
+}
+
+async function publishedFolders(): Promise<Map<string, string>> {
+  const folders = new Map<string, string>()
+  for await (const path of glob('packages/*/package.json')) {
+    const { name, private: unpublished }: Manifest = JSON.parse(await readFile(path, 'utf8'))
+    if (!unpublished) folders.set(name, dirname(path))
+  }
+  return folders
+}
+
+async function pack(names: Iterable<string>): Promise<Tarball[]> {
+  const filters = [...names].flatMap((name) => ['--filter', name])
+  const { stdout } = await run('pnpm', ['-r', ...filters, 'pack', '--json', '--pack-destination', work])
+  return JSON.parse(stdout)
+}
+
+async function manifestIn({ filename }: Tarball): Promise<string> {
+  const { stdout } = await run('tar', ['-xzOf', filename, 'package/package.json'])
+  return stdout
+}
+
+async function checkTarball(tarball: Tarball, folder: string): Promise<void> {
+  const { name, filename } = tarball
+
+  await check(`${name}: the tarball holds the build, README, LICENSE and package.json, and nothing else`, async () => {
+    const { stdout } = await run('tar', ['-tzf', filename])
+    const files = linesOf(stdout).map((path) => path.replace('package/', ''))
+    const built = files.filter((file) => file.startsWith('dist/'))
+    const rest = files.filter((file) => !built.includes(file)).sort()
+    assert.deepEqual(rest, ['LICENSE', 'README.md', 'package.json'])
+    assert.ok(built.includes('dist/index.js') && built.includes('dist/index.d.ts'), 'no build: run `pnpm build` first')
+    const stale = built.filter((file) => !existsSync(join(folder, sourceOf(file))))
+    assert.deepEqual(stale, [], 'left over from an earlier build')
+  })
+
+  await check(`${name}: no workspace: or catalog: is left in package.json`, async () => {
+    assert.doesNotMatch(await manifestIn(tarball), /"(workspace|catalog):/)
+  })
+
+  await check(`${name}: publint has nothing to say`, async () => {
+    const { stdout } = await run('publint', ['run', filename, '--strict'])
+    assert.match(stdout, /^All good!$/m)
+  })
+
+  await check(`${name}: attw has nothing to say`, async () => {
+    // `cjs-resolves-to-esm` says that require() cannot load ESM. Every Node in `engines` can: the consumers below do.
+    const { stdout } = await run('attw', [filename, '--profile', 'node16', '--ignore-rules', 'cjs-resolves-to-esm'])
+    assert.match(stdout, /No problems found/)
+  })
+}
+
+function sourceOf(built: string): string {
+  return built.replace('dist/', 'src/').replace(/(\.d)?\.(js|ts)(\.map)?$/, '.ts')
+}
+
+/** Makes a project of its own with the tarballs and the umbrella's peers. */
+async function createProject(project: string, tarballs: Tarball[], withOptionalPeers: boolean): Promise<void> {
+  const umbrella = tarballs.find(({ name }) => name === UMBRELLA)
+  assert.ok(umbrella)
+  const { peerDependencies = {}, peerDependenciesMeta = {} }: Manifest = JSON.parse(await manifestIn(umbrella))
+  const peers = Object.entries(peerDependencies)
+    .filter(([name]) => withOptionalPeers || !peerDependenciesMeta[name]?.optional)
+    .map(([name, range]) => `${name}@${range}`)
+  await cp('.ci/consumer', project, { recursive: true })
+  const packages = [...tarballs.map(({ filename }) => filename), ...peers, '@types/node@22']
+  await run('npm', ['install', '--strict-peer-deps', ...packages], { cwd: project })
+}
+
+/** Runs a file of a project with nothing but the given environment. Any deprecation or other warning is a failure. */
+async function use(node: string, project: string, args: string[], env: Record<string, string> = {}): Promise<string> {
+  const { stdout, stderr } = await run(node, args, {
+    cwd: project,
+    env: { NODE_OPTIONS: '--throw-deprecation', ...env },
+    timeout: CONSUMER_TIMEOUT_MS
+  })
+  assert.equal(stderr, '')
+  return stdout
+}
+
+function linesOf(stdout: string): string[] {
+  return stdout.trim().split('\n')
+}
+
+function logOf(stdout: string): Record<string, unknown>[] {
+  return linesOf(stdout).map((line) => JSON.parse(line))
+}
+
+async function checkProject(title: string, project: string, node: string, names: string[]): Promise<void> {
+  for (const extension of ['mjs', 'cjs']) {
+    const how = `${title}, ${extension === 'mjs' ? 'import' : 'require()'}`
+    await check(`${how}: the umbrella gives id, line, metrics and probes with zero options, and ends`, async () => {
+      const log = logOf(await use(node, project, [`umbrella.${extension}`]))
+      const [completed, ...more] = log.filter(({ msg }) => msg === 'request completed')
+      assert.equal(completed?.request_id, 'consumer-1')
+      assert.deepEqual(more, [])
+    })
+    for (const name of names.filter((name) => name !== UMBRELLA)) {
+      await check(`${how}: ${name} works alone, and ends`, async () => {
+        await use(node, project, [`part.${extension}`, name])
+      })
+    }
+  }
+}
+
+const folders = await publishedFolders()
+const names = [...folders.keys()]
+let tarballs: Tarball[] = []
+await check(`packs ${names.join(', ')}`, async () => {
+  tarballs = await pack(names)
+  assert.deepEqual(tarballs.map(({ name }) => name).sort(), names.sort())
+})
+for (const tarball of tarballs) await checkTarball(tarball, folders.get(tarball.name) ?? '')
+
+const nodes = { [OLDEST_NODE]: join(work, 'node_modules/node/bin/node'), [process.versions.node]: process.execPath }
+await check(`npm installs Node ${OLDEST_NODE}`, async () => {
+  await run('npm', ['install', '--prefix', work, `node@${OLDEST_NODE}`])
+})
+for (const withOptionalPeers of [false, true]) {
+  const kind = withOptionalPeers ? 'with the optional peers' : 'without the optional peers'
+  const project = join(work, withOptionalPeers ? 'full' : 'bare')
+  await check(`${kind}: npm installs the tarballs with no peer conflict`, () =>
+    createProject(project, tarballs, withOptionalPeers)
+  )
+  await check(`${kind}: the declarations compile, ours and all that they import`, async () => {
+    await run('tsc', ['-p', project])
+  })
+  for (const [version, node] of Object.entries(nodes)) {
+    const title = `Node ${version}, ${kind}`
+    await checkProject(title, project, node, names)
+    await check(`${title}: a DSN and pretty lines do what they can, and say what they cannot`, async () => {
+      const stdout = await use(node, project, ['umbrella.mjs'], OPTIONAL_PARTS_ON)
+      if (withOptionalPeers) return assert.match(stdout, /INFO: request completed$/m)
+      const warnings = logOf(stdout).filter(({ level }) => level === 'warn')
+      assert.match(String(warnings[0]?.msg), /pino-pretty is not installed/)
+      assert.match(String(warnings[1]?.msg), /@sentry\/node is not installed/)
+    })
+  }
+}
+
+await rm(work, { recursive: true })
+console.log(`# passed ${passed}\n# failed ${failed}`)
+process.exitCode = failed === 0 ? 0 : 1
