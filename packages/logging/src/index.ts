@@ -1,106 +1,31 @@
 import observation, {
-  currentObservation,
-  Observation,
+  type LogLevel,
+  type Observation,
   type Outcome,
-  parseEnv,
-  parseOptions,
-  resolveService,
-  type ServiceOptions,
-  serviceSchema
+  parseOptions
 } from '@fastify-observability/observation'
-import { trace } from '@opentelemetry/api'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type DestinationStream, destination, type Logger, pino, stdTimeFunctions } from 'pino'
+import type { Logger } from 'pino'
 import * as v from 'valibot'
-import { errorFields } from './error.ts'
+import { bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
+import { type Level, type LoggingOptions, levelSchema, NAME } from './options.ts'
 
-export interface LoggingOptions {
-  service?: ServiceOptions
-  /** @default LOG_LEVEL, then the level of the logger Fastify was created with, then 'info' */
-  level?: Level
-  /** @default LOG_FORMAT, then 'pretty' in a terminal and 'json' elsewhere */
-  format?: Format
-  /** Where lines go instead of standard output: anything with `write(line)`. */
-  stream?: DestinationStream
-}
+export type { FileOptions } from './file.ts'
+export { createLogger, logger } from './logger.ts'
+export type { Format, Level, LoggingOptions } from './options.ts'
 
-export type Level = (typeof LEVELS)[number]
-export type Format = (typeof FORMATS)[number]
-
-const NAME = '@fastify-observability/logging'
-const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
-const FORMATS = ['json', 'pretty'] as const
-const level = v.picklist(LEVELS, `one of ${LEVELS.join(', ')}`)
-const format = v.picklist(FORMATS, `one of ${FORMATS.join(', ')}`)
-const schema = v.strictObject({
-  service: serviceSchema,
-  level: v.optional(level),
-  format: v.optional(format),
-  stream: v.optional(v.custom<DestinationStream>(isStream, 'an object with a write function'))
-})
-const envSchema = v.object({ LOG_LEVEL: v.optional(level), LOG_FORMAT: v.optional(format) })
-const BOUND = Symbol('fastify-observability.logging.observation')
-
-// One writer a process: two on one descriptor would cut into each other's lines.
-let stdout: ReturnType<typeof destination> | undefined
-
-function standardOutput(): DestinationStream {
-  stdout ??= destination({ dest: 1, sync: false })
-  return stdout
-}
-
-function isStream(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && 'write' in value && typeof value.write === 'function'
-}
-
-function isOurs(logger: object): logger is Logger {
-  return BOUND in logger
-}
-
-/** The observation a request's logger is bound to; the app's own logger is bound to `undefined`. */
-function boundTo(logger: object): Observation | undefined {
-  return BOUND in logger && logger[BOUND] instanceof Observation ? logger[BOUND] : undefined
-}
-
-function bind(logger: Logger, observation: Observation | undefined): Logger {
-  // Cheaper than pino's child(), and children made from it find the binding through their prototype.
-  return Object.create(logger, { [BOUND]: { value: observation } })
-}
-
-// Read per line: the active span changes while a request runs.
-function context(_fields: object, _level: number, logger: Logger): object {
-  const current = currentObservation()
-  const observation = boundTo(logger) ?? current
-  const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
-  const span = active ?? observation?.spanContext
-  return {
-    ...(observation && {
-      request_id: observation.requestId,
-      correlation_id: observation.correlationId,
-      method: observation.method,
-      path: observation.path
-    }),
-    ...(span && { trace_id: span.traceId, span_id: span.spanId })
+declare module 'fastify' {
+  interface FastifyInstance {
+    logging: {
+      /** The level of the app's lines, to be read and set at run time. */
+      level: Level
+    }
   }
 }
 
-const serializers = {
-  err: errorFields,
-  // Fastify's own lines pass whole requests and replies; headers and queries stay out of the log.
-  req: (request: FastifyRequest) => ({ method: request.method, path: request.url?.split('?', 1)[0] }),
-  res: (reply: FastifyReply) => ({ status_code: reply.statusCode })
-}
-
-async function prettyStream(stream: DestinationStream): Promise<DestinationStream | undefined> {
-  try {
-    const { prettyFactory } = await import('pino-pretty')
-    const pretty = prettyFactory({ colorize: true, ignore: 'service,version,environment' })
-    return { write: (line) => stream.write(pretty(line)) }
-  } catch {
-    return undefined
-  }
-}
+const CLOSE_MS = 2_000
+const SLOW_PROBE_MS = 1_000
 
 function canonicalLine({ route, raw, clientAddress }: Observation, outcome: Outcome): object {
   const { statusCode, aborted, durationMs, ttfbMs, responseBytes, error } = outcome
@@ -121,58 +46,75 @@ function micros(ms: number): number {
   return Math.round(ms * 1000) / 1000
 }
 
-function levelOf({ statusCode, aborted }: Outcome): 'error' | 'warn' | 'info' {
+/** The level of a canonical line, `undefined` for none. */
+function levelOf(
+  { config: { log = true } }: Observation,
+  { statusCode, aborted, durationMs }: Outcome
+): LogLevel | undefined {
+  if (log === false) return undefined
   if (statusCode >= 500) return 'error'
+  if (log === 'failures') return durationMs > SLOW_PROBE_MS ? 'warn' : undefined
+  if (typeof log === 'string') return log
   return statusCode >= 400 || aborted ? 'warn' : 'info'
 }
 
-async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
-  const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
-  const { name: service, version, environment } = resolveService(parsed.service)
-  const wanted = parsed.format ?? env.LOG_FORMAT ?? (process.stdout.isTTY && !parsed.stream ? 'pretty' : 'json')
-  const stream = parsed.stream ?? standardOutput()
-  const pretty = wanted === 'pretty' ? await prettyStream(stream) : undefined
+/** The logger from createLogger that the app was made with, or a new one in the place of any other. */
+function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger, Journal] {
+  const inherited = v.is(levelSchema, app.log.level) ? app.log.level : 'info'
+  const root = isOurs(app.log) ? app.log : createLogger(options, inherited)
+  app.log = root
+  return [root, journalOf(root)]
+}
 
-  const logger = pino(
-    {
-      level: parsed.level ?? env.LOG_LEVEL ?? (app.log.level || 'info'),
-      base: { service, version, environment },
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }) },
-      mixin: context,
-      // Nobody's own field can pass for the request's.
-      mixinMergeStrategy: (fields, own) => ({ ...fields, ...own }),
-      serializers
-    },
-    pretty ?? stream
-  )
-  const root = bind(logger, undefined)
-  if (wanted === 'pretty' && !pretty) root.warn(`${NAME}: pino-pretty is not installed, logging JSON`)
+async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
+  const isGiven = isOurs(app.log)
+  const [root, journal] = adoptOrReplace(app, options)
+  const { lines, lost, sinks, levelFor } = journal
 
   await app.register(observation)
-  app.log = root
+  const { observe, publish, report, muteFastify } = app.observation
+  app.decorate('logging', {
+    get level(): Level {
+      return v.parse(levelSchema, root.level)
+    },
+    set level(level) {
+      root.level = parseOptions(NAME, v.object({ level: levelSchema }), { level }).level
+    }
+  })
   app.setChildLoggerFactory((_logger, _bindings, opts) =>
     opts.level || opts.serializers ? root.child({}, opts) : root
   )
-  app.observation.muteFastify()
+  muteFastify()
 
-  app.observation.observe({
+  function requestLogger(request: FastifyRequest): Logger {
+    const wanted = askedLevel(request) ?? request.routeOptions.logLevel
+    // Routes declared before this plugin still carry Fastify's first logger.
+    const log = isOurs(request.log) ? request.log : root
+    return wanted ? log.child({}, { level: wanted }) : log
+  }
+
+  function askedLevel(request: FastifyRequest): Level | undefined {
+    try {
+      const level = levelFor?.(request)
+      return v.is(levelSchema, level) ? level : undefined
+    } catch (error) {
+      report(NAME, error)
+      return undefined
+    }
+  }
+
+  observe({
     name: NAME,
     start(observation) {
       const { request, reply } = observation
-      if (!request || !reply) return
-      const { logLevel } = request.routeOptions
-      // Routes declared before this plugin still carry Fastify's first logger.
-      const log = isOurs(request.log) ? request.log : logLevel ? root.child({}, { level: logLevel }) : root
-      request.log = reply.log = bind(log, observation)
+      if (request && reply) request.log = reply.log = bind(requestLogger(request), observation)
     },
     end(observation, outcome) {
-      const { log = true } = observation.config
-      if (log === false || (log === 'failures' && outcome.statusCode < 500)) return
+      const level = levelOf(observation, outcome)
+      if (level === undefined) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
-      const logger = observation.request?.log ?? bind(root, observation)
-      logger[levelOf(outcome)](canonicalLine(observation, outcome), message)
+      const log = observation.request?.log ?? bind(root, observation)
+      log[level](canonicalLine(observation, outcome), message)
     },
     malformed({ statusCode, error, clientAddress }) {
       const fields = {
@@ -185,10 +127,28 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       root.warn(fields, 'request completed')
     }
   })
+  publish({
+    name: 'log_lines_total',
+    help: 'Log lines written.',
+    type: 'counter',
+    labelNames: ['level'],
+    collect: () => Array.from(lines, ([level, count]) => [[level], count] as const)
+  })
+  publish({
+    name: 'log_lines_dropped_total',
+    help: 'Log lines given up.',
+    type: 'counter',
+    labelNames: ['reason'],
+    collect: () =>
+      [lost, ...sinks.map(({ dropped }) => dropped)].flatMap((counts) =>
+        Array.from(counts, ([reason, count]) => [[reason], count] as const)
+      )
+  })
 
-  app.addHook('onClose', (_app, done) => {
-    if (stdout) stdout.flush(() => done())
-    else done()
+  // What the user made stays the user's to close.
+  app.addHook('onClose', async () => {
+    await Promise.all(sinks.map((sink) => (isGiven ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
+    if (!isGiven) forget(journal)
   })
 }
 

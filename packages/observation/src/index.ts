@@ -10,6 +10,7 @@ import { watchResponse } from './response.ts'
 
 export { nameOf, Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions } from './options.ts'
+export { createRedactor, type RedactOptions, type Redactor } from './redact.ts'
 export { atMostEvery, type ObservationRegistry, type Observer, type Refusal, type Series } from './registry.ts'
 export { resolveService, type Service, type ServiceOptions, serviceSchema } from './service.ts'
 

@@ -1,0 +1,59 @@
+import { type ChildLoggerOptions, type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino'
+import type { Fields, Safe } from './safe.ts'
+
+const SERIALIZERS = Symbol('fastify-observability.logging.serializers')
+
+/**
+ * A pino that only ever sees safe arguments, in its log methods and in the bindings of its children. Serializers get the
+ * values as they were passed. What still throws inside pino, such as a `redact` of the user's, loses the line only.
+ * @param lost hears of such a line.
+ */
+export function guardedPino(
+  safe: Safe,
+  { serializers, hooks, ...options }: LoggerOptions,
+  stream: DestinationStream,
+  lost: (error: unknown) => void = () => undefined
+): Logger {
+  const logger = pino(
+    {
+      ...options,
+      // Safe fields need no more of it; pino's own takes `err` apart again.
+      serializers: { err: (fields) => fields },
+      hooks: {
+        ...hooks,
+        logMethod(args, method) {
+          try {
+            method.apply(this, safe.args(args, serializersOf(this)))
+          } catch (error) {
+            lost(error)
+          }
+        }
+      }
+    },
+    stream
+  )
+  const { child, setBindings } = logger
+  Object.assign(logger, {
+    [SERIALIZERS]: serializers,
+    // pino's formatters.bindings sees the bindings of the first logger only.
+    child(bindings: unknown, childOptions?: ChildLoggerOptions | null): Logger {
+      const { serializers: further, ...rest } = childOptions ?? {}
+      const own = further ? { ...serializersOf(this), ...further } : serializersOf(this)
+      const made: Logger = Reflect.apply(child, this, [safe.fields(bindings, own), rest])
+      return further ? Object.assign(made, { [SERIALIZERS]: own }) : made
+    },
+    setBindings(bindings: unknown): void {
+      Reflect.apply(setBindings, this, [safe.fields(bindings, serializersOf(this))])
+    }
+  })
+  return logger
+}
+
+function serializersOf(logger: object): Fields | undefined {
+  const own: unknown = SERIALIZERS in logger ? logger[SERIALIZERS] : undefined
+  return isRecord(own) ? own : undefined
+}
+
+function isRecord(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null
+}

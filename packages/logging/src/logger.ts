@@ -1,0 +1,167 @@
+import { createRequire } from 'node:module'
+import {
+  createRedactor,
+  currentObservation,
+  Observation,
+  resolveService,
+  type Service
+} from '@fastify-observability/observation'
+import { trace } from '@opentelemetry/api'
+import { type DestinationStream, type Logger, stdTimeFunctions } from 'pino'
+import { openFile } from './file.ts'
+import { guardedPino } from './guard.ts'
+import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
+import { otlpSink } from './otlp.ts'
+import { createSafe } from './safe.ts'
+import { type Sink, standardOutput } from './sink.ts'
+
+/** What a logger keeps beside pino. */
+export interface Journal {
+  /** Lines written, by level. */
+  readonly lines: ReadonlyMap<string, number>
+  /** Lines that could not be written as JSON, by reason. */
+  readonly lost: ReadonlyMap<string, number>
+  /** Where the lines go. */
+  readonly sinks: readonly Sink[]
+  readonly levelFor: LoggingOptions['levelFor']
+}
+
+const require = createRequire(import.meta.url)
+const BOUND = Symbol('fastify-observability.logging.observation')
+const journals = new WeakMap<object, Journal>()
+let latest: Logger | undefined
+
+// What a crash leaves in the buffers is what says why it happened.
+const openLogs = new Set<readonly Sink[]>()
+process.on('exit', () => {
+  for (const sinks of openLogs) for (const sink of sinks) sink.flushSync()
+})
+
+/**
+ * A pino logger with the suite's fields, redaction and destinations, for `Fastify({ loggerInstance: createLogger() })`
+ * and for code without a server. Register the plugin too: it brings the request's context.
+ * @param fallbackLevel the level when neither option nor LOG_LEVEL says one
+ * @throws TypeError for options or variables that do not hold, and when the file cannot be opened.
+ */
+export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
+  const { level = fallbackLevel, redact, allow, levelFor, ...rest } = resolveOptions(options)
+  const service = resolveService(rest.service)
+  const lines = new Map<string, number>()
+  const sinks = openSinks(rest, service)
+  const lost = new Map<string, number>()
+  const logger = guardedPino(
+    createSafe(createRedactor({ redact, allow })),
+    {
+      level,
+      base: { service: service.name, version: service.version, environment: service.environment },
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      mixin(_fields, number, logger) {
+        const label = logger.levels.labels[number] ?? 'info'
+        lines.set(label, (lines.get(label) ?? 0) + 1)
+        return context(logger)
+      },
+      // Nobody's own field can pass for the request's.
+      mixinMergeStrategy: (fields, own) => ({ ...fields, ...own })
+    },
+    { write: (line) => write(sinks, line) },
+    () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1)
+  )
+  openLogs.add(sinks)
+  const root = bind(logger, undefined)
+  journals.set(logger, { lines, lost, sinks, levelFor })
+  latest = root
+  return root
+}
+
+/** The logger of the request that the calling code works for; outside of one, the process's latest. */
+export function logger(): Logger {
+  const log = currentObservation()?.request?.log
+  if (log && isOurs(log)) return log
+  latest ??= createLogger()
+  return latest
+}
+
+/** Forgets the sinks of a logger that has been closed. */
+export function forget({ sinks }: Journal): void {
+  openLogs.delete(sinks)
+}
+
+export function isOurs(logger: object): logger is Logger {
+  return BOUND in logger
+}
+
+/** The journal of a logger that `createLogger` made, or of a child of one. */
+export function journalOf(logger: object): Journal {
+  for (let target: object | null = logger; target !== null; target = Object.getPrototypeOf(target)) {
+    const journal = journals.get(target)
+    if (journal) return journal
+  }
+  return { lines: new Map(), lost: new Map(), sinks: [], levelFor: undefined }
+}
+
+/** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
+export function bind(logger: Logger, observation: Observation | undefined): Logger {
+  return Object.create(logger, { [BOUND]: { value: observation } })
+}
+
+// Read per line: the active span changes while a request runs.
+function context(logger: object): object {
+  const current = currentObservation()
+  const bound = BOUND in logger && logger[BOUND] instanceof Observation ? logger[BOUND] : undefined
+  const observation = bound ?? current
+  const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
+  const span = active ?? observation?.spanContext
+  return {
+    ...(observation && {
+      request_id: observation.requestId,
+      correlation_id: observation.correlationId,
+      method: observation.method,
+      path: observation.path
+    }),
+    ...(span && { trace_id: span.traceId, span_id: span.spanId })
+  }
+}
+
+function write(sinks: Sink[], line: string): void {
+  for (const sink of sinks) sink.write(line)
+}
+
+function openSinks({ stream, format, file, otlp }: LoggingOptions, service: Service): Sink[] {
+  const output = stream ? streamSink(stream) : standardOutput()
+  const warn = (message: string): void => latest?.warn(`${NAME}: ${message}`)
+  const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
+  const sinks = [wanted === 'pretty' ? prettySink(output) : output]
+  if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
+  if (otlp) sinks.push(otlpSink(service, warn))
+  return sinks
+}
+
+/** A user's stream, which may throw. */
+function streamSink(stream: DestinationStream): Sink {
+  const dropped = new Map<string, number>()
+  return {
+    dropped,
+    write(line) {
+      try {
+        stream.write(line)
+      } catch {
+        dropped.set('write_error', (dropped.get('write_error') ?? 0) + 1)
+      }
+    },
+    flush: async () => undefined,
+    flushSync() {},
+    close: async () => undefined
+  }
+}
+
+function prettySink(output: Sink): Sink {
+  try {
+    const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = require('pino-pretty')
+    const pretty = prettyFactory({ colorize: isColorSupported, ignore: 'service,version,environment' })
+    return { ...output, write: (line) => output.write(pretty(line)) }
+  } catch {
+    process.emitWarning(`${NAME}: pino-pretty is not installed, logging JSON`)
+    return output
+  }
+}

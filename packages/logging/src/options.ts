@@ -1,0 +1,82 @@
+import { parseEnv, parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
+import type { FastifyRequest } from 'fastify'
+import type { DestinationStream } from 'pino'
+import * as v from 'valibot'
+import type { FileOptions } from './file.ts'
+
+export interface LoggingOptions {
+  service?: ServiceOptions
+  /** @default LOG_LEVEL, then the level of the logger Fastify was created with, then 'info' */
+  level?: Level
+  /** @default LOG_FORMAT, then 'pretty' in a terminal and 'json' elsewhere */
+  format?: Format
+  /** Where lines go instead of standard output: anything with `write(line)`. */
+  stream?: DestinationStream
+  /** A rotated file beside standard output, always JSON: its path, or more about it. @default LOG_FILE, else none */
+  file?: string | FileOptions
+  /** Sends lines over OTLP/gRPC too, to OTEL_EXPORTER_OTLP_(LOGS_)ENDPOINT. @default OTEL_LOGS_EXPORTER=otlp */
+  otlp?: boolean
+  /** Further names of fields, headers and query parameters whose values are replaced, case-insensitive. */
+  redact?: string[]
+  /** Replaces redaction by name: only the fields named here keep their values. */
+  allow?: string[]
+  /** A level for one request's `request.log` and `logger()`; `undefined` leaves the app's. */
+  levelFor?: (request: FastifyRequest) => Level | undefined
+}
+
+export type Level = (typeof LEVELS)[number]
+export type Format = (typeof FORMATS)[number]
+
+export const NAME = '@fastify-observability/logging'
+const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+const FORMATS = ['json', 'pretty'] as const
+export const levelSchema = v.picklist(LEVELS, `one of ${LEVELS.join(', ')}`)
+const format = v.picklist(FORMATS, `one of ${FORMATS.join(', ')}`)
+const NAMES_RULE = 'a list of names'
+const SIZE_RULE = 'a size like "100MB"'
+const FILE_RULE = 'a path or { path, maxSize, maxAgeDays, maxTotalSize, compress }'
+const names = v.optional(v.array(v.string(NAMES_RULE), NAMES_RULE))
+const size = v.optional(v.pipe(v.string(SIZE_RULE), v.regex(/^[1-9]\d*(B|KB|MB|GB)$/, SIZE_RULE)))
+const path = v.pipe(v.string('a path'), v.minLength(1, 'a path'))
+const file = v.strictObject({
+  path,
+  maxSize: size,
+  maxAgeDays: v.optional(v.pipe(v.number('a positive number'), v.gtValue(0, 'a positive number'))),
+  maxTotalSize: size,
+  compress: v.optional(v.union([v.literal('gzip'), v.literal(false)], '"gzip" or false'))
+})
+
+const schema = v.strictObject({
+  service: serviceSchema,
+  level: v.optional(levelSchema),
+  format: v.optional(format),
+  stream: v.optional(v.custom<DestinationStream>(isStream, 'an object with a write function')),
+  file: v.optional(v.union([path, file], FILE_RULE)),
+  otlp: v.optional(v.boolean()),
+  redact: names,
+  allow: names,
+  levelFor: v.optional(v.custom<NonNullable<LoggingOptions['levelFor']>>((f) => typeof f === 'function', 'a function'))
+})
+const envSchema = v.object({
+  LOG_LEVEL: v.optional(levelSchema),
+  LOG_FORMAT: v.optional(format),
+  LOG_FILE: v.optional(v.string()),
+  OTEL_LOGS_EXPORTER: v.optional(v.string())
+})
+
+function isStream(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'write' in value && typeof value.write === 'function'
+}
+
+/** Options, completed from the environment. */
+export function resolveOptions(options: LoggingOptions): LoggingOptions & { otlp: boolean } {
+  const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
+  const env = parseEnv(NAME, envSchema)
+  return {
+    ...parsed,
+    level: parsed.level ?? env.LOG_LEVEL,
+    format: parsed.format ?? env.LOG_FORMAT,
+    file: parsed.file ?? env.LOG_FILE,
+    otlp: parsed.otlp ?? env.OTEL_LOGS_EXPORTER?.split(',').includes('otlp') ?? false
+  }
+}

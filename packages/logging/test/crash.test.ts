@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { registerHooks } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { test } from 'tap'
+import { createLogger } from '../src/index.ts'
+
+const CRASH = fileURLToPath(new URL('crash.ts', import.meta.url))
+
+test('writes what is buffered when the process exits or crashes', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'crash-'))
+  for (const how of ['exit', 'crash']) {
+    const file = join(folder, `${how}.log`)
+    const child = spawn(process.execPath, [CRASH, how, file], { stdio: ['ignore', 'pipe', 'ignore'] })
+    const [stdout] = await Promise.all([text(child.stdout), once(child, 'exit')])
+    for (const output of [stdout, await readFile(file, 'utf8')]) {
+      const lines = output.trimEnd().split('\n')
+      t.equal(lines.length, 1000, how)
+      t.match(JSON.parse(lines.at(-1) ?? ''), { line: 1000 })
+    }
+  }
+})
+
+test('logs JSON with one warning when pino-pretty is not installed', async (t) => {
+  registerHooks({
+    resolve: (specifier, context, next) =>
+      next(specifier === 'pino-pretty' ? 'not-installed-pretty' : specifier, context)
+  })
+  const warnings: Error[] = []
+  process.on('warning', (warning) => warnings.push(warning))
+  const lines: string[] = []
+  const log = createLogger({ format: 'pretty', stream: { write: (line) => lines.push(line) } })
+  log.info('first')
+  log.info('second')
+  t.match(
+    lines.map((line) => JSON.parse(line)),
+    [{ msg: 'first' }, { msg: 'second' }]
+  )
+  await new Promise(setImmediate)
+  t.match(warnings, [{ message: /pino-pretty is not installed/ }])
+  t.equal(warnings.length, 1)
+})

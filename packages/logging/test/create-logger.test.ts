@@ -1,0 +1,163 @@
+import { mkdtemp, readFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startCollector } from '@fastify-observability/testing/collector'
+import Fastify, { type FastifyBaseLogger } from 'fastify'
+import { test } from 'tap'
+import logging, { createLogger, logger } from '../src/index.ts'
+
+type Line = Record<string, unknown>
+
+function array() {
+  const lines: Line[] = []
+  return { lines, stream: { write: (line: string) => void lines.push(JSON.parse(line)) } }
+}
+
+const service = { name: 'shop', version: '1.2.3', environment: 'test' }
+
+test('createLogger gives the lines that the plugin alone gives, from the first one on', async (t) => {
+  const given = array()
+  const alone = array()
+  // As wide as Fastify's own type, or the two apps are of two types.
+  const loggerInstance: FastifyBaseLogger = createLogger({ service, stream: given.stream })
+  const withGiven = Fastify({ loggerInstance })
+  await withGiven.register(logging)
+  const withPlugin = Fastify()
+  await withPlugin.register(logging, { service, stream: alone.stream })
+  for (const app of [withGiven, withPlugin]) {
+    app.get('/', async (request) => {
+      request.log.info('by request.log')
+      app.log.info('by app.log')
+      logger().info('by logger()')
+    })
+    await app.inject('/')
+  }
+  const steady = ({ time, duration_ms, ttfb_ms, ...line }: Line): Line => line
+  t.equal(given.lines.length, 4)
+  t.same(given.lines.map(steady), alone.lines.map(steady))
+  for (const line of given.lines) t.match(line, { service: 'shop', request_id: 'req-1', method: 'GET', path: '/' })
+})
+
+test('logger() outside a request is the latest logger, without a request', async (t) => {
+  const { lines, stream } = array()
+  createLogger({ service, stream })
+  logger().warn('alone')
+  t.match(lines, [{ level: 'warn', service: 'shop', msg: 'alone' }])
+  t.notMatch(lines, [{ request_id: String }])
+})
+
+test('changes its level at run time, for new lines of running requests too', async (t) => {
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { service, stream })
+  app.get('/', async (request) => {
+    request.log.debug('hidden')
+    app.logging.level = 'debug'
+    request.log.debug('shown')
+    return app.logging.level
+  })
+  t.equal((await app.inject('/')).body, 'debug')
+  t.match(lines, [{ msg: 'shown' }, { msg: 'request completed' }])
+  t.throws(() => Object.assign(app.logging, { level: 'loud' }), /option "level" must be one of fatal, .*got 'loud'/)
+})
+
+test('gives one request a level of its own', async (t) => {
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, {
+    stream,
+    levelFor: ({ headers }) =>
+      headers['x-debug'] === 'throw' ? JSON.parse('{') : headers['x-debug'] ? 'debug' : undefined
+  })
+  app.get('/', async (request) => {
+    request.log.debug({ by: 'request.log' })
+    logger().debug({ by: 'logger()' })
+  })
+  for (const debug of ['', 'throw']) await app.inject({ url: '/', headers: { 'x-debug': debug } })
+  t.same(
+    lines.filter(({ level }) => level === 'debug'),
+    []
+  )
+  await app.inject({ url: '/', headers: { 'x-debug': 'yes' } })
+  t.match(
+    lines.filter(({ level }) => level === 'debug'),
+    [{ by: 'request.log' }, { by: 'logger()' }]
+  )
+})
+
+test('writes healthy lines of a route at the level that the route asks for', async (t) => {
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { stream })
+  app.get('/chatty', { config: { observability: { log: 'debug' } } }, async () => 'ok')
+  app.get('/chatty/500', { config: { observability: { log: 'debug' } } }, async (_request, reply) =>
+    reply.code(500).send()
+  )
+  for (const url of ['/chatty', '/chatty/500']) await app.inject(url)
+  t.match(lines, [{ level: 'error', status_code: 500 }])
+  t.equal(lines.length, 1)
+})
+
+test('writes JSON to a file beside standard output, flushed when the app has closed', async (t) => {
+  const path = join(await mkdtemp(join(tmpdir(), 'logging-')), 'app.log')
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { service, stream, file: path })
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  await app.close()
+  const written = (await readFile(path, 'utf8')).trimEnd().split('\n')
+  t.same(
+    written.map((line) => JSON.parse(line)),
+    lines
+  )
+})
+
+test('sends lines over OTLP too, with trace and severity', async (t) => {
+  const collector = await startCollector()
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = collector.url
+  t.teardown(async () => {
+    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT
+    await collector.close()
+  })
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { service, stream, otlp: true })
+  app.observation.observe({
+    name: 'test',
+    start(observation) {
+      observation.spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
+    }
+  })
+  app.get('/', async (request) => request.log.warn({ order: { id: 7 } }, 'look here'))
+  await app.inject('/')
+  await app.close()
+  t.equal(collector.logs.length, lines.length)
+  t.match(collector.logs[0], {
+    severity: 'warn',
+    severityNumber: 13,
+    body: 'look here',
+    traceId: 'a'.repeat(32),
+    spanId: 'b'.repeat(16),
+    attributes: { order: { id: 7 }, request_id: 'req-1', path: '/' },
+    resource: { 'service.name': 'shop', 'service.version': '1.2.3', 'deployment.environment.name': 'test' }
+  })
+})
+
+test('counts lines by level, and lines given up by reason', async (t) => {
+  const broken = {
+    write(line: string) {
+      if (line.includes('broken')) throw new Error('no')
+    }
+  }
+  const app = Fastify()
+  await app.register(logging, { stream: broken })
+  for (const text of ['fine', 'broken', 'broken']) app.log.warn(text)
+  const published = new Map(app.observation.published.map(({ name, collect }) => [name, [...collect()]]))
+  t.same(published.get('log_lines_total'), [[['warn'], 3]])
+  t.same(published.get('log_lines_dropped_total'), [[['write_error'], 2]])
+})
+
+test('refuses a file that cannot be opened', async (t) => {
+  await t.rejects(async () => Fastify().register(logging, { file: '/dev/null/app.log' }), /\/dev\/null\/app\.log/)
+})

@@ -1,0 +1,60 @@
+import { REDACTED, scrubForms } from './secret-form.ts'
+import { nameTest, remember, squash } from './secret-name.ts'
+import { pairScrubber } from './secret-pair.ts'
+
+export interface RedactOptions {
+  /** Further names of secrets, added to the defaults; case and separators do not count. */
+  redact?: string[]
+  /**
+   * Replaces the names: a field, header or query parameter keeps its value only if this lists exactly its key, or if the
+   * suite itself writes it. Other text is searched for the default names not listed here. Credentials that are known by
+   * their form go in any case.
+   */
+  allow?: string[]
+}
+
+/** The rules by which logs, traces and error events leave secrets out. */
+export interface Redactor {
+  /**
+   * Whether a key's value is secret: `password`, `dbPassword` and `X-DB-PASSWORD` are, `token_count` is not. Case and
+   * separators do not count.
+   */
+  isSecret(key: string): boolean
+  /** What stands in the place of a secret. */
+  readonly replacement: string
+  /**
+   * Text without secrets: `key=value`, `"key":"value"`, `key: value` of secret keys, also URL-encoded; passwords in URLs,
+   * `Bearer` and `Basic` credentials, JWTs, private keys, well-known tokens. What exceeds 65,536 characters is cut.
+   * Takes time linear in the length.
+   */
+  text(text: string): string
+}
+
+const MAX_TEXT = 65_536
+
+// Names on the wire that an allow-list does not have to list.
+const OWN_NAMES = [
+  ...['service', 'version', 'environment', 'request_id', 'correlation_id', 'trace_id', 'span_id', 'method', 'path'],
+  ...['route', 'status_code', 'duration_ms', 'ttfb_ms', 'response_bytes', 'client_ip', 'user_agent', 'aborted'],
+  ...['level', 'time', 'msg', 'err', 'req', 'res', 'observer']
+]
+
+export function createRedactor({ redact = [], allow }: RedactOptions = {}): Redactor {
+  const isNamed = remember(nameTest(redact))
+  const allowed = new Set([...OWN_NAMES, ...(allow ?? [])].map(squash))
+  const isAllowed = remember((key) => allowed.has(squash(key)))
+
+  const isSecret = allow ? (key: string): boolean => !isAllowed(key) : isNamed
+  const isSecretInText = allow ? (key: string): boolean => isNamed(key) && !isAllowed(key) : isNamed
+  const scrubPairs = pairScrubber((key, inQuery) => (inQuery ? isSecret(key) : isSecretInText(key)))
+  const scrub = (text: string): string => scrubPairs(scrubForms(text))
+
+  return {
+    isSecret,
+    replacement: REDACTED,
+    text: (text) =>
+      text.length <= MAX_TEXT
+        ? scrub(text)
+        : `${scrub(text.slice(0, MAX_TEXT))}…[${text.length - MAX_TEXT} more characters]`
+  }
+}
