@@ -32,9 +32,9 @@ const journals = new WeakMap<object, Journal>()
 let latest: Logger | undefined
 
 // What a crash leaves in the buffers is what says why it happened.
-const openLogs = new Set<readonly Sink[]>()
+const openSinks = new Set<Sink>()
 process.on('exit', () => {
-  for (const sinks of openLogs) for (const sink of sinks) sink.flushSync()
+  for (const sink of openSinks) sink.flushSync()
 })
 
 /**
@@ -47,7 +47,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   const { level = fallbackLevel, redact, allow, levelFor, ...rest } = resolveOptions(options)
   const service = resolveService(rest.service)
   const lines = new Map<string, number>()
-  const sinks = openSinks(rest, service)
+  const sinks = sinksFor(rest, service)
   const lost = new Map<string, number>()
   const logger = guardedPino(
     createSafe(createRedactor({ redact, allow })),
@@ -67,7 +67,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
     { write: (line) => write(sinks, line) },
     () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1)
   )
-  openLogs.add(sinks)
+  for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
   journals.set(logger, { lines, lost, sinks, levelFor })
   latest = root
@@ -84,7 +84,7 @@ export function logger(): Logger {
 
 /** Forgets the sinks of a logger that has been closed. */
 export function forget({ sinks }: Journal): void {
-  openLogs.delete(sinks)
+  for (const sink of sinks) openSinks.delete(sink)
 }
 
 export function isOurs(logger: object): logger is Logger {
@@ -127,7 +127,7 @@ function write(sinks: Sink[], line: string): void {
   for (const sink of sinks) sink.write(line)
 }
 
-function openSinks({ stream, format, file, otlp }: LoggingOptions, service: Service): Sink[] {
+function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service): Sink[] {
   const output = stream ? streamSink(stream) : standardOutput()
   const warn = (message: string): void => latest?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')

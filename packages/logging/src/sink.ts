@@ -161,8 +161,11 @@ let stdout: Sink | undefined
  * `close` flushes and gives up what is left; the sink stays open.
  */
 export function standardOutput(): Sink {
-  stdout ??= createSink(descriptor(1))
-  return stdout
+  if (stdout) return stdout
+  const sink = createSink(descriptor(1))
+  process.on('exit', () => sink.flushSync())
+  stdout = sink
+  return sink
 }
 
 function descriptor(fd: number): Outlet {

@@ -25,6 +25,13 @@ test('writes what is buffered when the process exits or crashes', async (t) => {
   }
 })
 
+test('writes what is logged after close and right before the exit', async (t) => {
+  const file = join(await mkdtemp(join(tmpdir(), 'crash-')), 'app.log')
+  const child = spawn(process.execPath, [CRASH, 'close', file], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const [stdout] = await Promise.all([text(child.stdout), once(child, 'exit')])
+  t.match(JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? ''), { msg: 'after close' })
+})
+
 test('logs JSON with one warning when pino-pretty is not installed', async (t) => {
   registerHooks({
     resolve: (specifier, context, next) =>

@@ -22,30 +22,32 @@ const ABOUT = list(`
 const QUANTITIES = list('max min total num n used remaining estimated prompt completion input output cached reasoning')
 
 const MAX_KEY = 128
-const MAX_NUMBER = 4
+// A name can be taken apart by its case: `PassWord`.
+const MAX_WORDS = 6
 const MAX_REMEMBERED = 2_000
 
 /** Whether a key names a secret by the defaults or by one of the names given, which match as whole parts too. */
 export function nameTest(further: string[]): (key: string) => boolean {
-  const names = new Set([...NAMES, ...further.map(squash)])
-  const longest = Math.max(...[...names].map((name) => name.length))
+  const names = new Set([...NAMES, ...further.map(squash).filter((name) => name !== '')])
+  const anyName = new RegExp([...names, ...LAST_NAMES, ...WHOLE_NAMES].join('|'))
 
   // The index of the last word of the name that begins with the word at `first`, -1 if none does.
   function endOfName(words: string[], first: number): number {
     let joined = ''
-    for (const [offset, word] of words.slice(first).entries()) {
-      joined += word
-      if (joined.length > longest + MAX_NUMBER) break
-      if (names.has(joined) || names.has(withoutNumber(joined))) return first + offset
+    for (let index = first; index < Math.min(words.length, first + MAX_WORDS); index++) {
+      joined += words[index]
+      if (names.has(joined) || names.has(withoutNumber(joined))) return index
     }
     return -1
   }
 
   return (key) => {
-    const words = wordsOf(key)
-    const squashed = words.join('')
-    const last = withoutNumber(words.at(-1) ?? '')
+    const end = key.slice(-MAX_KEY)
+    const squashed = squash(end)
+    if (!anyName.test(squashed)) return false
     if (names.has(squashed) || WHOLE_NAMES.has(squashed)) return true
+    const words = wordsOf(end)
+    const last = withoutNumber(words.at(-1) ?? '')
     if (words[0] === 'is' || words[0] === 'has') return false
     if (last === 'tokens' && words.some((word) => QUANTITIES.has(word))) return false
     if (LAST_NAMES.has(last) || NAME_AT_END.test(withoutNumber(squashed))) return true
@@ -81,7 +83,6 @@ function withoutNumber(word: string): string {
 
 function wordsOf(key: string): string[] {
   return key
-    .slice(-MAX_KEY)
     .replace(/([\p{Ll}\p{N}])(\p{Lu})/gu, '$1 $2')
     .replace(/(\p{Lu})(\p{Lu}\p{Ll})/gu, '$1 $2')
     .toLowerCase()
