@@ -1,6 +1,7 @@
 import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { test } from 'tap'
@@ -96,6 +97,22 @@ test('writes healthy lines of a route at the level that the route asks for', asy
   for (const url of ['/chatty', '/chatty/500']) await app.inject(url)
   t.match(lines, [{ level: 'error', status_code: 500 }])
   t.equal(lines.length, 1)
+})
+
+test('breaks the silence of a probe when it fails or takes over a second', async (t) => {
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { stream })
+  const config = { observability: { log: 'failures' as const } }
+  app.get('/fast', { config }, async () => 'ok')
+  app.get('/slow', { config }, async () => wait(1_010, 'ok'))
+  app.get('/failing', { config }, async (_request, reply) => reply.code(503).send())
+  for (const url of ['/fast', '/slow', '/failing']) await app.inject(url)
+  t.match(lines, [
+    { path: '/slow', level: 'warn', status_code: 200 },
+    { path: '/failing', level: 'error', status_code: 503 }
+  ])
+  t.equal(lines.length, 2)
 })
 
 test('writes JSON to a file beside standard output, flushed when the app has closed', async (t) => {
