@@ -21,7 +21,7 @@ const ABOUT = list(`
 // What is counted in tokens is read by a language model.
 const QUANTITIES = list('max min total num n used remaining estimated prompt completion input output cached reasoning')
 
-const MAX_KEY = 128
+const MAX_KEY = 64
 // A name can be taken apart by its case: `PassWord`.
 const MAX_WORDS = 6
 const MAX_REMEMBERED = 2_000

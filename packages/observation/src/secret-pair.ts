@@ -14,7 +14,7 @@ interface Key extends Span {
   closed: boolean
 }
 
-const MAX_KEY = 128
+const MAX_KEY = 64
 // Each can reach to the end of the text; after so many it is redacted to there.
 const MAX_OVERLAPS = 16
 const KEY_SIGNS = signs('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.$@[%')

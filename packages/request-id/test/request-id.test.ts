@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { createServer, get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { Readable } from 'node:stream'
@@ -73,6 +73,26 @@ test('puts both on streams, hijacked replies and URLs that cannot be decoded', a
     t.match(answer, /^x-correlation-id: c\r$/m)
     t.match(answer, /^server-timing: total;dur=\d+\.\d\r$/m)
   }
+})
+
+test('puts both on the 503 of an app that is closing', async (t) => {
+  const app = await service()
+  const asked = new EventEmitter()
+  app.get('/hold', async () => {
+    asked.emit('request')
+    await once(asked, 'go')
+    return 'held'
+  })
+  const { port, hostname } = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  const client = connect(Number(port), hostname)
+  client.write('GET /hold HTTP/1.1\r\nhost: x\r\n\r\n')
+  await once(asked, 'request')
+  const closed = app.close()
+  app.server.once('request', () => asked.emit('go'))
+  client.write('GET / HTTP/1.1\r\nhost: x\r\nx-request-id: late\r\n\r\n')
+  const answers = await text(client)
+  await closed
+  t.match(answers, /HTTP\/1.1 503 Service Unavailable\r\n(?:.+\r\n)*x-request-id: late\r\n/)
 })
 
 test('makes ids that are unique and sort by their time', async (t) => {

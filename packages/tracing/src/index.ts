@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import observation, {
   type Observation,
   parseEnv,
@@ -10,6 +11,7 @@ import {
   type Attributes,
   type Context,
   context,
+  type Link,
   propagation,
   ROOT_CONTEXT,
   type Span,
@@ -38,12 +40,23 @@ export interface TracingOptions {
    * @default OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, then OTEL_EXPORTER_OTLP_ENDPOINT, then none
    */
   endpoint?: string
+  /**
+   * Whether a caller's trace is continued. `false`, or a predicate that says so or throws, makes the request the root of a
+   * trace of our own with a link to the caller's: our sampler decides, and no state of the caller's is carried on.
+   * @default true
+   */
+  trustInbound?: boolean | ((request: IncomingMessage) => boolean)
 }
 
 const NAME = '@fastify-observability/tracing'
 const URL_RULE = 'an http:// or https:// URL'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
-const schema = v.strictObject({ service: serviceSchema, endpoint: url })
+const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
+const schema = v.strictObject({
+  service: serviceSchema,
+  endpoint: url,
+  trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function'))
+})
 const envSchema = v.object({
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
@@ -106,17 +119,38 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   await app.register(observation)
   const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, log: app.log })
   app.decorateRequest('span', undefined)
+
+  function isTrusted(raw: IncomingMessage): boolean {
+    const { trustInbound = true } = parsed
+    if (typeof trustInbound === 'boolean') return trustInbound
+    try {
+      return trustInbound(raw) === true
+    } catch (error) {
+      app.observation.report(NAME, error)
+      return false
+    }
+  }
+
+  /** The context to start in, and the caller's span where it may not be the parent. */
+  function parentOf(raw: IncomingMessage): [parent: Context, link?: Link] {
+    const caller = propagation.extract(context.active(), raw.headers)
+    const remote = trace.getSpanContext(caller)
+    if (!remote?.isRemote || isTrusted(raw)) return [caller]
+    return [context.active(), { context: remote }]
+  }
+
   const contexts = new WeakMap<Observation, Context>()
   app.observation.observe({
     name: NAME,
     start(observation) {
       const { request, raw, config, route, method, path, clientAddress } = observation
       if (config.trace === false) return
-      const parent = propagation.extract(context.active(), raw.headers)
+      const [parent, link] = parentOf(raw)
       const span = tracer().startSpan(
         route === 'unmatched' ? method : `${method} ${route}`,
         {
           kind: SpanKind.SERVER,
+          ...(link && { root: true, links: [link] }),
           attributes: {
             'http.request.method': method,
             ...(route !== 'unmatched' && { 'http.route': route }),

@@ -98,6 +98,41 @@ test('continues the trace of its caller', async (t) => {
   t.match(await spansOf(app, collector), [{ traceId: TRACE_ID, parentSpanId: 'b7ad6b7169203331' }])
 })
 
+test('starts a trace of its own for an untrusted caller, linked to the other one', async (t) => {
+  const untrusted: TracingOptions['trustInbound'][] = [false, () => false, () => fail('predicate')]
+  for (const trustInbound of untrusted) {
+    const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'), { trustInbound })
+    await app.inject({ url: '/', headers: { traceparent: TRACEPARENT, tracestate: 'a=b' } })
+    const [span] = await spansOf(app, collector)
+    t.match(span, { parentSpanId: '', links: [{ traceId: TRACE_ID, spanId: 'b7ad6b7169203331' }] })
+    t.not(span?.traceId, TRACE_ID)
+  }
+  const trusted = await traced(t, (app) => app.get('/', async () => 'ok'), {
+    trustInbound: ({ headers }) => 'x-edge' in headers
+  })
+  await trusted.app.inject({ url: '/', headers: { traceparent: TRACEPARENT, 'x-edge': 'yes' } })
+  t.match(await spansOf(trusted.app, trusted.collector), [{ traceId: TRACE_ID, links: [] }])
+})
+
+test('lets nobody outside drive the sampling, or put 1,000 requests into one trace', async (t) => {
+  process.env.OTEL_TRACES_SAMPLER = 'parentbased_traceidratio'
+  process.env.OTEL_TRACES_SAMPLER_ARG = '0.1'
+  t.teardown(() => {
+    delete process.env.OTEL_TRACES_SAMPLER
+    delete process.env.OTEL_TRACES_SAMPLER_ARG
+  })
+  const ids = new Set<string>()
+  const { app, collector } = await traced(
+    t,
+    (app) => app.get('/', async ({ span }) => void ids.add(span?.spanContext().traceId ?? '')),
+    { trustInbound: false }
+  )
+  for (let request = 0; request < 1000; request++) await app.inject({ url: '/', headers: { traceparent: TRACEPARENT } })
+  const exported = (await spansOf(app, collector)).length
+  t.ok(exported >= 60 && exported <= 145, `${exported} exported`)
+  t.equal(ids.size, 1000)
+})
+
 test('carries the trace to the services it calls, over fetch and over http', async (t) => {
   const peer = http.createServer((request, response) => response.end(JSON.stringify(request.headers))).listen(0)
   await once(peer, 'listening')
