@@ -21,32 +21,33 @@ const ABOUT = list(`
 // What is counted in tokens is read by a language model.
 const QUANTITIES = list('max min total num n used remaining estimated prompt completion input output cached reasoning')
 
-const MAX_KEY = 64
-// A name can be taken apart by its case: `PassWord`.
-const MAX_WORDS = 6
+const MAX_KEY = 128
 const MAX_REMEMBERED = 2_000
 
 /** Whether a key names a secret by the defaults or by one of the names given, which match as whole parts too. */
 export function nameTest(further: string[]): (key: string) => boolean {
   const names = new Set([...NAMES, ...further.map(squash).filter((name) => name !== '')])
   const anyName = new RegExp([...names, ...LAST_NAMES, ...WHOLE_NAMES].join('|'))
+  const beginnings = new Set([...names].flatMap((name) => Array.from(name, (_, index) => name.slice(0, index + 1))))
 
-  // The index of the last word of the name that begins with the word at `first`, -1 if none does.
+  // The index of the last word of the name that begins with the word at `first`, -1 if none does. A name may be taken
+  // apart: `PassWord`.
   function endOfName(words: string[], first: number): number {
     let joined = ''
-    for (let index = first; index < Math.min(words.length, first + MAX_WORDS); index++) {
+    for (let index = first; index < words.length; index++) {
       joined += words[index]
       if (names.has(joined) || names.has(withoutNumber(joined))) return index
+      if (!beginnings.has(joined)) break
     }
     return -1
   }
 
   return (key) => {
-    const end = key.slice(-MAX_KEY)
-    const squashed = squash(end)
+    const considered = key.slice(-MAX_KEY)
+    const squashed = squash(considered)
     if (!anyName.test(squashed)) return false
     if (names.has(squashed) || WHOLE_NAMES.has(squashed)) return true
-    const words = wordsOf(end)
+    const words = wordsOf(considered)
     const last = withoutNumber(words.at(-1) ?? '')
     if (words[0] === 'is' || words[0] === 'has') return false
     if (last === 'tokens' && words.some((word) => QUANTITIES.has(word))) return false
