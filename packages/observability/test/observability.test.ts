@@ -58,6 +58,8 @@ test('one register, zero options: header, log line, span, metric and error event
   }
   t.match(exposition, /^http_server_request_duration_seconds_count\{[^}]*http_route="\/orders\/:id"[^}]*\} 1$/m)
   t.match(exposition, /^http_server_request_duration_seconds_count\{[^}]*http_route="\/boom"[^}]*\} 1$/m)
+  t.match(exposition, /^otel_sdk_processor_span_queue_size \d+$/m)
+  t.match(exposition, /^log_lines_total\{level="info"\} \d+$/m)
   const [, failed] = completed
   t.match(ingest.events, [
     { tags: { request_id: ids[1] }, contexts: { trace: { trace_id: failed?.trace_id, span_id: failed?.span_id } } }

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { Metadata, Server, ServerCredentials } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 
 export interface ReceivedSpan {
@@ -15,6 +15,7 @@ export interface ReceivedSpan {
   attributes: Record<string, unknown>
   resource: Record<string, unknown>
   events: { name: string; attributes: Record<string, unknown> }[]
+  links: { traceId: string; spanId: string }[]
   status: 'UNSET' | 'OK' | 'ERROR'
 }
 
@@ -28,13 +29,34 @@ export interface ReceivedLog {
   resource: Record<string, unknown>
 }
 
+/** How the collector answers a call for traces. What it refuses, rejects or never answers it does not keep. */
+export type Answer =
+  | 'accept'
+  | 'never'
+  /** The first spans of the call are rejected, the others accepted. */
+  | { rejected: number }
+  | { delayMs: number }
+  /** A gRPC status, with a RetryInfo if `retryAfterSeconds` is given. */
+  | { code: number; details?: string; retryAfterSeconds?: number }
+
+export interface CollectorOptions {
+  /** @default a free one */
+  port?: number
+  /** The answer to each call for traces, which are counted from 1. @default accepts all */
+  answer?: (call: number) => Answer
+}
+
 export interface Collector {
   url: string
+  /** Calls for traces so far, whatever the answer. */
+  calls: number
   /** Everything received so far. */
   spans: ReceivedSpan[]
   logs: ReceivedLog[]
   /** Resolves with the first span that matches, received already or to come. */
   span(matches: (span: ReceivedSpan) => boolean): Promise<ReceivedSpan>
+  /** Resolves when so many calls for traces have come. */
+  called(calls: number): Promise<void>
   close(): Promise<void>
 }
 
@@ -66,6 +88,7 @@ interface WireSpan {
   end_time_unix_nano: string
   attributes: KeyValue[]
   events: { name: string; attributes: KeyValue[] }[]
+  links: { trace_id: Buffer; span_id: Buffer }[]
   status?: { code: number }
 }
 
@@ -122,6 +145,7 @@ function received(span: WireSpan, scope: string, resource: Record<string, unknow
     durationMs: Number(BigInt(span.end_time_unix_nano) - start) / 1e6,
     attributes: record(span.attributes),
     resource,
+    links: span.links.map((link) => ({ traceId: link.trace_id.toString('hex'), spanId: link.span_id.toString('hex') })),
     events: span.events.map(({ name, attributes }) => ({ name, attributes: record(attributes) })),
     status: STATUSES[span.status?.code ?? 0] ?? 'UNSET'
   }
@@ -139,10 +163,50 @@ function receivedLog(log: WireLog, resource: Record<string, unknown>): ReceivedL
   }
 }
 
-type Export<Request> = (call: { request: Request }, done: (error: null, response: object) => void) => void
+interface Call<Request> {
+  request: Request
+  cancelled: boolean
+}
+interface Refusal {
+  code: number
+  details: string
+  metadata: Metadata
+}
+type Export<Request> = (call: Call<Request>, done: (refusal: Refusal | null, response: object) => void) => void
 
-/** A gRPC server that takes OTLP traces and logs and decodes their bytes. */
-export async function startCollector(): Promise<Collector> {
+/** A protobuf field of number 1 to 15 that holds other fields or text. */
+function field(number: number, ...parts: (Uint8Array | string)[]): Buffer {
+  const content = Buffer.concat(parts.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)))
+  return Buffer.concat([Buffer.of(number * 8 + 2), varint(content.length), content])
+}
+
+function varint(value: number): Buffer {
+  const bytes: number[] = []
+  for (let rest = value; ; rest = Math.floor(rest / 128)) {
+    if (rest < 128) return Buffer.from([...bytes, rest])
+    bytes.push((rest % 128) + 128)
+  }
+}
+
+function partialSuccess(rejected: number): Buffer {
+  return field(1, Buffer.of(1 * 8), varint(rejected), field(2, 'rejected by the script'))
+}
+
+function refusal(code: number, details: string, retryAfterSeconds?: number): Refusal {
+  const metadata = new Metadata()
+  if (retryAfterSeconds !== undefined) {
+    const retryInfo = field(1, Buffer.of(1 * 8), varint(retryAfterSeconds))
+    const any = field(3, field(1, 'type.googleapis.com/google.rpc.RetryInfo'), field(2, retryInfo))
+    metadata.set('grpc-status-details-bin', Buffer.concat([Buffer.of(1 * 8), varint(code), any]))
+  }
+  return { code, details, metadata }
+}
+
+/** A gRPC server that takes OTLP traces and logs, decodes their bytes and answers as a test wants. */
+export async function startCollector({
+  port: wanted = 0,
+  answer = () => 'accept'
+}: CollectorOptions = {}): Promise<Collector> {
   const definition = loadSync(['trace.proto', 'logs.proto'], {
     includeDirs: [PROTO],
     keepCase: true,
@@ -155,38 +219,61 @@ export async function startCollector(): Promise<Collector> {
   const arrivals = new EventEmitter()
   const server = new Server()
 
-  function serve<Request>(name: string, take: (request: Request) => void): void {
+  function serve<Request>(name: string, Export: Export<Request>): void {
     const service = definition[`${PACKAGE}.${name}`]
-    if (!service || 'format' in service) throw new Error(`${name} is not in ${PROTO}`)
-    const Export: Export<Request> = ({ request }, done) => {
-      take(request)
-      arrivals.emit('data')
-      done(null, {})
-    }
-    server.addService(service, { Export })
+    if (!service || 'format' in service || !service.Export) throw new Error(`${name} is not in ${PROTO}`)
+    // The answer of the definition is empty; a partial success is put in as bytes.
+    const responseSerialize = (response: object): Buffer => (Buffer.isBuffer(response) ? response : Buffer.alloc(0))
+    server.addService({ Export: { ...service.Export, responseSerialize } }, { Export })
   }
-  serve('trace.v1.TraceService', ({ resource_spans }: ExportRequest) => {
+  function keep({ resource_spans }: ExportRequest, rejected = 0): void {
+    const taken: ReceivedSpan[] = []
     for (const { resource, scope_spans } of resource_spans) {
       for (const { scope, spans: batch } of scope_spans) {
-        spans.push(...batch.map((span) => received(span, scope?.name ?? '', record(resource?.attributes))))
+        taken.push(...batch.map((span) => received(span, scope?.name ?? '', record(resource?.attributes))))
       }
     }
+    spans.push(...taken.slice(rejected))
+    arrivals.emit('data')
+  }
+  serve<ExportRequest>('trace.v1.TraceService', (call, done) => {
+    const answered = answer(++collector.calls)
+    arrivals.emit('call')
+    if (answered === 'never') return
+    if (answered === 'accept') {
+      keep(call.request)
+      done(null, {})
+    } else if ('rejected' in answered) {
+      keep(call.request, answered.rejected)
+      done(null, partialSuccess(answered.rejected))
+    } else if ('delayMs' in answered) {
+      setTimeout(() => {
+        if (call.cancelled) return
+        keep(call.request)
+        done(null, {})
+      }, answered.delayMs)
+    } else {
+      done(refusal(answered.code, answered.details ?? 'refused by the script', answered.retryAfterSeconds), {})
+    }
   })
-  serve('logs.v1.LogsService', ({ resource_logs }: LogsRequest) => {
-    for (const { resource, scope_logs } of resource_logs) {
+  serve<LogsRequest>('logs.v1.LogsService', ({ request }, done) => {
+    for (const { resource, scope_logs } of request.resource_logs) {
       for (const { log_records } of scope_logs) {
         logs.push(...log_records.map((log) => receivedLog(log, record(resource?.attributes))))
       }
     }
+    arrivals.emit('data')
+    done(null, {})
   })
 
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+    server.bindAsync(`127.0.0.1:${wanted}`, ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound)
     )
   })
-  return {
+  const collector: Collector = {
     url: `http://127.0.0.1:${port}`,
+    calls: 0,
     spans,
     logs,
     async span(matches) {
@@ -196,6 +283,10 @@ export async function startCollector(): Promise<Collector> {
         await once(arrivals, 'data')
       }
     },
+    async called(calls) {
+      while (collector.calls < calls) await once(arrivals, 'call')
+    },
     close: () => new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve())))
   }
+  return collector
 }

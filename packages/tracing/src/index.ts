@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import observation, {
+  createRedactor,
   type Observation,
   parseEnv,
   parseOptions,
@@ -46,16 +47,20 @@ export interface TracingOptions {
    * @default true
    */
   trustInbound?: boolean | ((request: IncomingMessage) => boolean)
+  /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
+  shutdownTimeoutMs?: number
 }
 
 const NAME = '@fastify-observability/tracing'
+const MS_RULE = 'a positive number of milliseconds'
 const URL_RULE = 'an http:// or https:// URL'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
 const schema = v.strictObject({
   service: serviceSchema,
   endpoint: url,
-  trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function'))
+  trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function')),
+  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE)))
 })
 const envSchema = v.object({
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
@@ -103,10 +108,24 @@ export function withSpan<Result>(
 }
 
 function fail(span: Span, error: unknown): void {
-  const exception = error instanceof Error ? error : new Error(String(error))
+  const exception = exceptionOf(error)
   span.recordException(exception)
   span.setAttribute('error.type', exception.name)
   span.setStatus({ code: SpanStatusCode.ERROR, message: exception.message })
+}
+
+const MAX_STACK = 8_192
+const redactor = createRedactor()
+
+/** What a span may carry of an error, which may be anything and may throw when looked at. */
+function exceptionOf(error: unknown): { name: string; message: string; stack?: string } {
+  try {
+    if (!(error instanceof Error)) return { name: typeof error, message: redactor.text(String(error)) }
+    const { name, message, stack = '' } = error
+    return { name, message: redactor.text(message), stack: redactor.text(stack).slice(0, MAX_STACK) }
+  } catch {
+    return { name: 'Error', message: '[unreadable]' }
+  }
 }
 
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
@@ -117,7 +136,9 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   const endpoint = parsed.endpoint ?? (env.OTEL_TRACES_EXPORTER === 'none' ? undefined : fromEnv)
 
   await app.register(observation)
-  const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, log: app.log })
+  const { shutdownTimeoutMs } = parsed
+  const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, shutdownTimeoutMs, log: app.log })
+  for (const series of pipeline.series) app.observation.publish(series)
   app.decorateRequest('span', undefined)
 
   function isTrusted(raw: IncomingMessage): boolean {
@@ -183,7 +204,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
       if (headersSent) span.setAttribute('http.response.status_code', statusCode)
       if (errorType !== undefined) span.setAttribute('error.type', errorType)
       if (statusCode >= 500) {
-        if (error instanceof Error) span.recordException(error)
+        if (error !== undefined) span.recordException(exceptionOf(error))
         span.setStatus({ code: SpanStatusCode.ERROR })
       }
       span.end()

@@ -1,8 +1,6 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
-import { atMostEvery, type Service } from '@fastify-observability/observation'
+import type { Series, Service } from '@fastify-observability/observation'
 import { context, ProxyTracerProvider, propagation, trace } from '@opentelemetry/api'
-import { ExportResultCode, W3CTraceContextPropagator } from '@opentelemetry/core'
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import {
@@ -12,11 +10,15 @@ import {
   resourceFromAttributes,
   serviceInstanceIdDetector
 } from '@opentelemetry/resources'
-import { BatchSpanProcessor, NodeTracerProvider, type SpanExporter } from '@opentelemetry/sdk-trace-node'
+import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
+import { exportSpans } from './exporter.ts'
+import { strictTraceContext } from './propagator.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
+  /** What it counts, to be published by every holder. */
+  series: readonly Series[]
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
   release(): Promise<void>
 }
@@ -24,25 +26,25 @@ export interface Pipeline {
 interface PipelineOptions {
   service: Service
   endpoint: string | undefined
+  /** How long the last `release` may take to deliver what is queued. @default 5000 */
+  shutdownTimeoutMs?: number
   log: FastifyBaseLogger
 }
 
-const SHUTDOWN_MS = 5_000
-const MINUTE_MS = 60_000
-
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
-let running: { holders: number; stop: () => Promise<void> } | undefined
+let running: { holders: number; series: readonly Series[]; stop: () => Promise<void> } | undefined
 
 export function startPipeline(options: PipelineOptions): Pipeline {
   if (running) {
     running.holders++
   } else if (hasProvider()) {
     options.log.info('tracing: using the tracer provider that is already registered')
-    return { release: async () => {} }
+    return { series: [], release: async () => {} }
   } else {
-    running = { holders: 1, stop: start(options) }
+    running = { holders: 1, ...start(options) }
   }
   return {
+    series: running.series,
     async release() {
       if (!running || --running.holders > 0) return
       const { stop } = running
@@ -57,7 +59,11 @@ function hasProvider(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('probe') !== undefined
 }
 
-function start({ service, endpoint, log }: PipelineOptions): () => Promise<void> {
+function start({ service, endpoint, shutdownTimeoutMs = 5_000, log }: PipelineOptions): {
+  series: readonly Series[]
+  stop: () => Promise<void>
+} {
+  const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const provider = new NodeTracerProvider({
     resource: resourceFromAttributes({
       'process.pid': process.pid,
@@ -72,24 +78,21 @@ function start({ service, endpoint, log }: PipelineOptions): () => Promise<void>
           'deployment.environment.name': service.environment
         })
       ),
-    spanProcessors: endpoint
-      ? [new BatchSpanProcessor(warnOnFailure(new OTLPTraceExporter({ url: endpoint }), endpoint, log))]
-      : []
+    spanProcessors: spanExport ? [spanExport.processor] : []
   })
-  provider.register({ propagator: new W3CTraceContextPropagator() })
+  provider.register({ propagator: strictTraceContext() })
   carryTraceOut(provider)
-  if (endpoint) log.info({ endpoint }, 'tracing: exporting spans over OTLP/gRPC')
+  if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
 
-  return async () => {
-    await within(SHUTDOWN_MS, provider.shutdown()).catch((error) => {
-      log.warn({ err: error }, 'tracing: the last spans could not be exported')
-    })
+  async function stop(): Promise<void> {
+    await provider.shutdown()
     carryNothingOut()
     trace.disable()
     context.disable()
     propagation.disable()
   }
+  return { series: spanExport?.series ?? [], stop }
 }
 
 // One set a process: what an instrumentation hooks into the module loader stays there, and only the first set patches.
@@ -112,31 +115,4 @@ function carryTraceOut(provider: NodeTracerProvider): void {
 function carryNothingOut(): void {
   for (const instrumentation of outgoing ?? []) instrumentation.disable()
   syncBuiltinESMExports()
-}
-
-function warnOnFailure(exporter: SpanExporter, endpoint: string, log: FastifyBaseLogger): SpanExporter {
-  const mayWarn = atMostEvery(MINUTE_MS)
-  let lost = 0
-  return {
-    export(spans, done) {
-      exporter.export(spans, (result) => {
-        if (result.code !== ExportResultCode.SUCCESS) {
-          lost += spans.length
-          if (mayWarn()) {
-            const message = result.error?.message
-            log.warn({ endpoint, spans_lost: lost, reason: message }, 'tracing: spans could not be exported')
-          }
-        }
-        done(result)
-      })
-    },
-    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
-    shutdown: () => exporter.shutdown()
-  }
-}
-
-function within(ms: number, work: Promise<void>): Promise<void> {
-  const { promise, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(new Error(`not done after ${ms} ms`)), ms)
-  return Promise.race([work, promise]).finally(() => clearTimeout(timer))
 }

@@ -185,6 +185,20 @@ function fail(message: string): never {
   throw new Error(message)
 }
 
+test('leaves secrets of error messages out of its spans, and survives what it cannot read', async (t) => {
+  const hostile = Object.defineProperty(new Error('hostile'), 'message', { get: () => fail('do not look') })
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async () => Promise.reject(new Error('connect failed: password=planted')))
+  })
+  await app.inject('/')
+  t.throws(() => withSpan('mine', () => fail('token=planted')))
+  await t.rejects(withSpan('hostile', async () => Promise.reject(hostile)))
+  const spans = await spansOf(app, collector)
+  t.equal(spans.length, 3)
+  t.match(JSON.stringify(spans), /password=\[redacted\]/)
+  t.notMatch(JSON.stringify(spans), 'planted')
+})
+
 test('withSpan runs its function when nothing is registered', async (t) => {
   t.equal(
     withSpan('alone', (span) => span.isRecording()),

@@ -1,0 +1,317 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import http from 'node:http'
+import net from 'node:net'
+import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import Fastify from 'fastify'
+import { type Test, test } from 'tap'
+import { exportSpans } from '../src/exporter.ts'
+import tracing, { withSpan } from '../src/index.ts'
+
+// Spans leave at once instead of after five seconds.
+process.env.OTEL_BSP_SCHEDULE_DELAY = '10'
+const UNAVAILABLE = 14
+const INVALID_ARGUMENT = 3
+const RESOURCE_EXHAUSTED = 8
+
+function setEnv(t: Test, variables: Record<string, string>): void {
+  Object.assign(process.env, variables)
+  t.teardown(() => {
+    for (const name of Object.keys(variables)) delete process.env[name]
+  })
+}
+
+/** Something that ends spans and says what has become of them. */
+function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
+  const warnings: unknown[] = []
+  const log = { warn: (...line: unknown[]) => void warnings.push(line) }
+  const { processor, series } = exportSpans({ endpoint, shutdownTimeoutMs, log })
+  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+  const read = (name: string) =>
+    Object.fromEntries(
+      Array.from(series.find((one) => one.name === name)?.collect() ?? []).map(([k, n]) => [k[0] ?? '', n])
+    )
+  return {
+    warnings,
+    end(count: number) {
+      for (let index = 0; index < count; index++) provider.getTracer('test').startSpan(`span ${index}`).end()
+    },
+    flush: () => provider.forceFlush(),
+    close: () => provider.shutdown(),
+    /** By reason, `''` for those that arrived, and without the zeros. */
+    counts() {
+      const { '': handedOver, ...dropped } = read('otel_sdk_processor_span_processed_total')
+      const { '': exported = 0, ...lost } = read('otel_sdk_exporter_span_exported_total')
+      const all = {
+        exported,
+        ...lost,
+        shutdown: (dropped.shutdown ?? 0) + (lost.shutdown ?? 0),
+        queue_full: dropped.queue_full ?? 0
+      }
+      return Object.fromEntries(Object.entries(all).filter(([, spans]) => spans > 0))
+    },
+    queueSize: () => read('otel_sdk_processor_span_queue_size')[''] ?? 0
+  }
+}
+
+function origin(server: net.Server): string {
+  const address = server.address()
+  return `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+}
+
+async function timed(work: () => PromiseLike<unknown>): Promise<number> {
+  const started = performance.now()
+  await work()
+  return performance.now() - started
+}
+
+test('delivers every span once when the collector is unavailable twice', async (t) => {
+  const collector = await startCollector({ answer: (call) => (call <= 2 ? { code: UNAVAILABLE } : 'accept') })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(100)
+  await collector.called(3)
+  await producer.close()
+  t.equal(collector.calls, 3)
+  t.equal(new Set(collector.spans.map(({ spanId }) => spanId)).size, 100)
+  t.equal(collector.spans.length, 100)
+  t.same(producer.counts(), { exported: 100 })
+  t.same(producer.warnings, [])
+})
+
+test('retries at the shutdown too', async (t) => {
+  const collector = await startCollector({ answer: (call) => (call <= 2 ? { code: UNAVAILABLE } : 'accept') })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(100)
+  await producer.close()
+  t.equal(collector.spans.length, 100)
+  t.same(producer.counts(), { exported: 100 })
+})
+
+test('does not retry what is permanent, and says so once a minute and at the end', async (t) => {
+  const collector = await startCollector({ answer: () => ({ code: INVALID_ARGUMENT }) })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  for (const _ of [1, 2]) {
+    producer.end(100)
+    await producer.flush()
+  }
+  t.equal(collector.calls, 2)
+  t.same(producer.counts(), { export_failed: 200 })
+  const first = { endpoint: collector.url, spans_lost: 100, reason: 'INVALID_ARGUMENT' }
+  t.same(producer.warnings, [[first, 'tracing: spans could not be exported']])
+  await producer.close()
+  t.match(producer.warnings, [[first], [first]])
+})
+
+test('retries an exhausted collector only when it names a delay, and after that delay', async (t) => {
+  const refused = { code: RESOURCE_EXHAUSTED }
+  const collector = await startCollector({
+    answer: (call) => [refused, { ...refused, retryAfterSeconds: 1 }][call - 1] ?? 'accept'
+  })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(1)
+  await collector.called(1)
+  await producer.flush()
+  t.same(producer.counts(), { export_failed: 1 })
+  producer.end(1)
+  const elapsed = await timed(() => producer.flush())
+  t.ok(elapsed >= 1_000, `${elapsed} ms`)
+  t.same(producer.counts(), { export_failed: 1, exported: 1 })
+  await producer.close()
+})
+
+test('counts what a partial success rejects, and does not send it again', async (t) => {
+  const collector = await startCollector({ answer: (call) => (call === 1 ? { rejected: 30 } : 'accept') })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(100)
+  await producer.flush()
+  producer.end(5)
+  await producer.close()
+  t.equal(collector.calls, 2)
+  t.equal(collector.spans.length, 75)
+  t.same(producer.counts(), { exported: 75, rejected: 30 })
+  t.match(producer.warnings, [[{ spans_lost: 30, reason: 'rejected' }]])
+})
+
+test('drops beyond its bound, and counts them', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(5_000)
+  t.equal(producer.queueSize(), 2_048)
+  await producer.close()
+  t.same(producer.counts(), { exported: 2_048, queue_full: 2_952 })
+  t.equal(collector.spans.length, 2_048)
+})
+
+test('accounts for every span while the collector is gone for seconds under load', async (t) => {
+  setEnv(t, {
+    OTEL_BSP_MAX_QUEUE_SIZE: '300',
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '100',
+    OTEL_BSP_EXPORT_TIMEOUT: '1000'
+  })
+  const before = await startCollector()
+  const { port } = new URL(before.url)
+  const producer = produce(before.url)
+  let produced = 0
+  let longest = 0
+  const load = setInterval(() => {
+    producer.end(10)
+    produced += 10
+    longest = Math.max(longest, producer.queueSize())
+  }, 5)
+  await before.span(() => true)
+  await before.close()
+  await sleep(4_000)
+  const after = await startCollector({ port: Number(port) })
+  t.teardown(() => after.close())
+  await after.span(() => true)
+  clearInterval(load)
+  await producer.close()
+
+  const { exported = 0, ...dropped } = producer.counts()
+  t.comment({ produced, exported, ...dropped, longest })
+  t.equal(exported + Object.values(dropped).reduce((sum, spans) => sum + spans, 0), produced)
+  t.equal(before.spans.length + after.spans.length, exported)
+  t.match(dropped, { queue_full: Number, export_failed: Number })
+  t.ok(longest <= 300, `${longest} spans`)
+  t.equal(producer.queueSize(), 0)
+})
+
+test('closes at once with a healthy collector, and nothing is lost', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const app = Fastify()
+  await app.register(tracing, { endpoint: collector.url })
+  for (let index = 0; index < 1_000; index++) withSpan('work', () => undefined)
+  const elapsed = await timed(() => app.close())
+  t.comment(`${elapsed} ms`)
+  t.ok(elapsed < 300, `${elapsed} ms`)
+  t.equal(collector.spans.length, 1_000)
+})
+
+test('waits for the batch in flight at the shutdown, and counts what ends after it', async (t) => {
+  const collector = await startCollector({ answer: () => ({ delayMs: 300 }) })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(10)
+  await collector.called(1)
+  await producer.close()
+  t.equal(collector.spans.length, 10)
+  producer.end(3)
+  t.same(producer.counts(), { exported: 10, shutdown: 3 })
+})
+
+test('closes in time when the collector never answers', async (t) => {
+  const collector = await startCollector({ answer: () => 'never' })
+  const app = Fastify()
+  await app.register(tracing, { endpoint: collector.url })
+  withSpan('before', () => undefined)
+  await collector.called(1)
+  withSpan('queued', () => undefined)
+  const elapsed = await timed(() => app.close())
+  t.comment(`${elapsed} ms`)
+  t.ok(elapsed < 5_500, `${elapsed} ms`)
+  // Its own close waits for the connections of its clients.
+  await collector.close()
+})
+
+for (const protocol of ['grpc', 'http/protobuf']) {
+  test(`closes in time and lets the process end when nothing but TCP answers, over ${protocol}`, async (t) => {
+    const sockets: net.Socket[] = []
+    const hole = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1')
+    await once(hole, 'listening')
+    t.teardown(() => hole.close() && sockets.map((socket) => socket.destroy()))
+    const script = `
+      import { NodeTracerProvider } from '${import.meta.resolve('@opentelemetry/sdk-trace-node')}'
+      import { exportSpans } from '${new URL('../src/exporter.ts', import.meta.url)}'
+      const { processor } = exportSpans({ endpoint: '${origin(hole)}', shutdownTimeoutMs: 1000, log: { warn() {} } })
+      const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+      provider.getTracer('test').startSpan('lost').end()
+      await provider.forceFlush()
+      provider.getTracer('test').startSpan('lost').end()
+      const started = performance.now()
+      await provider.shutdown()
+      const closed = performance.now()
+      process.on('exit', () => console.log(JSON.stringify([closed - started, performance.now() - closed])))`
+    const env = { ...process.env, OTEL_EXPORTER_OTLP_PROTOCOL: protocol, OTEL_BSP_EXPORT_TIMEOUT: '100' }
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { env })
+    const [closing, ending] = JSON.parse(stdout)
+    t.comment({ closing, ending })
+    t.ok(closing < 1_100, `${closing} ms`)
+    t.ok(ending < 100, `${ending} ms`)
+  })
+}
+
+test('sends http/protobuf where the environment says so, with its headers and retries', async (t) => {
+  setEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf', OTEL_EXPORTER_OTLP_HEADERS: 'api-key=s3cret' })
+  const seen: unknown[] = []
+  const statuses = [503, 200, 400]
+  const server = http.createServer(async (request, response) => {
+    const { length } = await buffer(request)
+    seen.push({ path: request.url, type: request.headers['content-type'], key: request.headers['api-key'], length })
+    response.writeHead(statuses.shift() ?? 200).end()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const producer = produce(origin(server))
+  for (const spans of [10, 5]) {
+    producer.end(spans)
+    await producer.flush()
+  }
+  await producer.close()
+  const call = { path: '/v1/traces', type: 'application/x-protobuf', key: 's3cret', length: Number }
+  t.match(seen, [call, call, call])
+  t.equal(seen.length, 3)
+  t.same(producer.counts(), { exported: 10, export_failed: 5 })
+  t.match(producer.warnings, [[{ spans_lost: 5, reason: 'HTTP 400' }]])
+})
+
+test('tells no header value and no password', async (t) => {
+  const collector = await startCollector({ answer: () => ({ code: INVALID_ARGUMENT, details: 'bad token s3cret' }) })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url.replace('//', '//user:s3cret@'))
+  producer.end(1)
+  await producer.close()
+  const line = { endpoint: collector.url, spans_lost: 1, reason: 'INVALID_ARGUMENT' }
+  t.same(producer.warnings, [[line, 'tracing: spans could not be exported']])
+
+  setEnv(t, { OTEL_EXPORTER_OTLP_HEADERS: 'authorization=s3cret%0A' })
+  t.throws(() => produce(collector.url), {
+    message: /tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII$/
+  })
+})
+
+test('survives a log that throws', async (t) => {
+  const log = {
+    warn() {
+      throw new Error('ENOSPC: no space left on device')
+    }
+  }
+  const { processor, series } = exportSpans({ endpoint: 'http://127.0.0.1:1', shutdownTimeoutMs: 200, log })
+  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+  provider.getTracer('test').startSpan('lost').end()
+  await provider.shutdown()
+  t.match(Array.from(series[0]?.collect() ?? []), [
+    [[''], 0],
+    [['export_failed'], 0],
+    [['rejected'], 0],
+    [['shutdown'], 1]
+  ])
+})
+
+test('refuses a protocol that it does not speak', async (t) => {
+  setEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
+  t.throws(() => produce('http://127.0.0.1:1'), {
+    name: 'TypeError',
+    message: /OTEL_EXPORTER_OTLP_PROTOCOL must be .*grpc.*, got 'http\/json'/
+  })
+})
