@@ -1,10 +1,12 @@
 import observation, {
+  createRedactor,
   parseEnv,
   parseOptions,
   resolveService,
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
+import type { ErrorEvent } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
@@ -31,6 +33,20 @@ const envSchema = v.object({ SENTRY_DSN: dsnSchema, SENTRY_ENVIRONMENT: text, SE
 function isDsn(value: string): boolean {
   const url = URL.parse(value)
   return url !== null && /^https?:$/.test(url.protocol) && url.username !== '' && /\/\d+$/.test(url.pathname)
+}
+
+const redactor = createRedactor()
+
+/** Takes secrets out of an event's texts, and the data of its breadcrumbs with them. */
+function scrub(event: ErrorEvent): ErrorEvent {
+  const { message, exception, breadcrumbs } = event
+  if (message) event.message = redactor.text(message)
+  for (const thrown of exception?.values ?? []) if (thrown.value) thrown.value = redactor.text(thrown.value)
+  for (const crumb of breadcrumbs ?? []) {
+    if (crumb.message) crumb.message = redactor.text(crumb.message)
+    delete crumb.data
+  }
+  return event
 }
 
 async function load(): Promise<typeof import('@sentry/node') | undefined> {
@@ -65,6 +81,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     // Its own Fastify integration reports errors before the final status is known.
     integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify'),
     tracePropagationTargets: [],
+    beforeSend: scrub,
     dataCollection: {
       userInfo: false,
       cookies: false,

@@ -52,9 +52,12 @@ test('decides by the final status, not by what was thrown', async (t) => {
   t.same(ingest.events, [])
 })
 
-test('sends neither body, cookies, headers nor query', async (t) => {
+test('sends neither body, cookies, headers nor query, nor secrets in messages, causes and breadcrumbs', async (t) => {
   const { app, ingest } = await service(t)
-  app.post('/orders', async () => Promise.reject(new Error('boom')))
+  app.post('/orders', async () => {
+    console.debug('token=planted-console')
+    throw new Error('password=planted-message', { cause: new Error('secret=planted-cause') })
+  })
   await app.inject({
     method: 'POST',
     url: '/orders?token=planted-query',

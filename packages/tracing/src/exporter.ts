@@ -1,11 +1,7 @@
-import { readFileSync } from 'node:fs'
-import type { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { atMostEvery, parseEnv, type Series } from '@fastify-observability/observation'
 import { TraceFlags } from '@opentelemetry/api'
-import { ExportResultCode, getNumberFromEnv, getStringFromEnv } from '@opentelemetry/core'
-import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
-import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto'
+import { ExportResultCode, getNumberFromEnv } from '@opentelemetry/core'
 import {
   BatchSpanProcessor,
   type ReadableSpan,
@@ -14,6 +10,8 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
+import { connectGrpc, connectHttp, type Sent } from './connection.ts'
+import { reasonOf, waitBeforeRetry } from './failure.ts'
 
 export interface SpanExportOptions {
   /** Base URL of the collector. */
@@ -33,21 +31,11 @@ export interface SpanExport {
   series: readonly Series[]
 }
 
-/** One attempt: how many spans of an accepted batch were rejected, or why the batch was not accepted. */
-type Sent = { rejected: number } | { error: unknown }
-
-interface Connection {
-  send(spans: ReadableSpan[]): Promise<Sent>
-  close(): Promise<void>
-}
-
 const NAME = '@fastify-observability/tracing'
 const MINUTE_MS = 60_000
 const MAX_QUEUE_SIZE = 2048
 const TIMEOUT_MS = 10_000
 const BATCH_MS = 30_000
-const FIRST_BACKOFF_MS = 250
-const MAX_BACKOFF_MS = 5_000
 // Shares of the time for a shutdown, each with room for what comes after it.
 const ATTEMPT_SHARE = 0.8
 const DELIVERY_SHARE = 0.9
@@ -56,38 +44,6 @@ const CLOSING_SHARE = 0.04
 
 const protocol = v.optional(v.picklist(['grpc', 'http/protobuf']))
 const envSchema = v.object({ OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: protocol, OTEL_EXPORTER_OTLP_PROTOCOL: protocol })
-
-// By number. https://grpc.io/docs/guides/status-codes/
-const GRPC_CODES = `
-  OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED
-  FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED`
-  .trim()
-  .split(/\s+/)
-// https://opentelemetry.io/docs/specs/otlp/#failures
-const TRANSIENT_GRPC = new Set([
-  'CANCELLED',
-  'DEADLINE_EXCEEDED',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNAVAILABLE',
-  'DATA_LOSS'
-])
-const TRANSIENT_NETWORK = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENOTFOUND',
-  'EPIPE',
-  'ETIMEDOUT'
-])
-// All that upstream leaves of an answer 429, 502, 503 or 504, or of none.
-const TRANSIENT_MESSAGES = new Set([
-  'Export failed with retryable status',
-  'Request timed out',
-  'Concurrent export limit reached'
-])
 
 /** @throws TypeError if the environment names a protocol that it does not speak, or headers that cannot be sent. */
 export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOptions): SpanExport {
@@ -249,177 +205,6 @@ function add(counter: Map<string, number>, errorType: string, spans: number): vo
 
 function byErrorType(counter: Map<string, number>): [string[], number][] {
   return Array.from(counter, ([errorType, spans]) => [[errorType], spans])
-}
-
-function connectGrpc(url: string, timeoutMillis: number): Connection {
-  const exporter = newGrpcExporter(url, timeoutMillis)
-  return connectionOf(exporter, () => exporter.shutdown())
-}
-
-function newGrpcExporter(url: string, timeoutMillis: number): GrpcExporter {
-  try {
-    return new GrpcExporter({ url, timeoutMillis })
-  } catch {
-    // Upstream's message repeats the value.
-    throw new TypeError(`${NAME}: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII`)
-  }
-}
-
-function connectHttp(endpoint: string, timeoutMillis: number): Connection {
-  // Upstream's own agent keeps its sockets when the exporter has shut down.
-  let agent: Agent | undefined
-  const exporter = new HttpExporter({
-    url: tracesUrl(endpoint),
-    timeoutMillis,
-    async httpAgentOptions(scheme) {
-      const { Agent } = scheme === 'http:' ? await import('node:http') : await import('node:https')
-      agent = new Agent({
-        keepAlive: true,
-        ...(scheme === 'https:' && { ca: pem('CERTIFICATE'), cert: pem('CLIENT_CERTIFICATE'), key: pem('CLIENT_KEY') })
-      })
-      return agent
-    }
-  })
-  return connectionOf(exporter, async () => {
-    agent?.destroy()
-    await exporter.shutdown()
-  })
-}
-
-/** @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp */
-function tracesUrl(endpoint: string): string {
-  if (endpoint === process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return endpoint
-  const url = new URL(endpoint)
-  if (!url.pathname.endsWith('/v1/traces')) url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/traces`
-  return url.href
-}
-
-function pem(name: string): Buffer | undefined {
-  const file = getStringFromEnv(`OTEL_EXPORTER_OTLP_TRACES_${name}`) ?? getStringFromEnv(`OTEL_EXPORTER_OTLP_${name}`)
-  return file === undefined ? undefined : readFileSync(file)
-}
-
-const delegateSchema = v.object({ _serializer: v.looseObject({ deserializeResponse: v.function() }) })
-const partialSuccessSchema = v.object({
-  partialSuccess: v.object({ rejectedSpans: v.pipe(v.number(), v.minValue(0)) })
-})
-
-function connectionOf(exporter: SpanExporter, close: () => Promise<void>): Connection {
-  let rejected = 0
-  // Upstream reports a partial success as a success and only logs its number. It reads the response in the same tick as
-  // it calls back, so the number belongs to the call that is answered next.
-  const delegate: unknown = Reflect.get(exporter, '_delegate')
-  if (v.is(delegateSchema, delegate)) {
-    const serializer = delegate._serializer
-    delegate._serializer = {
-      ...serializer,
-      deserializeResponse(bytes) {
-        const response = serializer.deserializeResponse(bytes)
-        if (v.is(partialSuccessSchema, response)) rejected = response.partialSuccess.rejectedSpans
-        return response
-      }
-    }
-  }
-  return {
-    send(spans) {
-      return new Promise((resolve) => {
-        exporter.export(spans, ({ code, error }) => {
-          resolve(code === ExportResultCode.SUCCESS ? { rejected } : { error })
-          rejected = 0
-        })
-      })
-    },
-    close: () => close().catch(() => undefined)
-  }
-}
-
-/** Milliseconds, or `undefined` for what is permanent. */
-function waitBeforeRetry(error: unknown, retry: number): number | undefined {
-  const grpc = grpcCode(error)
-  const asked = retryInfoMs(error)
-  const transient = grpc
-    ? TRANSIENT_GRPC.has(grpc) || (grpc === 'RESOURCE_EXHAUSTED' && asked !== undefined)
-    : error instanceof Error && (TRANSIENT_MESSAGES.has(error.message) || TRANSIENT_NETWORK.has(codeOf(error)))
-  if (!transient) return undefined
-  // Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-  const backoff = Math.random() * Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** retry)
-  return (asked ?? 0) + backoff
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : ''
-}
-
-function grpcCode(error: unknown): string | undefined {
-  return v.is(grpcErrorSchema, error) ? GRPC_CODES[error.code] : undefined
-}
-
-/** What went wrong, in words of our own: a message of upstream or of the collector may repeat a header's value. */
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : ''
-  const network = [...TRANSIENT_NETWORK].find((code) => message.includes(code))
-  const grpc = grpcCode(error)
-  if (grpc) return network ? `${grpc} (${network})` : grpc
-  if (TRANSIENT_MESSAGES.has(message)) return message
-  const code = codeOf(error)
-  if (/^\d{3}$/.test(code)) return `HTTP ${code}`
-  return /^[A-Z][A-Z_]+$/.test(code) ? code : 'the exporter failed'
-}
-
-const grpcErrorSchema = v.object({ code: v.number(), metadata: v.object({ get: v.function() }) })
-
-/** The delay that a throttling collector asks for. @see https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-throttling */
-function retryInfoMs(error: unknown): number | undefined {
-  if (!v.is(grpcErrorSchema, error)) return undefined
-  const values = error.metadata.get('grpc-status-details-bin')
-  const details: unknown = Array.isArray(values) ? values[0] : undefined
-  if (!(details instanceof Uint8Array)) return undefined
-  for (const any of messages(details, 3)) {
-    const [type] = messages(any, 1)
-    if (!type || !Buffer.from(type).toString().endsWith('google.rpc.RetryInfo')) continue
-    const [delay] = messages(any, 2).flatMap((info) => messages(info, 1))
-    return delay ? 1_000 * number(delay, 1) + number(delay, 2) / 1e6 : 0
-  }
-  return undefined
-}
-
-function messages(bytes: Uint8Array, wanted: number): Uint8Array[] {
-  return fields(bytes).flatMap(([field, value]) => (field === wanted && typeof value !== 'number' ? [value] : []))
-}
-
-function number(bytes: Uint8Array, wanted: number): number {
-  return (
-    fields(bytes).flatMap(([field, value]) => (field === wanted && typeof value === 'number' ? [value] : []))[0] ?? 0
-  )
-}
-
-/** The varints and length-delimited fields of a protobuf message, up to anything else. */
-function fields(bytes: Uint8Array): [field: number, value: number | Uint8Array][] {
-  const found: [number, number | Uint8Array][] = []
-  let at = 0
-  function varint(): number {
-    let value = 0
-    for (let unit = 1; at < bytes.length; unit *= 128) {
-      const byte = bytes[at++] ?? 0
-      value += (byte % 128) * unit
-      if (byte < 128) break
-    }
-    return value
-  }
-  while (at < bytes.length) {
-    const key = varint()
-    const value = varint()
-    const wireType = key % 8
-    if (wireType === 0) {
-      found.push([Math.floor(key / 8), value])
-    } else if (wireType === 2) {
-      found.push([Math.floor(key / 8), bytes.subarray(at, at + value)])
-      at += value
-    } else {
-      break
-    }
-  }
-  return found
 }
 
 function numberFromEnv(...names: string[]): number | undefined {
