@@ -131,7 +131,7 @@ function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Servi
   const output = stream ? streamSink(stream) : standardOutput()
   const warn = (message: string): void => latest?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
-  const sinks = [wanted === 'pretty' ? prettySink(output) : output]
+  const sinks = [wanted === 'pretty' ? prettySink(output, warn) : output]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
   if (otlp) sinks.push(otlpSink(service, warn))
   return sinks
@@ -155,13 +155,14 @@ function streamSink(stream: DestinationStream): Sink {
   }
 }
 
-function prettySink(output: Sink): Sink {
+function prettySink(output: Sink, warn: (message: string) => void): Sink {
   try {
     const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = require('pino-pretty')
     const pretty = prettyFactory({ colorize: isColorSupported, ignore: 'service,version,environment' })
     return { ...output, write: (line) => output.write(pretty(line)) }
   } catch {
-    process.emitWarning(`${NAME}: pino-pretty is not installed, logging JSON`)
+    // Said when there is a logger to say it.
+    queueMicrotask(() => warn('pino-pretty is not installed, logging JSON'))
     return output
   }
 }
