@@ -102,7 +102,7 @@ export function journalOf(logger: object): Journal {
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
 export function bind(logger: Logger, observation: Observation | undefined): Logger {
-  return Object.create(logger, { [BOUND]: { value: observation } })
+  return Object.assign(Object.create(logger), { [BOUND]: observation })
 }
 
 // Read per line: the active span changes while a request runs.

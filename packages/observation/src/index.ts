@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { listenToFastify } from './fastify-lines.ts'
-import { Observation } from './observation.ts'
+import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchResponse } from './response.ts'
 
@@ -60,6 +60,10 @@ function refusalOf(error: Error, socket: Duplex): Refusal {
   }
 }
 
+function closed(this: ServerResponse): void {
+  this[OBSERVATION]?.closed()
+}
+
 async function observation(app: FastifyInstance): Promise<void> {
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
@@ -68,7 +72,7 @@ async function observation(app: FastifyInstance): Promise<void> {
     isOurs: ({ server }) => server.hasDecorator('observation') && server.observation === registry,
     arrived: adopt,
     streamFailed(error, { raw }) {
-      const observation = observations.get(raw)
+      const observation = raw[OBSERVATION]
       if (!observation || observation.response.destroyed || raw.socket.destroyed) return
       // Fastify reports the client's leaving this way too.
       if ('code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE') return
@@ -77,26 +81,35 @@ async function observation(app: FastifyInstance): Promise<void> {
     }
   })
   const [registry, dispatch] = createRegistry(app, fastify.mute)
-  const observations = new WeakMap<IncomingMessage, Observation>()
-  const served = new WeakMap<Duplex, Observation>()
+  const lifecycle: Lifecycle = {
+    headers(observation, written) {
+      start(observation)
+      dispatch.headers(observation)
+      completeHeaders(observation, written)
+    },
+    closed(observation) {
+      const { raw, outcome } = observation
+      if (outcome) return
+      start(observation)
+      observation.outcome = observation.close()
+      if (raw.socket[OBSERVATION] === observation) raw.socket[OBSERVATION] = undefined
+      dispatch.end(observation, observation.outcome)
+    }
+  }
   app.decorate('observation', registry)
 
   function arrive(raw: IncomingMessage, response: ServerResponse): Observation {
-    const observation = new Observation(raw, response)
-    observations.set(raw, observation)
-    served.set(raw.socket, observation)
-    watchResponse(observation, (headers) => {
-      start(observation)
-      dispatch.headers(observation)
-      completeHeaders(observation, headers)
-    })
+    const observation = new Observation(raw, response, lifecycle)
+    raw[OBSERVATION] = observation
+    raw.socket[OBSERVATION] = observation
+    watchResponse(response, observation)
     // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
-    response.on('close', () => storage.run(observation, end, observation))
+    response.on('close', closed)
     return observation
   }
 
   function adopt(request: FastifyRequest, reply: FastifyReply): Observation {
-    const observation = observations.get(request.raw) ?? arrive(request.raw, reply.raw)
+    const observation = request.raw[OBSERVATION] ?? arrive(request.raw, reply.raw)
     if (!observation.request) observation.adopt(request, reply)
     start(observation)
     return observation
@@ -105,15 +118,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   function start(observation: Observation): void {
     if (observation.started) return
     observation.started = true
-    storage.run(observation, dispatch.start, observation)
-  }
-
-  function end(observation: Observation): void {
-    if (observation.outcome) return
-    start(observation)
-    observation.outcome = observation.close()
-    if (served.get(observation.raw.socket) === observation) served.delete(observation.raw.socket)
-    dispatch.end(observation, observation.outcome)
+    dispatch.start(observation)
   }
 
   // Fastify writes its reply's headers itself; a hijacked reply, a stream or an early answer does without some of them.
@@ -132,7 +137,7 @@ async function observation(app: FastifyInstance): Promise<void> {
     app.server.prependListener('request', arrive)
     app.server.prependListener('clientError', (error, socket) => {
       if (socket.destroyed || ('code' in error && error.code === 'ECONNRESET')) return
-      const observation = served.get(socket)
+      const observation = socket[OBSERVATION]
       // A body that cannot be parsed ends the request that it came with.
       if (observation) observation.error ??= error
       else dispatch.malformed(refusalOf(error, socket))
@@ -145,7 +150,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   })
 
   app.addHook('onError', ({ raw }, _reply, error, done) => {
-    const observation = observations.get(raw)
+    const observation = raw[OBSERVATION]
     if (observation) observation.error = error
     done()
   })

@@ -1,7 +1,25 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
+import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { RouteObservability } from './index.ts'
+
+/** Where Node's objects carry their observation: a WeakMap costs each request more, and the garbage collector most. */
+export const OBSERVATION: unique symbol = Symbol('fastify-observability.observation')
+
+declare module 'node:http' {
+  interface IncomingMessage {
+    [OBSERVATION]?: Observation
+  }
+  interface OutgoingMessage {
+    [OBSERVATION]?: Observation
+  }
+}
+
+declare module 'node:stream' {
+  interface Duplex {
+    [OBSERVATION]?: Observation
+  }
+}
 
 /** How a request ended, computed once for all observers. */
 export interface Outcome {
@@ -29,6 +47,12 @@ export interface Outcome {
   responseBytes: number
 }
 
+/** What happens to a request, for the plugin to act on. */
+export interface Lifecycle {
+  headers(observation: Observation, written: unknown): void
+  closed(observation: Observation): void
+}
+
 /** One request, from its arrival to the close of its response. */
 export class Observation {
   readonly raw: IncomingMessage
@@ -49,18 +73,25 @@ export class Observation {
   correlationId: string | undefined
   /** The server span; set by tracing, or found active when another instrumentation has opened one. */
   spanContext: SpanContext | undefined
+  /** The context that tracing has the request run in. */
+  context: Context | undefined
   error: unknown
   /** `performance.now()` when the headers were written. */
   headersAt: number | undefined
   responseBytes = 0
   /** The response could not be finished because its source failed. */
   broken = false
+  /** Whether the last chunk is being written. */
+  ending = false
   /** Set when the response has closed. */
   outcome: Outcome | undefined
 
-  constructor(raw: IncomingMessage, response: ServerResponse) {
+  private readonly lifecycle: Lifecycle
+
+  constructor(raw: IncomingMessage, response: ServerResponse, lifecycle: Lifecycle) {
     this.raw = raw
     this.response = response
+    this.lifecycle = lifecycle
     const active = trace.getActiveSpan()?.spanContext()
     if (active && isSpanContextValid(active)) this.spanContext = active
   }
@@ -89,6 +120,15 @@ export class Observation {
   /** As `trustProxy` says, where Fastify got that far. */
   get clientAddress(): string | undefined {
     return this.request ? this.request.ip : this.raw.socket.remoteAddress
+  }
+
+  /** Called with the last argument of the first writeHead. */
+  beforeHeaders(written: unknown): void {
+    this.lifecycle.headers(this, written)
+  }
+
+  closed(): void {
+    this.lifecycle.closed(this)
   }
 
   /** Sets a header of the answer, while none is sent. */

@@ -87,13 +87,8 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     if (mayLog()) app.log.error({ err: error, observer }, 'an observer failed; the request is not affected')
   }
 
-  function call(observer: Observer, method: () => unknown): void {
-    try {
-      const result = method()
-      if (result instanceof Promise) result.catch((error) => report(observer.name, error))
-    } catch (error) {
-      report(observer.name, error)
-    }
+  function watch(observer: Observer, result: unknown): void {
+    if (result instanceof Promise) result.catch((error) => report(observer.name, error))
   }
 
   function run(observation: Observation, next: () => void, index = 0): void {
@@ -138,20 +133,43 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
   })
   const dispatch: Dispatch = {
     start(observation) {
-      for (const observer of observers) if (observer.start) call(observer, () => observer.start?.(observation))
+      for (const observer of observers) {
+        try {
+          if (observer.start) watch(observer, observer.start(observation))
+        } catch (error) {
+          report(observer.name, error)
+        }
+      }
     },
     run: (observation, next) => run(observation, next),
     headers(observation) {
-      for (const observer of observers) if (observer.headers) call(observer, () => observer.headers?.(observation))
+      for (const observer of observers) {
+        try {
+          if (observer.headers) watch(observer, observer.headers(observation))
+        } catch (error) {
+          report(observer.name, error)
+        }
+      }
     },
     end(observation, outcome) {
       for (let index = observers.length - 1; index >= 0; index--) {
         const observer = observers[index]
-        if (observer?.end) call(observer, () => observer.end?.(observation, outcome))
+        if (!observer) continue
+        try {
+          if (observer.end) watch(observer, observer.end(observation, outcome))
+        } catch (error) {
+          report(observer.name, error)
+        }
       }
     },
     malformed(refusal) {
-      for (const observer of observers) if (observer.malformed) call(observer, () => observer.malformed?.(refusal))
+      for (const observer of observers) {
+        try {
+          if (observer.malformed) watch(observer, observer.malformed(refusal))
+        } catch (error) {
+          report(observer.name, error)
+        }
+      }
     }
   }
   return [registry, dispatch]

@@ -1,40 +1,42 @@
 import type { ServerResponse } from 'node:http'
-import type { Observation } from './observation.ts'
+import { OBSERVATION, type Observation } from './observation.ts'
 
 /**
  * Notes when headers and how much body go out. Node has no event for either, so the three methods are wrapped on this
- * one response; `beforeHeaders` may still set headers.
+ * one response: by the same functions for all of them, which keeps responses alike to the engine.
  */
-export function watchResponse(observation: Observation, beforeHeaders: (headers: unknown) => void): void {
-  const { response } = observation
-  const { writeHead, write, end } = response
-  let ending = false
+export function watchResponse(response: ServerResponse, observation: Observation): void {
+  response[OBSERVATION] = observation
+  Object.assign(response, wrappers)
+}
 
-  Object.assign(response, {
-    writeHead(...args: unknown[]): unknown {
-      if (observation.headersAt === undefined) {
-        observation.headersAt = performance.now()
-        beforeHeaders(args.at(-1))
-      }
-      return Reflect.apply(writeHead, response, args)
-    },
-    write(...args: unknown[]): unknown {
-      if (!ending) count(args)
-      return Reflect.apply(write, response, args)
-    },
-    end(...args: unknown[]): unknown {
-      // Some responses write the last chunk through their own write().
-      if (!ending) count(args)
-      ending = true
-      return Reflect.apply(end, response, args)
+const wrappers = {
+  writeHead(this: ServerResponse, ...args: unknown[]): unknown {
+    const observation = this[OBSERVATION]
+    if (observation && observation.headersAt === undefined) {
+      observation.headersAt = performance.now()
+      observation.beforeHeaders(args.at(-1))
     }
-  })
-
-  function count([chunk, encoding]: unknown[]): void {
-    if (!hasBody(response)) return
-    if (typeof chunk === 'string') observation.responseBytes += Buffer.byteLength(chunk, encodingOf(encoding))
-    else if (chunk instanceof Uint8Array) observation.responseBytes += chunk.byteLength
+    return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, args)
+  },
+  write(this: ServerResponse, ...args: unknown[]): unknown {
+    count(this, args[0], args[1])
+    return Reflect.apply(Object.getPrototypeOf(this).write, this, args)
+  },
+  end(this: ServerResponse, ...args: unknown[]): unknown {
+    count(this, args[0], args[1])
+    // Some responses write the last chunk through their own write().
+    const observation = this[OBSERVATION]
+    if (observation) observation.ending = true
+    return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
   }
+}
+
+function count(response: ServerResponse, chunk: unknown, encoding: unknown): void {
+  const observation = response[OBSERVATION]
+  if (!observation || observation.ending || !hasBody(response)) return
+  if (typeof chunk === 'string') observation.responseBytes += Buffer.byteLength(chunk, encodingOf(encoding))
+  else if (chunk instanceof Uint8Array) observation.responseBytes += chunk.byteLength
 }
 
 function encodingOf(encoding: unknown): BufferEncoding {

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import observation, {
   createRedactor,
-  type Observation,
   parseEnv,
   parseOptions,
   resolveService,
@@ -160,7 +159,6 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     return [context.active(), { context: remote }]
   }
 
-  const contexts = new WeakMap<Observation, Context>()
   app.observation.observe({
     name: NAME,
     start(observation) {
@@ -190,15 +188,15 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
         },
         parent
       )
-      contexts.set(observation, trace.setSpan(parent, span))
+      observation.context = trace.setSpan(parent, span)
       observation.spanContext = span.spanContext()
       if (request) request.span = span
     },
     run(observation, next) {
-      context.with(contexts.get(observation) ?? suppressTracing(context.active()), next)
+      context.with(observation.context ?? suppressTracing(context.active()), next)
     },
     end(observation, { statusCode, headersSent, error, errorType }) {
-      const span = trace.getSpan(contexts.get(observation) ?? ROOT_CONTEXT)
+      const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
       if (!span) return
       // The semantic conventions want the status only if one was sent.
       if (headersSent) span.setAttribute('http.response.status_code', statusCode)
