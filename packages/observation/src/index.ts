@@ -42,6 +42,7 @@ export interface RouteObservability {
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
+const NAME = '@fastify-observability/observation'
 const storage = new AsyncLocalStorage<Observation>()
 
 /** The observation of the request that the calling code works for, `undefined` outside of one. */
@@ -81,19 +82,28 @@ async function observation(app: FastifyInstance): Promise<void> {
     }
   })
   const [registry, dispatch] = createRegistry(app, fastify.mute)
+  // Node calls these two: what they throw would end the request or the process.
   const lifecycle: Lifecycle = {
     headers(observation, written) {
-      start(observation)
-      dispatch.headers(observation)
-      completeHeaders(observation, written)
+      try {
+        start(observation)
+        dispatch.headers(observation)
+        completeHeaders(observation, written)
+      } catch (error) {
+        registry.report(NAME, error)
+      }
     },
     closed(observation) {
-      const { raw, outcome } = observation
-      if (outcome) return
-      start(observation)
-      observation.outcome = observation.close()
-      if (raw.socket[OBSERVATION] === observation) raw.socket[OBSERVATION] = undefined
-      dispatch.end(observation, observation.outcome)
+      if (observation.outcome) return
+      try {
+        start(observation)
+        observation.outcome = observation.close()
+        dispatch.end(observation, observation.outcome)
+        const { socket } = observation.raw
+        if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
+      } catch (error) {
+        registry.report(NAME, error)
+      }
     }
   }
   app.decorate('observation', registry)
@@ -156,4 +166,4 @@ async function observation(app: FastifyInstance): Promise<void> {
   })
 }
 
-export default fp(observation, { name: '@fastify-observability/observation', fastify: '^5.12.0' })
+export default fp(observation, { name: NAME, fastify: '^5.12.0' })

@@ -246,6 +246,11 @@ test('sees requests over HTTP/2, finished and reset', async (t) => {
   request.close(8)
   t.match(await next(), { route: '/slow', statusCode: 499, aborted: true, errorType: 'client_disconnect' })
   asked.emit('reset')
+  session.request({ ':path': '/slow' }).on('error', () => undefined)
+  await once(asked, 'request')
+  session.destroy()
+  t.match(await next(), { route: '/slow', statusCode: 499, aborted: true }, 'and when the whole session goes')
+  asked.emit('reset')
 })
 
 test('counts a request that another plugin has rejected, before or after it', async (t) => {
