@@ -52,7 +52,8 @@ export function report({ orders, payments, collector, ingest }: Stage, round: Ro
 /** A log line in one row, with the end of its request id: the beginning is the time. */
 export function logLine(line: Line, marked = false): string {
   const { time, service, level, request_id = '', msg, method, path, status_code, duration_ms } = line
-  const outcome = status_code === undefined ? '' : `  ${status_code}  ${duration_ms?.toFixed(1)} ms`
+  const took = duration_ms === undefined ? '' : `  ${duration_ms.toFixed(1)} ms`
+  const outcome = status_code === undefined ? '' : `  ${status_code}${took}`
   const request = method === undefined ? '' : `${method} ${path}`
   const row = `${marked ? '▌' : ' '} ${time.slice(11, 23)} ${service.padEnd(8)} ${level.padEnd(5)} ${request_id.slice(-8).padEnd(8)} ${msg.padEnd(17)} ${request}`
   return clip(row, WIDTH - outcome.length) + outcome
