@@ -5,7 +5,7 @@ import observation, {
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 
@@ -64,10 +64,14 @@ const schema = v.strictObject({
   )
 })
 
-const PROBE = {
+const PROBE: RouteShorthandOptions = {
   schema: { hide: true },
-  config: { observability: { log: 'failures', trace: false, shed: false } }
-} as const
+  config: { observability: { log: 'failures', trace: false, shed: false } },
+  onRequest(_request, reply, done) {
+    reply.header('cache-control', 'no-store')
+    done()
+  }
+}
 
 async function run({ check, timeoutMs = 1000 }: CheckOptions): Promise<CheckState> {
   const deadline = new AbortController()
@@ -120,11 +124,6 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   app.addHook('onReady', async () => {
     started = true
   })
-  app.addHook('onSend', async (request, reply) => {
-    if (request.routeOptions.config.observability === PROBE.config.observability)
-      reply.header('cache-control', 'no-store')
-  })
-
   app.get('/health', PROBE, async () => ({ status: 'healthy', version }))
 
   app.get('/health/ready', PROBE, async (_request, reply) => {
