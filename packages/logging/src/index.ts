@@ -9,7 +9,7 @@ import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import * as v from 'valibot'
 import { bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
-import { type Level, type LoggingOptions, levelSchema, NAME } from './options.ts'
+import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
 export type { FileOptions } from './file.ts'
 export { createLogger, logger } from './logger.ts'
@@ -58,9 +58,18 @@ function levelOf(
   return statusCode >= 400 || aborted ? 'warn' : 'info'
 }
 
+function refuseOptions(options: LoggingOptions): void {
+  const { service: _service, ...others } = resolveOptions(options, {})
+  const given = Object.entries(others).filter(([, value]) => value !== undefined && value !== false)
+  if (given.length === 0) return
+  const names = given.map(([name]) => `"${name}"`).join(', ')
+  throw new TypeError(`${NAME}: the app's logger is from createLogger, which is where ${names} must be given`)
+}
+
 /** The logger from createLogger that the app was made with, or a new one in the place of any other. */
 function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger, Journal] {
   const inherited = v.is(levelSchema, app.log.level) ? app.log.level : 'info'
+  if (isOurs(app.log)) refuseOptions(options)
   const root = isOurs(app.log) ? app.log : createLogger(options, inherited)
   app.log = root
   return [root, journalOf(root)]
@@ -148,7 +157,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   // What the user made stays the user's to close.
   app.addHook('onClose', async () => {
     await Promise.all(sinks.map((sink) => (isGiven ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
-    if (!isGiven) forget(journal)
+    if (!isGiven) forget(root, journal)
   })
 }
 

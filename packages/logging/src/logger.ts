@@ -29,7 +29,7 @@ export interface Journal {
 const require = createRequire(import.meta.url)
 const BOUND = Symbol('fastify-observability.logging.observation')
 const journals = new WeakMap<object, Journal>()
-let latest: Logger | undefined
+const roots = new Set<Logger>()
 
 // What a crash leaves in the buffers is what says why it happened.
 const openSinks = new Set<Sink>()
@@ -70,7 +70,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
   journals.set(logger, { lines, lost, sinks, levelFor })
-  latest = root
+  roots.add(root)
   return root
 }
 
@@ -78,12 +78,16 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
 export function logger(): Logger {
   const log = currentObservation()?.request?.log
   if (log && isOurs(log)) return log
-  latest ??= createLogger()
-  return latest
+  return latest() ?? createLogger()
 }
 
-/** Forgets the sinks of a logger that has been closed. */
-export function forget({ sinks }: Journal): void {
+function latest(): Logger | undefined {
+  return Array.from(roots).at(-1)
+}
+
+/** Forgets a logger whose sinks have been closed. */
+export function forget(root: Logger, { sinks }: Journal): void {
+  roots.delete(root)
   for (const sink of sinks) openSinks.delete(sink)
 }
 
@@ -129,7 +133,7 @@ function write(sinks: Sink[], line: string): void {
 
 function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service): Sink[] {
   const output = stream ? streamSink(stream) : standardOutput()
-  const warn = (message: string): void => latest?.warn(`${NAME}: ${message}`)
+  const warn = (message: string): void => latest()?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
   const sinks = [wanted === 'pretty' ? prettySink(output, warn) : output]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))

@@ -69,9 +69,9 @@ function isStream(value: unknown): boolean {
 }
 
 /** Options, completed from the environment. */
-export function resolveOptions(options: LoggingOptions): LoggingOptions & { otlp: boolean } {
+export function resolveOptions(options: LoggingOptions, variables = process.env): LoggingOptions & { otlp: boolean } {
   const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
+  const env = parseEnv(NAME, envSchema, variables)
   return {
     ...parsed,
     level: parsed.level ?? env.LOG_LEVEL,

@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { test } from 'tap'
-import logging, { createLogger, logger } from '../src/index.ts'
+import logging, { createLogger, type LoggingOptions, logger } from '../src/index.ts'
 
 type Line = Record<string, unknown>
 
@@ -37,6 +37,26 @@ test('createLogger gives the lines that the plugin alone gives, from the first o
   t.equal(given.lines.length, 4)
   t.same(given.lines.map(steady), alone.lines.map(steady))
   for (const line of given.lines) t.match(line, { service: 'shop', request_id: 'req-1', method: 'GET', path: '/' })
+})
+
+test('refuses options beside a logger that has its own', async (t) => {
+  const loggerInstance: FastifyBaseLogger = createLogger({ stream: array().stream })
+  const register = async (options: LoggingOptions) => Fastify({ loggerInstance }).register(logging, options)
+  const sentence = /the app's logger is from createLogger, which is where "redact" must be given$/
+  await t.rejects(register({ redact: ['iban'] }), { message: sentence })
+  await t.rejects(register(Object({ nonsense: 1 })), /unknown option "nonsense"/)
+  await register({ service })
+})
+
+test('logger() is the latest logger that is still open', async (t) => {
+  const { lines, stream } = array()
+  const open = Fastify()
+  await open.register(logging, { stream })
+  const closed = Fastify()
+  await closed.register(logging, { stream: array().stream })
+  await closed.close()
+  logger().info('still here')
+  t.match(lines, [{ msg: 'still here' }])
 })
 
 test('logger() outside a request is the latest logger, without a request', async (t) => {

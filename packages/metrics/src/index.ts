@@ -143,6 +143,9 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     }
   })
 
+  // The runtime's observers live as long as the process, and would keep the app with them.
+  app.addHook('onClose', async () => registry.clear())
+
   app.get(
     path,
     { schema: { hide: true }, config: { observability: { log: 'failures', trace: false, shed: false } } },

@@ -47,6 +47,9 @@ export interface Outcome {
   responseBytes: number
 }
 
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#common-attributes
+const METHODS = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE'])
+
 /** What happens to a request, for the plugin to act on. */
 export interface Lifecycle {
   headers(observation: Observation, written: unknown): void
@@ -65,6 +68,9 @@ export class Observation {
   config: RouteObservability = {}
   /** `performance.now()` at the arrival. */
   readonly startedAt: number = performance.now()
+  /** One of the methods that HTTP defines, or `_OTHER`: over HTTP/2 a caller can send any word. */
+  readonly method: string
+  private readonly remoteAddress: string | undefined
   /** Fastify's, or what request-id gives a request that Fastify has made none for. */
   requestId: string | undefined
   /** Whether the observers have been told. */
@@ -91,6 +97,9 @@ export class Observation {
   constructor(raw: IncomingMessage, response: ServerResponse, lifecycle: Lifecycle) {
     this.raw = raw
     this.response = response
+    this.method = raw.method !== undefined && METHODS.has(raw.method) ? raw.method : '_OTHER'
+    // Asked for now, because a connection that has gone does not know it any more.
+    this.remoteAddress = raw.socket.remoteAddress
     this.lifecycle = lifecycle
     const active = trace.getActiveSpan()?.spanContext()
     if (active && isSpanContextValid(active)) this.spanContext = active
@@ -106,10 +115,6 @@ export class Observation {
     if (!request.is404 && url !== undefined) this.route = url
   }
 
-  get method(): string {
-    return this.raw.method ?? '_OTHER'
-  }
-
   /** The path without its query. */
   get path(): string {
     const { url = '' } = this.raw
@@ -119,7 +124,7 @@ export class Observation {
 
   /** As `trustProxy` says, where Fastify got that far. */
   get clientAddress(): string | undefined {
-    return this.request ? this.request.ip : this.raw.socket.remoteAddress
+    return this.request ? this.request.ip : this.remoteAddress
   }
 
   /** Called with the last argument of the first writeHead. */

@@ -253,6 +253,19 @@ test('sees requests over HTTP/2, finished and reset', async (t) => {
   asked.emit('reset')
 })
 
+test('takes a method that HTTP does not define for _OTHER', async (t) => {
+  const app: FastifyInstance = Object(Fastify({ http2: true }))
+  await app.register(observation)
+  const seen = new Promise((resolve) => {
+    app.observation.observe({ name: 'test', end: ({ method }) => resolve(method) })
+  })
+  t.teardown(() => app.close())
+  const session = connectHttp2(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => session.destroy())
+  await text(session.request({ ':method': 'FLOOD1', ':path': '/' }))
+  t.equal(await seen, '_OTHER')
+})
+
 test('counts a request that another plugin has rejected, before or after it', async (t) => {
   const reject = (app: FastifyInstance) =>
     app.addHook('onRequest', async (_request, reply) => reply.code(401).send('no'))

@@ -61,7 +61,7 @@ function hostMatcher(hosts: (string | RegExp)[]): (host: string) => boolean {
   const patterns = hosts.map((host) => (typeof host === 'string' ? host.toLowerCase() : host))
   return (host) =>
     patterns.some((pattern) =>
-      typeof pattern === 'string' ? host === pattern || host.endsWith(`.${pattern}`) : pattern.test(host)
+      typeof pattern === 'string' ? host === pattern || host.endsWith(`.${pattern}`) : host.search(pattern) !== -1
     )
 }
 
@@ -97,11 +97,17 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
     request?.log.debug({ header, length: id.length, reason: refuse(id) ?? 'untrusted' }, 'inbound id replaced')
   }
 
+  const unchecked = Boolean(app.initialConfig.requestIdHeader)
   app.setGenReqId((raw) => inbound(raw, header) ?? uuidv7())
   for (const name of [header, correlationHeader, 'server-timing']) answerHeaders.add(name)
   observe({
     name: NAME,
     start(observation) {
+      // Fastify's own requestIdHeader takes ids as they come.
+      if (unchecked && observation.request) {
+        observation.requestId = inbound(observation.raw, header) ?? uuidv7()
+        observation.request.id = observation.requestId
+      }
       observation.requestId ??= inbound(observation.raw, header) ?? uuidv7()
       observation.correlationId = inbound(observation.raw, correlationHeader) ?? observation.requestId
       observation.setHeader(header, observation.requestId)

@@ -121,6 +121,16 @@ test('keeps inbound ids only where trustInbound says so', async (t) => {
   }
 })
 
+test('checks ids that Fastify has taken by its own requestIdHeader', async (t) => {
+  const app = Fastify({ requestIdHeader: 'x-request-id' })
+  await app.register(requestId)
+  app.get('/', async (request) => request.id)
+  const unsafe = await app.inject({ url: '/', headers: { 'x-request-id': '<script>' } })
+  t.match(unsafe.headers['x-request-id'], UUID)
+  t.equal(unsafe.body, unsafe.headers['x-request-id'])
+  t.equal((await app.inject({ url: '/', headers: { 'x-request-id': 'safe' } })).body, 'safe')
+})
+
 test('says why an inbound id was replaced, never what it was', async (t) => {
   const lines: string[] = []
   const app = Fastify({ logger: { level: 'debug', stream: { write: (line: string) => lines.push(line) } } })
@@ -163,6 +173,7 @@ test('sends them on only to hosts that propagateTo names, by name, subdomain or 
     [['example.com', /^10\./], false],
     [['127.0.0.1'], true],
     [['0.0.1'], true],
+    [[/^127\./g], true],
     [[/^127\./], true]
   ] as const) {
     const app = await caller(t, { propagateTo: [...propagateTo] })

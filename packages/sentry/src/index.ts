@@ -6,7 +6,7 @@ import observation, {
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
-import type { ErrorEvent } from '@sentry/node'
+import type { ErrorEvent, NodeClient } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
@@ -49,6 +49,10 @@ function scrub(event: ErrorEvent): ErrorEvent {
   return event
 }
 
+// The SDK has one client a process: the apps of a process share ours, and its last one closes it.
+let client: NodeClient | undefined
+let holders = 0
+
 async function load(): Promise<typeof import('@sentry/node') | undefined> {
   try {
     return await import('@sentry/node')
@@ -72,31 +76,43 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     return
   }
 
-  const service = resolveService(parsed.service)
-  const named = service.version && `${service.name}@${service.version}`
-  Sentry.init({
-    dsn,
-    environment: parsed.environment ?? env.SENTRY_ENVIRONMENT ?? service.environment,
-    release: parsed.release ?? env.SENTRY_RELEASE ?? named,
-    // Its own Fastify integration reports errors before the final status is known.
-    integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify'),
-    tracePropagationTargets: [],
-    beforeSend: scrub,
-    dataCollection: {
-      userInfo: false,
-      cookies: false,
-      httpHeaders: false,
-      httpBodies: [],
-      urlQueryParams: false,
-      graphQL: { document: false, variables: false },
-      genAI: { inputs: false, outputs: false },
-      mcp: { inputs: false, outputs: false },
-      databaseQueryData: false,
-      queues: false,
-      stackFrameVariables: false,
-      frameContextLines: 0
-    }
-  })
+  const start = (): NodeClient | undefined => {
+    const service = resolveService(parsed.service)
+    const named = service.version && `${service.name}@${service.version}`
+    return Sentry.init({
+      dsn,
+      environment: parsed.environment ?? env.SENTRY_ENVIRONMENT ?? service.environment,
+      release: parsed.release ?? env.SENTRY_RELEASE ?? named,
+      // Its own Fastify integration reports errors before the final status is known.
+      integrations: (defaults) => [
+        ...defaults.filter(({ name }) => name !== 'Fastify' && name !== 'OnUnhandledRejection'),
+        // Node ends the process then; its default would have it live on.
+        Sentry.onUnhandledRejectionIntegration({ mode: 'strict' })
+      ],
+      tracePropagationTargets: [],
+      beforeSend: scrub,
+      dataCollection: {
+        userInfo: false,
+        cookies: false,
+        httpHeaders: false,
+        httpBodies: [],
+        urlQueryParams: false,
+        graphQL: { document: false, variables: false },
+        genAI: { inputs: false, outputs: false },
+        mcp: { inputs: false, outputs: false },
+        databaseQueryData: false,
+        queues: false,
+        stackFrameVariables: false,
+        frameContextLines: 0
+      }
+    })
+  }
+
+  const existing = Sentry.getClient()
+  const isForeign = existing !== undefined && existing !== client
+  if (isForeign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
+  else if (++holders === 1) client = start()
+  else if (client?.getOptions().dsn !== dsn) app.log.warn(`${NAME}: another app's DSN is in use in this process`)
 
   await app.register(observation)
   app.observation.observe({
@@ -113,6 +129,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     }
   })
   app.addHook('onClose', async () => {
+    if (isForeign || --holders > 0) return
     const sent = await Sentry.close(CLOSE_MS)
     if (!sent) app.log.warn(`${NAME}: the last events could not be sent`)
   })

@@ -87,6 +87,16 @@ test('takes DSN, environment and release from the standard variables', async (t)
   t.match(ingest.events, [{ environment: 'staging', release: 'r1' }])
 })
 
+test('shares one client among the apps of a process, until the last has closed', async (t) => {
+  const { app, ingest } = await service(t)
+  const other = Fastify()
+  await other.register(sentry, { dsn: ingest.dsn })
+  await other.close()
+  await app.inject('/orders/7')
+  await app.close()
+  t.equal(ingest.events.length, 1)
+})
+
 test('closes in time when Sentry is not there', async (t) => {
   const { app } = await service(t, { dsn: 'http://key@127.0.0.1:1/1' })
   t.equal((await app.inject('/orders/7')).statusCode, 500)

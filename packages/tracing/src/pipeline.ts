@@ -1,4 +1,5 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
+import { isDeepStrictEqual } from 'node:util'
 import type { Series, Service } from '@fastify-observability/observation'
 import { context, ProxyTracerProvider, propagation, trace } from '@opentelemetry/api'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
@@ -31,17 +32,27 @@ interface PipelineOptions {
   log: FastifyBaseLogger
 }
 
+interface Running extends Pick<PipelineOptions, 'endpoint' | 'service'> {
+  holders: number
+  series: readonly Series[]
+  stop: () => Promise<void>
+}
+
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
-let running: { holders: number; series: readonly Series[]; stop: () => Promise<void> } | undefined
+let running: Running | undefined
 
 export function startPipeline(options: PipelineOptions): Pipeline {
   if (running) {
     running.holders++
+    if (running.endpoint !== options.endpoint || !isDeepStrictEqual(running.service, options.service)) {
+      options.log.warn('tracing: another app of this process has started it, with its endpoint and service')
+    }
   } else if (hasProvider()) {
     options.log.info('tracing: using the tracer provider that is already registered')
     return { series: [], release: async () => {} }
   } else {
-    running = { holders: 1, ...start(options) }
+    const { endpoint, service } = options
+    running = { holders: 1, endpoint, service, ...start(options) }
   }
   return {
     series: running.series,
@@ -86,11 +97,12 @@ function start({ service, endpoint, shutdownTimeoutMs = 5_000, log }: PipelineOp
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
 
   async function stop(): Promise<void> {
-    await provider.shutdown()
+    // At once: an app that registers while the last spans are sent starts a pipeline of its own.
     carryNothingOut()
     trace.disable()
     context.disable()
     propagation.disable()
+    await provider.shutdown()
   }
   return { series: spanExport?.series ?? [], stop }
 }

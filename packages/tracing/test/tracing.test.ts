@@ -272,6 +272,19 @@ test('two apps in one process share the pipeline until both have closed', async 
   t.match(await spansOf(second, collector), [{ name: 'GET /b' }])
 })
 
+test('an app that registers while another one closes has a pipeline of its own', async (t) => {
+  const first = Fastify()
+  await first.register(tracing, { endpoint: 'http://127.0.0.1:1', shutdownTimeoutMs: 500 })
+  first.get('/', async () => 'ok')
+  await first.inject('/')
+  const closing = first.close()
+  await once(process, 'tick', { signal: AbortSignal.timeout(50) }).catch(() => undefined)
+  const { app, collector } = await traced(t, (app) => app.get('/next', async () => 'ok'))
+  await closing
+  await app.inject('/next')
+  t.match(await spansOf(app, collector), [{ name: 'GET /next' }])
+})
+
 test('closes in time and says what was lost when the collector is not there', async (t) => {
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line: string) => lines.push(line) } } })
