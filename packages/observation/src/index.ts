@@ -8,7 +8,7 @@ import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchResponse } from './response.ts'
 
-export { nameOf, Observation, type Outcome } from './observation.ts'
+export { Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions } from './options.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redact.ts'
 export { atMostEvery, type ObservationRegistry, type Observer, type Refusal, type Series } from './registry.ts'

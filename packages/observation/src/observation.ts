@@ -186,7 +186,7 @@ function isHttp2Stream(stream: unknown): stream is { aborted: boolean } {
 }
 
 /** The code or class of an error, which may be anything and may throw when looked at. */
-export function nameOf(error: unknown): string | undefined {
+function nameOf(error: unknown): string | undefined {
   try {
     if (!(error instanceof Error)) return undefined
     return 'code' in error && typeof error.code === 'string' ? error.code : error.name
