@@ -8,6 +8,7 @@ import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchResponse } from './response.ts'
 
+export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions } from './options.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redact.ts'
@@ -34,8 +35,11 @@ export interface RouteObservability {
    * A level: lines of answers below 500 have this one instead of one by status. @default true
    */
   log?: boolean | 'failures' | LogLevel
-  /** `false`: no span, and none for what the request calls. @default true */
-  trace?: boolean
+  /**
+   * `false`: no span, and none for what the request calls. `{ ratio }`: the share of the traces beginning here that are
+   * recorded, from 0 to 1; a caller's decision is followed. @default true
+   */
+  trace?: boolean | { ratio: number }
   /** `false`: answered even under pressure. @default true */
   shed?: boolean
 }
@@ -114,7 +118,8 @@ async function observation(app: FastifyInstance): Promise<void> {
     raw.socket[OBSERVATION] = observation
     watchResponse(response, observation)
     // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
-    response.on('close', closed)
+    // Before the listeners of others, because an instrumentation may end its server span in one of those.
+    response.prependListener('close', closed)
     return observation
   }
 

@@ -1,5 +1,12 @@
 import type { IncomingMessage } from 'node:http'
-import observation, { currentObservation, type Observation, parseOptions } from '@fastify-observability/observation'
+import observation, {
+  currentObservation,
+  type Hosts,
+  hostMatcher,
+  hostsSchema,
+  type Observation,
+  parseOptions
+} from '@fastify-observability/observation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
@@ -22,7 +29,7 @@ export interface RequestIdOptions {
    * the host and its subdomains. `[]` for none.
    * @default every host
    */
-  propagateTo?: (string | RegExp)[]
+  propagateTo?: Hosts
   /**
    * Sends `server-timing: total;dur=`, the milliseconds until the headers were written.
    * @default true
@@ -33,14 +40,13 @@ export interface RequestIdOptions {
 
 const NAME = '@fastify-observability/request-id'
 const PREDICATE_RULE = 'a boolean or a function'
-const HOSTS_RULE = 'a list of host names and regular expressions'
 const headerName = v.optional(v.pipe(v.string('a header name'), v.regex(/^[\w!#$%&'*+.^`|~-]+$/, 'a header name')))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
 const schema = v.strictObject({
   header: headerName,
   correlationHeader: headerName,
   trustInbound: v.optional(v.union([v.boolean(), predicate], PREDICATE_RULE)),
-  propagateTo: v.optional(v.array(v.union([v.string(), v.instance(RegExp)], HOSTS_RULE), HOSTS_RULE)),
+  propagateTo: hostsSchema,
   serverTiming: v.optional(v.boolean())
 })
 
@@ -55,14 +61,6 @@ function refuse(id: string | string[]): Refused | undefined {
   if (id === '') return 'empty'
   if (id.length > MAX_LENGTH) return 'too long'
   return PLAIN.test(id) ? undefined : 'unsafe characters'
-}
-
-function hostMatcher(hosts: (string | RegExp)[]): (host: string) => boolean {
-  const patterns = hosts.map((host) => (typeof host === 'string' ? host.toLowerCase() : host))
-  return (host) =>
-    patterns.some((pattern) =>
-      typeof pattern === 'string' ? host === pattern || host.endsWith(`.${pattern}`) : host.search(pattern) !== -1
-    )
 }
 
 async function requestId(app: FastifyInstance, options: RequestIdOptions): Promise<void> {

@@ -1,30 +1,26 @@
 import type { IncomingMessage } from 'node:http'
 import observation, {
-  createRedactor,
+  type Hosts,
+  hostsSchema,
+  type Observation,
+  type Outcome,
   parseEnv,
   parseOptions,
   resolveService,
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
-import {
-  type Attributes,
-  type Context,
-  context,
-  type Link,
-  propagation,
-  ROOT_CONTEXT,
-  type Span,
-  SpanKind,
-  SpanStatusCode,
-  type Tracer,
-  trace
-} from '@opentelemetry/api'
-import { suppressTracing } from '@opentelemetry/core'
+import type { Span } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { startPipeline } from './pipeline.ts'
+import { ratioSchema } from './sampler.ts'
+import { serverSpans } from './server-span.ts'
+import { SCOPE as NAME } from './span.ts'
+
+export { getBaggage, withBaggage } from './baggage.ts'
+export { withSpan } from './span.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -40,31 +36,65 @@ export interface TracingOptions {
    * @default OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, then OTEL_EXPORTER_OTLP_ENDPOINT, then none
    */
   endpoint?: string
+  /** Writes every trace as a tree to standard error, for development. @default OTEL_TRACES_EXPORTER contains "console" */
+  console?: boolean
+  /**
+   * The share of the traces that begin here which are recorded, from 0 to 1. A trusted caller's decision is followed.
+   * @default OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, then 1
+   */
+  sampleRatio?: number
   /**
    * Whether a caller's trace is continued. `false`, or a predicate that says so or throws, makes the request the root of a
    * trace of our own with a link to the caller's: our sampler decides, and no state of the caller's is carried on.
    * @default true
    */
   trustInbound?: boolean | ((request: IncomingMessage) => boolean)
+  /**
+   * Hosts that get `traceparent`, `tracestate` and `baggage` with the calls made to them. A string stands for the host and
+   * its subdomains. `[]` for none.
+   * @default every host
+   */
+  propagateTo?: Hosts
+  /**
+   * Whether W3C baggage is taken from trusted callers and sent on.
+   * @default OTEL_PROPAGATORS names "baggage", else false
+   */
+  baggage?: boolean
+  /** Whether a request makes its span an error one. Asked when the response has closed. @default a status of 500 or above */
+  isError?: (outcome: Outcome, observation: Observation) => boolean
   /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
   shutdownTimeoutMs?: number
 }
 
-const NAME = '@fastify-observability/tracing'
 const MS_RULE = 'a positive number of milliseconds'
 const URL_RULE = 'an http:// or https:// URL'
+const ROUTE_RULE = 'a boolean or { ratio } from 0 to 1'
+const EXPORTERS_RULE = 'a list of "otlp", "console" and "none"'
+const PROPAGATORS_RULE = 'a list of "tracecontext", "baggage" and "none"'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
 const schema = v.strictObject({
   service: serviceSchema,
   endpoint: url,
+  console: v.optional(v.boolean()),
+  sampleRatio: v.optional(ratioSchema),
   trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function')),
+  propagateTo: hostsSchema,
+  baggage: v.optional(v.boolean()),
+  isError: v.optional(
+    v.custom<Required<TracingOptions>['isError']>((value) => typeof value === 'function', 'a function')
+  ),
   shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE)))
 })
+const route = v.object({
+  trace: v.optional(v.union([v.boolean(), v.strictObject({ ratio: ratioSchema })], ROUTE_RULE))
+})
+const routeSchema = v.object({ config: v.object({ observability: route }) })
 const envSchema = v.object({
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
-  OTEL_TRACES_EXPORTER: v.optional(v.string()),
+  OTEL_TRACES_EXPORTER: listOf(['otlp', 'console', 'none'], EXPORTERS_RULE),
+  OTEL_PROPAGATORS: listOf(['tracecontext', 'baggage', 'none'], PROPAGATORS_RULE),
   OTEL_SDK_DISABLED: v.optional(v.string())
 })
 
@@ -72,143 +102,60 @@ function isHttpUrl(value: string): boolean {
   return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
 }
 
-function tracer(): Tracer {
-  return trace.getTracer(NAME)
-}
-
-/**
- * Runs `fn` inside a span of its own, ended when `fn` returns or its promise settles; what it throws is recorded and
- * thrown on.
- */
-export function withSpan<Result>(name: string, fn: (span: Span) => Result): Result
-export function withSpan<Result>(name: string, attributes: Attributes, fn: (span: Span) => Result): Result
-export function withSpan<Result>(
-  name: string,
-  ...rest: [(span: Span) => Result] | [Attributes, (span: Span) => Result]
-): Result {
-  const [attributes, fn] = rest.length === 1 ? [{}, rest[0]] : rest
-  return tracer().startActiveSpan(name, { attributes }, (span) => {
-    let result: Result
-    try {
-      result = fn(span)
-    } catch (error) {
-      fail(span, error)
-      span.end()
-      throw error
-    }
-    if (!(result instanceof Promise)) {
-      span.end()
-      return result
-    }
-    // Watched from the side: the caller gets the very promise that fn returned.
-    result.catch((error) => fail(span, error)).finally(() => span.end())
-    return result
-  })
-}
-
-function fail(span: Span, error: unknown): void {
-  const exception = exceptionOf(error)
-  span.recordException(exception)
-  span.setAttribute('error.type', exception.name)
-  span.setStatus({ code: SpanStatusCode.ERROR, message: exception.message })
-}
-
-const MAX_STACK = 8_192
-const redactor = createRedactor()
-
-/** What a span may carry of an error, which may be anything and may throw when looked at. */
-function exceptionOf(error: unknown): { name: string; message: string; stack?: string } {
-  try {
-    if (!(error instanceof Error)) return { name: typeof error, message: redactor.text(String(error)) }
-    const { name, message, stack = '' } = error
-    return { name, message: redactor.text(message), stack: redactor.text(stack).slice(0, MAX_STACK) }
-  } catch {
-    return { name: 'Error', message: '[unreadable]' }
-  }
+function listOf<const Name extends string>(names: Name[], rule: string) {
+  const split = (text: string): string[] => text.split(',').map((name) => name.trim())
+  return v.optional(v.pipe(v.string(), v.transform(split), v.array(v.picklist(names, rule), rule)))
 }
 
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
   const parsed = parseOptions<TracingOptions>(NAME, schema, options)
   const env = parseEnv(NAME, envSchema)
   if (env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return
+  const { OTEL_TRACES_EXPORTER: exporters = ['otlp'], OTEL_PROPAGATORS: propagators = ['tracecontext'] } = env
   const fromEnv = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? env.OTEL_EXPORTER_OTLP_ENDPOINT
-  const endpoint = parsed.endpoint ?? (env.OTEL_TRACES_EXPORTER === 'none' ? undefined : fromEnv)
+  const { trustInbound = true, isError = ({ statusCode }) => statusCode >= 500 } = parsed
 
   await app.register(observation)
-  const { shutdownTimeoutMs } = parsed
-  const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, shutdownTimeoutMs, log: app.log })
-  for (const series of pipeline.series) app.observation.publish(series)
-  app.decorateRequest('span', undefined)
-
-  function isTrusted(raw: IncomingMessage): boolean {
-    const { trustInbound = true } = parsed
-    if (typeof trustInbound === 'boolean') return trustInbound
-    try {
-      return trustInbound(raw) === true
-    } catch (error) {
-      app.observation.report(NAME, error)
-      return false
-    }
-  }
-
-  /** The context to start in, and the caller's span where it may not be the parent. */
-  function parentOf(raw: IncomingMessage): [parent: Context, link?: Link] {
-    const caller = propagation.extract(context.active(), raw.headers)
-    const remote = trace.getSpanContext(caller)
-    if (!remote?.isRemote || isTrusted(raw)) return [caller]
-    return [context.active(), { context: remote }]
-  }
-
-  app.observation.observe({
-    name: NAME,
-    start(observation) {
-      const { request, raw, config, route, method, path, clientAddress } = observation
-      if (config.trace === false) return
-      const [parent, link] = parentOf(raw)
-      const span = tracer().startSpan(
-        route === 'unmatched' ? method : `${method} ${route}`,
-        {
-          kind: SpanKind.SERVER,
-          ...(link && { root: true, links: [link] }),
-          attributes: {
-            'http.request.method': method,
-            ...(route !== 'unmatched' && { 'http.route': route }),
-            ...(request && {
-              'url.scheme': request.protocol,
-              'server.address': request.hostname || undefined,
-              'server.port': request.port ?? undefined
-            }),
-            'url.path': path,
-            'client.address': clientAddress,
-            'network.protocol.version': raw.httpVersion,
-            'user_agent.original': raw.headers['user-agent'],
-            'request.id': observation.requestId,
-            'correlation.id': observation.correlationId
-          }
-        },
-        parent
-      )
-      observation.context = trace.setSpan(parent, span)
-      observation.spanContext = span.spanContext()
-      if (request) request.span = span
-    },
-    run(observation, next) {
-      context.with(observation.context ?? suppressTracing(context.active()), next)
-    },
-    end(observation, { statusCode, headersSent, error, errorType }) {
-      const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
-      if (!span) return
-      // The semantic conventions want the status only if one was sent.
-      if (headersSent) span.setAttribute('http.response.status_code', statusCode)
-      if (errorType !== undefined) span.setAttribute('error.type', errorType)
-      if (statusCode >= 500) {
-        if (error !== undefined) span.recordException(exceptionOf(error))
-        span.setStatus({ code: SpanStatusCode.ERROR })
-      }
-      span.end()
-    }
+  const { report } = app.observation
+  const pipeline = startPipeline({
+    service: resolveService(parsed.service),
+    endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv : undefined),
+    console: parsed.console ?? exporters.includes('console'),
+    sampleRatio: parsed.sampleRatio,
+    propagateTo: parsed.propagateTo,
+    traceContext: propagators.includes('tracecontext'),
+    baggage: parsed.baggage ?? propagators.includes('baggage'),
+    shutdownTimeoutMs: parsed.shutdownTimeoutMs,
+    log: app.log
   })
+  for (const series of pipeline.series) app.observation.publish(series)
+
+  app.decorateRequest('span', undefined)
+  app.addHook('onRoute', ({ config }) => {
+    parseOptions(NAME, routeSchema, { config: { observability: config?.observability ?? {} } })
+  })
+  app.observation.observe(
+    serverSpans({
+      isTrusted: (raw) => decide(trustInbound, false, raw),
+      isError: (outcome, observation) => decide(isError, outcome.statusCode >= 500, outcome, observation)
+    })
+  )
   app.addHook('onClose', () => pipeline.release())
+
+  /** What a hook of the user's says, or the fallback where it throws. */
+  function decide<Args extends unknown[]>(
+    hook: boolean | ((...args: Args) => boolean),
+    fallback: boolean,
+    ...args: Args
+  ): boolean {
+    if (typeof hook === 'boolean') return hook
+    try {
+      return hook(...args) === true
+    } catch (error) {
+      report(NAME, error)
+      return fallback
+    }
+  }
 }
 
 export default fp(tracing, { name: NAME, fastify: '^5.12.0' })

@@ -1,20 +1,27 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
 import { isDeepStrictEqual } from 'node:util'
-import type { Series, Service } from '@fastify-observability/observation'
-import { context, ProxyTracerProvider, propagation, trace } from '@opentelemetry/api'
+import { atMostEvery, type Hosts, hostMatcher, type Series, type Service } from '@fastify-observability/observation'
+import { context, ProxyTracerProvider, propagation, type TextMapPropagator, trace } from '@opentelemetry/api'
+import { CompositePropagator, getNumberFromEnv, W3CBaggagePropagator } from '@opentelemetry/core'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
+import { containerDetector } from '@opentelemetry/resource-detector-container'
 import {
   detectResources,
   envDetector,
   hostDetector,
+  type Resource,
   resourceFromAttributes,
   serviceInstanceIdDetector
 } from '@opentelemetry/resources'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import { exportSpans } from './exporter.ts'
-import { strictTraceContext } from './propagator.ts'
+import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
+import { createSampler } from './sampler.ts'
+import { scrubSpans } from './scrubber.ts'
+import { redactor } from './span.ts'
+import { printTraces } from './tree.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
@@ -24,35 +31,48 @@ export interface Pipeline {
   release(): Promise<void>
 }
 
-interface PipelineOptions {
+/** What all apps of a process share. */
+interface Settings {
   service: Service
   endpoint: string | undefined
+  console: boolean
+  sampleRatio: number | undefined
+  propagateTo: Hosts | undefined
+  traceContext: boolean
+  baggage: boolean
+}
+
+interface PipelineOptions extends Settings {
   /** How long the last `release` may take to deliver what is queued. @default 5000 */
-  shutdownTimeoutMs?: number
+  shutdownTimeoutMs: number | undefined
   log: FastifyBaseLogger
 }
 
-interface Running extends Pick<PipelineOptions, 'endpoint' | 'service'> {
+interface Running {
+  settings: Settings
   holders: number
   series: readonly Series[]
   stop: () => Promise<void>
 }
 
+// Long enough for a statement, a URL and a stack.
+const MAX_ATTRIBUTE_LENGTH = 4_096
+const MINUTE_MS = 60_000
+
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
 let running: Running | undefined
 
-export function startPipeline(options: PipelineOptions): Pipeline {
+export function startPipeline({ log, shutdownTimeoutMs, ...settings }: PipelineOptions): Pipeline {
   if (running) {
     running.holders++
-    if (running.endpoint !== options.endpoint || !isDeepStrictEqual(running.service, options.service)) {
-      options.log.warn('tracing: another app of this process has started it, with its endpoint and service')
+    if (!isDeepStrictEqual(running.settings, settings)) {
+      log.warn('tracing: another app of this process has started it, with its own settings')
     }
   } else if (hasProvider()) {
-    options.log.info('tracing: using the tracer provider that is already registered')
+    log.info('tracing: using the tracer provider that is already registered')
     return { series: [], release: async () => {} }
   } else {
-    const { endpoint, service } = options
-    running = { holders: 1, endpoint, service, ...start(options) }
+    running = { holders: 1, settings, ...start(settings, log, shutdownTimeoutMs) }
   }
   return {
     series: running.series,
@@ -70,28 +90,25 @@ function hasProvider(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('probe') !== undefined
 }
 
-function start({ service, endpoint, shutdownTimeoutMs = 5_000, log }: PipelineOptions): {
-  series: readonly Series[]
-  stop: () => Promise<void>
-} {
+function start(
+  settings: Settings,
+  log: FastifyBaseLogger,
+  shutdownTimeoutMs = 5_000
+): Pick<Running, 'series' | 'stop'> {
+  const { service, endpoint, console, sampleRatio, propagateTo } = settings
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
+  const processors = [
+    ...(spanExport ? [spanExport.processor] : []),
+    ...(console ? [printTraces((text) => process.stderr.write(text))] : [])
+  ]
   const provider = new NodeTracerProvider({
-    resource: resourceFromAttributes({
-      'process.pid': process.pid,
-      'process.runtime.name': 'nodejs',
-      'process.runtime.version': process.versions.node
-    })
-      .merge(detectResources({ detectors: [hostDetector, serviceInstanceIdDetector, envDetector] }))
-      .merge(
-        resourceFromAttributes({
-          'service.name': service.name,
-          'service.version': service.version,
-          'deployment.environment.name': service.environment
-        })
-      ),
-    spanProcessors: spanExport ? [spanExport.processor] : []
+    resource: resourceOf(service),
+    sampler: createSampler({ sampleRatio, ...(propagateTo && { mayCarry: hostMatcher(propagateTo) }) }),
+    spanProcessors: processors.length > 0 ? [scrubSpans(redactor, processors)] : [],
+    // The standard variables have the last word.
+    ...(hasLengthLimit() ? {} : { generalLimits: { attributeValueLengthLimit: MAX_ATTRIBUTE_LENGTH } })
   })
-  provider.register({ propagator: strictTraceContext() })
+  provider.register({ propagator: propagatorOf(settings, log) })
   carryTraceOut(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
@@ -105,6 +122,39 @@ function start({ service, endpoint, shutdownTimeoutMs = 5_000, log }: PipelineOp
     await provider.shutdown()
   }
   return { series: spanExport?.series ?? [], stop }
+}
+
+function resourceOf({ name, version, environment }: Service): Resource {
+  return resourceFromAttributes({
+    'process.pid': process.pid,
+    'process.runtime.name': 'nodejs',
+    'process.runtime.version': process.versions.node
+  })
+    .merge(detectResources({ detectors: [hostDetector, serviceInstanceIdDetector, containerDetector, envDetector] }))
+    .merge(
+      resourceFromAttributes({
+        'service.name': name,
+        'service.version': version,
+        'deployment.environment.name': environment
+      })
+    )
+}
+
+function hasLengthLimit(): boolean {
+  return ['OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT', 'OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT'].some(
+    (name) => getNumberFromEnv(name) !== undefined
+  )
+}
+
+function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogger): TextMapPropagator<unknown> {
+  const mayWarn = atMostEvery(MINUTE_MS)
+  const propagators = [
+    ...(traceContext ? [strictTraceContext()] : []),
+    ...(baggage ? [new W3CBaggagePropagator()] : [])
+  ]
+  return sendingOnlyWhereAllowed(new CompositePropagator({ propagators }), (err) => {
+    if (mayWarn()) log.warn({ err }, 'tracing: context of a call could not be read or sent')
+  })
 }
 
 // One set a process: what an instrumentation hooks into the module loader stays there, and only the first set patches.

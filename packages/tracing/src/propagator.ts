@@ -1,4 +1,5 @@
 import {
+  type Context,
   createContextKey,
   type SpanContext,
   type TextMapPropagator,
@@ -60,6 +61,39 @@ export function strictTraceContext(): TextMapPropagator<unknown> {
       const members = traceState && parseTracestate(traceState.serialize())
       const tracestate = members && withinLimit(membersOf(members))
       if (tracestate) setter.set(carrier, TRACESTATE_HEADER, tracestate)
+    }
+  }
+}
+
+/**
+ * The trace state of a span that must not be propagated, which keeps what the sampler or the parent has set.
+ */
+export function withheld(parent: Context, traceState = trace.getSpanContext(parent)?.traceState): TraceState {
+  return new WithheldTraceState(traceState)
+}
+
+/** Sends what the propagators send, unless the span is withheld. What they throw must not reach the caller. */
+export function sendingOnlyWhereAllowed(
+  propagator: TextMapPropagator<unknown>,
+  report: (error: unknown) => void
+): TextMapPropagator<unknown> {
+  return {
+    fields: () => propagator.fields(),
+    extract(context, carrier, getter) {
+      try {
+        return propagator.extract(context, carrier, getter)
+      } catch (error) {
+        report(error)
+        return context
+      }
+    },
+    inject(context, carrier, setter) {
+      if (trace.getSpanContext(context)?.traceState instanceof WithheldTraceState) return
+      try {
+        propagator.inject(context, carrier, setter)
+      } catch (error) {
+        report(error)
+      }
     }
   }
 }
@@ -143,5 +177,29 @@ class StrictTraceState implements TraceState {
 
   serialize(): string {
     return membersOf(this.#members).join(',')
+  }
+}
+
+class WithheldTraceState implements TraceState {
+  readonly #inner: TraceState
+
+  constructor(inner: TraceState = new StrictTraceState(new Map())) {
+    this.#inner = inner
+  }
+
+  get(key: string): string | undefined {
+    return this.#inner.get(key)
+  }
+
+  set(key: string, value: string): TraceState {
+    return new WithheldTraceState(this.#inner.set(key, value))
+  }
+
+  unset(key: string): TraceState {
+    return new WithheldTraceState(this.#inner.unset(key))
+  }
+
+  serialize(): string {
+    return this.#inner.serialize()
   }
 }

@@ -1,0 +1,83 @@
+import { parseEnv } from '@fastify-observability/observation'
+import { type Context, createContextKey, SpanKind } from '@opentelemetry/api'
+import {
+  AlwaysOffSampler,
+  AlwaysOnSampler,
+  ParentBasedSampler,
+  type Sampler,
+  TraceIdRatioBasedSampler
+} from '@opentelemetry/sdk-trace-node'
+import * as v from 'valibot'
+import { withheld } from './propagator.ts'
+
+const NAME = '@fastify-observability/tracing'
+const SAMPLERS = ['always_on', 'always_off', 'traceidratio'] as const
+const RATIO_RULE = 'a number from 0 to 1'
+const ratio = v.pipe(v.number(RATIO_RULE), v.minValue(0, RATIO_RULE), v.maxValue(1, RATIO_RULE))
+const envSchema = v.object({
+  OTEL_TRACES_SAMPLER: v.optional(v.picklist([...SAMPLERS, ...SAMPLERS.map((name) => `parentbased_${name}` as const)])),
+  OTEL_TRACES_SAMPLER_ARG: v.optional(v.pipe(v.string(), v.transform(Number), ratio))
+})
+
+/** The share of the traces that begin here which are recorded, from 0 to 1. */
+export const ratioSchema = ratio
+
+export interface SamplerOptions {
+  /** @default OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, then 1 */
+  sampleRatio: number | undefined
+  /** Whether calls to a host may carry the trace. @default all may */
+  mayCarry?: (host: string) => boolean
+}
+
+const ROUTE_SAMPLER = createContextKey('sampler of the route')
+const routeSamplers = new Map<number, Sampler>()
+
+/** A context to start a root in that is recorded with a ratio of its own. */
+export function withRatio(context: Context, ratio: number): Context {
+  const sampler = routeSamplers.get(ratio) ?? parentBased(ratio)
+  routeSamplers.set(ratio, sampler)
+  return context.setValue(ROUTE_SAMPLER, sampler)
+}
+
+/**
+ * Whoever begins a trace decides whether it is recorded, and everybody after follows.
+ * @throws TypeError if the environment names a sampler that does not exist, or a ratio that is none.
+ */
+export function createSampler({ sampleRatio, mayCarry }: SamplerOptions): Sampler {
+  const base = sampleRatio === undefined ? samplerFromEnv() : parentBased(sampleRatio)
+  return {
+    shouldSample(context, traceId, name, kind, attributes, links) {
+      const own = context.getValue(ROUTE_SAMPLER)
+      const result = (isSampler(own) ? own : base).shouldSample(context, traceId, name, kind, attributes, links)
+      if (!mayCarry || kind !== SpanKind.CLIENT) return result
+      const host = attributes['server.address']
+      // The only mark that a span which is not recorded can carry to the propagator.
+      return typeof host === 'string' && !mayCarry(host.toLowerCase())
+        ? { ...result, traceState: withheld(context, result.traceState) }
+        : result
+    },
+    toString: () => String(base)
+  }
+}
+
+function isSampler(value: unknown): value is Sampler {
+  return typeof value === 'object' && value !== null && 'shouldSample' in value
+}
+
+function parentBased(ratio: number): Sampler {
+  return new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) })
+}
+
+/** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration */
+function samplerFromEnv(): Sampler {
+  const { OTEL_TRACES_SAMPLER: name = 'parentbased_always_on', OTEL_TRACES_SAMPLER_ARG: ratio = 1 } = parseEnv(
+    NAME,
+    envSchema
+  )
+  const root = name.endsWith('always_on')
+    ? new AlwaysOnSampler()
+    : name.endsWith('always_off')
+      ? new AlwaysOffSampler()
+      : new TraceIdRatioBasedSampler(ratio)
+  return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root
+}

@@ -1,0 +1,60 @@
+import type { Redactor } from '@fastify-observability/observation'
+import type { Attributes, AttributeValue } from '@opentelemetry/api'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+
+// What the server span says of every request, and what can be no secret.
+const PLAIN = new Set([
+  'http.request.method',
+  'http.route',
+  'url.scheme',
+  'server.address',
+  'client.address',
+  'network.protocol.version',
+  'request.id',
+  'correlation.id'
+])
+
+/**
+ * Takes secrets out of every span before the next processors see it, whoever made it: out of the attributes, the events
+ * and the message of the status.
+ */
+export function scrubSpans(redactor: Redactor, next: SpanProcessor[]): SpanProcessor {
+  function scrubValue(value: AttributeValue): AttributeValue {
+    if (typeof value === 'string') return redactor.text(value)
+    return isListOfTexts(value) ? value.map((item) => (typeof item === 'string' ? redactor.text(item) : item)) : value
+  }
+
+  function scrubAttributes(attributes: Attributes): void {
+    for (const key in attributes) {
+      const value = attributes[key]
+      if (value === undefined || typeof value === 'number' || typeof value === 'boolean' || PLAIN.has(key)) continue
+      if (redactor.isSecret(key)) attributes[key] = redactor.replacement
+      // The rules know parameters by the question mark before them.
+      else if (key === 'url.query') attributes[key] = redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
+      else attributes[key] = scrubValue(value)
+    }
+  }
+
+  function scrub({ attributes, events, links, status }: ReadableSpan): void {
+    scrubAttributes(attributes)
+    for (const event of events) if (event.attributes) scrubAttributes(event.attributes)
+    for (const link of links) if (link.attributes) scrubAttributes(link.attributes)
+    if (status.message) status.message = redactor.text(status.message)
+  }
+
+  return {
+    onStart(span, context) {
+      for (const processor of next) processor.onStart(span, context)
+    },
+    onEnd(span) {
+      scrub(span)
+      for (const processor of next) processor.onEnd(span)
+    },
+    forceFlush: async () => void (await Promise.all(next.map((processor) => processor.forceFlush()))),
+    shutdown: async () => void (await Promise.all(next.map((processor) => processor.shutdown())))
+  }
+}
+
+function isListOfTexts(value: AttributeValue): value is (string | null | undefined)[] {
+  return Array.isArray(value) && value.some((item) => typeof item === 'string')
+}

@@ -1,0 +1,124 @@
+import type { IncomingMessage } from 'node:http'
+import type { Observation, Observer, Outcome } from '@fastify-observability/observation'
+import {
+  type Attributes,
+  type Context,
+  context,
+  type Link,
+  propagation,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace
+} from '@opentelemetry/api'
+import { suppressTracing } from '@opentelemetry/core'
+import { withRatio } from './sampler.ts'
+import { exceptionOf, redactor, SCOPE, tracer } from './span.ts'
+
+export interface ServerSpanOptions {
+  isTrusted: (request: IncomingMessage) => boolean
+  isError: (outcome: Outcome, observation: Observation) => boolean
+}
+
+/** The one server span of a request: started here, or by another instrumentation and completed here. */
+export function serverSpans({ isTrusted, isError }: ServerSpanOptions): Observer {
+  // Spans that another instrumentation ends.
+  const foreign = new WeakSet<Span>()
+
+  /** The server span that an HTTP instrumentation has opened for this very request. */
+  function openedByOthers(): Span | undefined {
+    const active = trace.getActiveSpan()
+    if (!active || active.spanContext().isRemote || foreign.has(active)) return undefined
+    // A request injected by a handler runs below the server span of another.
+    const isOurs = 'instrumentationScope' in active && scopeName(active.instrumentationScope) === SCOPE
+    return !isOurs && 'kind' in active && active.kind === SpanKind.SERVER && active.isRecording() ? active : undefined
+  }
+
+  /** The context to start in, and the caller's span where it may not be the parent. */
+  function parentOf(raw: IncomingMessage): [parent: Context, link?: Link] {
+    const caller = propagation.extract(context.active(), raw.headers)
+    const remote = trace.getSpanContext(caller)
+    const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getActiveBaggage()
+    if (!isFromCaller || isTrusted(raw)) return [caller]
+    return [context.active(), remote?.isRemote ? { context: remote } : undefined]
+  }
+
+  function begin(observation: Observation): [Context, Span] {
+    const opened = openedByOthers()
+    if (opened) {
+      foreign.add(opened)
+      opened.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
+      return [context.active(), opened]
+    }
+    const { raw, config, startedAt } = observation
+    const [parent, link] = parentOf(raw)
+    const options = {
+      kind: SpanKind.SERVER,
+      startTime: startedAt,
+      attributes: attributesOf(observation),
+      ...(link && { root: true, links: [link] })
+    }
+    const own = typeof config.trace === 'object' ? withRatio(parent, config.trace.ratio) : parent
+    const span = tracer().startSpan(nameOf(observation), options, own)
+    return [trace.setSpan(parent, span), span]
+  }
+
+  return {
+    name: SCOPE,
+    start(observation) {
+      if (observation.config.trace === false) return
+      const [active, span] = begin(observation)
+      observation.context = active
+      observation.spanContext = span.spanContext()
+      if (observation.request) observation.request.span = span
+    },
+    run(observation, next) {
+      context.with(observation.context ?? suppressTracing(context.active()), next)
+    },
+    end(observation, outcome) {
+      const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
+      if (!span) return
+      const { startedAt, headersAt, broken } = observation
+      const { statusCode, headersSent, error, errorType, durationMs } = outcome
+      // The semantic conventions want the status only if one was sent.
+      if (headersSent) span.setAttribute('http.response.status_code', statusCode)
+      if (errorType !== undefined) span.setAttribute('error.type', errorType)
+      if (headersAt !== undefined) span.addEvent('http.response.first_byte', headersAt)
+      if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
+      if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
+      if (!foreign.has(span)) span.end(startedAt + durationMs)
+    }
+  }
+}
+
+function scopeName(scope: unknown): unknown {
+  return typeof scope === 'object' && scope !== null && 'name' in scope ? scope.name : undefined
+}
+
+function nameOf({ method, route }: Observation): string {
+  return route === 'unmatched' ? method : `${method} ${route}`
+}
+
+// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
+function attributesOf(observation: Observation): Attributes {
+  const { request, raw, method, route, path, clientAddress, requestId, correlationId } = observation
+  const query = raw.url?.slice(path.length + 1)
+  return {
+    'http.request.method': method,
+    ...(route !== 'unmatched' && { 'http.route': route }),
+    ...(request && {
+      'url.scheme': request.protocol,
+      'server.address': request.hostname || undefined,
+      'server.port': request.port ?? undefined
+    }),
+    'url.path': path,
+    // The rules know parameters by the question mark before them.
+    ...(query && { 'url.query': redactor.text(`?${query}`).slice(1) }),
+    'client.address': clientAddress,
+    'network.protocol.version': raw.httpVersion,
+    'user_agent.original': raw.headers['user-agent'],
+    'request.id': requestId,
+    'correlation.id': correlationId
+  }
+}
