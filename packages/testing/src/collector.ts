@@ -14,7 +14,7 @@ export interface ReceivedSpan {
   durationMs: number
   attributes: Record<string, unknown>
   resource: Record<string, unknown>
-  events: { name: string; attributes: Record<string, unknown> }[]
+  events: { name: string; timeMs: number; attributes: Record<string, unknown> }[]
   links: { traceId: string; spanId: string }[]
   status: 'UNSET' | 'OK' | 'ERROR'
 }
@@ -87,7 +87,7 @@ interface WireSpan {
   start_time_unix_nano: string
   end_time_unix_nano: string
   attributes: KeyValue[]
-  events: { name: string; attributes: KeyValue[] }[]
+  events: { name: string; time_unix_nano: string; attributes: KeyValue[] }[]
   links: { trace_id: Buffer; span_id: Buffer }[]
   status?: { code: number }
 }
@@ -146,7 +146,11 @@ function received(span: WireSpan, scope: string, resource: Record<string, unknow
     attributes: record(span.attributes),
     resource,
     links: span.links.map((link) => ({ traceId: link.trace_id.toString('hex'), spanId: link.span_id.toString('hex') })),
-    events: span.events.map(({ name, attributes }) => ({ name, attributes: record(attributes) })),
+    events: span.events.map(({ name, time_unix_nano, attributes }) => ({
+      name,
+      timeMs: Number(time_unix_nano) / 1e6,
+      attributes: record(attributes)
+    })),
     status: STATUSES[span.status?.code ?? 0] ?? 'UNSET'
   }
 }

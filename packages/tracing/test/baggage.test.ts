@@ -1,0 +1,54 @@
+import { once } from 'node:events'
+import http from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import { getBaggage, type TracingOptions, withBaggage } from '../src/index.ts'
+import { TRACEPARENT, traced, withEnv } from './traced.ts'
+
+/** What a service that is called below a request with baggage gets. */
+async function exchange(t: Test, options: TracingOptions, headers: Record<string, string>) {
+  const peer = http.createServer((request, response) => response.end(request.headers.baggage ?? 'none')).listen(0)
+  await once(peer, 'listening')
+  t.teardown(() => peer.close())
+  const address = peer.address()
+  const url = `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+  const declare = (app: FastifyInstance): void => {
+    app.get('/', async () => ({ tenant: getBaggage('tenant') ?? 'none', sent: await (await fetch(url)).text() }))
+    app.get('/more', async () => withBaggage({ plan: 'käse, 1=2' }, async () => (await fetch(url)).text()))
+    app.get('/broken', async () => withBaggage({ '\ud800': '\udfff' }, async () => (await fetch(url)).text()))
+  }
+  const { app } = await traced(t, declare, options)
+  const request = async (url: string): Promise<string> => (await app.inject({ url, headers })).body
+  return { request, app }
+}
+
+test('neither accepts nor sends baggage unless asked', async (t) => {
+  const { request } = await exchange(t, {}, { baggage: 'tenant=7' })
+  t.same(JSON.parse(await request('/')), { tenant: 'none', sent: 'none' })
+  t.equal(await request('/more'), 'none')
+})
+
+test('baggage: true takes it from the caller, hands it to the code and sends it on', async (t) => {
+  const { request } = await exchange(t, { baggage: true }, { baggage: 'tenant=7' })
+  t.same(JSON.parse(await request('/')), { tenant: '7', sent: 'tenant=7' })
+  t.equal(await request('/more'), 'tenant=7,plan=k%C3%A4se%2C%201%3D2')
+})
+
+test('OTEL_PROPAGATORS asks for it too, and can do without the trace', async (t) => {
+  withEnv(t, { OTEL_PROPAGATORS: 'baggage' })
+  const { request } = await exchange(t, {}, { baggage: 'tenant=7', traceparent: TRACEPARENT })
+  t.same(JSON.parse(await request('/')), { tenant: '7', sent: 'tenant=7' })
+})
+
+test('drops the baggage of an untrusted caller, with or without a trace', async (t) => {
+  for (const headers of [{ baggage: 'tenant=7' }, { baggage: 'tenant=7', traceparent: TRACEPARENT }]) {
+    const { request, app } = await exchange(t, { baggage: true, trustInbound: false }, headers)
+    t.same(JSON.parse(await request('/')), { tenant: 'none', sent: 'none' })
+    await app.close()
+  }
+})
+
+test('survives baggage that cannot be encoded', async (t) => {
+  const { request } = await exchange(t, { baggage: true }, {})
+  t.equal(await request('/broken'), '%EF%BF%BD=%EF%BF%BD')
+})

@@ -1,0 +1,109 @@
+import { once } from 'node:events'
+import http, { type IncomingHttpHeaders } from 'node:http'
+import { json } from 'node:stream/consumers'
+import { trace } from '@opentelemetry/api'
+import type { FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import { withSpan } from '../src/index.ts'
+import { named, spansOf, traced, withEnv } from './traced.ts'
+
+/** A service that answers with the headers it got. */
+async function peer(t: Test): Promise<string> {
+  const server = http.createServer(({ headers }, response) => response.end(JSON.stringify(headers))).listen(0)
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const address = server.address()
+  return `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+}
+
+function calling(url: string): (app: FastifyInstance) => void {
+  return (app) => {
+    app.get('/fetch', async () => (await fetch(url)).json())
+    app.get('/http', async (): Promise<IncomingHttpHeaders> => {
+      const [response] = await once(http.get(url), 'response')
+      return Object(await json(response))
+    })
+  }
+}
+
+test('leaves secrets out of the spans of outgoing calls', async (t) => {
+  const url = await peer(t)
+  const { app, collector } = await traced(t, calling(`${url}/charges?api_key=planted&order=7#x`))
+  for (const route of ['/fetch', '/http']) t.equal((await app.inject(route)).statusCode, 200)
+  const clients = (await spansOf(app, collector)).filter(({ kind }) => kind === 'CLIENT')
+  t.equal(clients.length, 2)
+  for (const { attributes } of clients) {
+    t.match(attributes['url.full'], /\/charges\?api_key=\S*(?:redacted|REDACTED)\S*&order=7/)
+    t.notMatch(JSON.stringify(attributes), 'planted')
+  }
+  const [query] = clients.flatMap(({ attributes }) => attributes['url.query'] ?? [])
+  t.equal(query, 'api_key=[redacted]&order=7')
+})
+
+test('leaves secrets out of what the application puts on spans', async (t) => {
+  const { app, collector } = await traced(t)
+  withSpan('mine', { password: 'planted', note: ['token=planted', 'fine'], count: 3 }, (span) => {
+    span.addEvent('login', { 'http.request.header.authorization': 'planted', detail: 'secret: planted' })
+    span.setStatus({ code: 2, message: 'refused: password=planted' })
+  })
+  const [span] = await spansOf(app, collector)
+  t.same(span?.attributes, { password: '[redacted]', note: ['token=[redacted]', 'fine'], count: 3 })
+  t.same(span?.events[0]?.attributes, {
+    'http.request.header.authorization': '[redacted]',
+    detail: 'secret: [redacted]'
+  })
+})
+
+test('cuts long attributes and drops those past 128', async (t) => {
+  const { app, collector } = await traced(t)
+  const many = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`key.${index}`, index]))
+  withSpan('long', { text: 'x'.repeat(100_000) }, (span) => span.addEvent('e', { text: 'y'.repeat(100_000) }))
+  withSpan('many', many, () => undefined)
+  const spans = await spansOf(app, collector)
+  t.equal(String(named(spans, 'long').attributes.text).length, 4096)
+  t.equal(String(named(spans, 'long').events[0]?.attributes.text).length, 4096)
+  t.equal(Object.keys(named(spans, 'many').attributes).length, 128)
+})
+
+test('takes other limits from the standard variables', async (t) => {
+  withEnv(t, { OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: '5', OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: '2' })
+  const { app, collector } = await traced(t)
+  withSpan('short', { a: 'abcdefgh', b: 1, c: 2 }, () => undefined)
+  t.match(await spansOf(app, collector), [{ attributes: { a: 'abcde', b: 1, c: undefined } }])
+})
+
+test('propagateTo limits which hosts get the trace, recorded or not, over fetch and http', async (t) => {
+  const url = await peer(t)
+  for (const sampleRatio of [0, 1]) {
+    for (const [propagateTo, carried] of [
+      [[], false],
+      [['example.com', /^10\./], false],
+      [['127.0.0.1'], true]
+    ] as const) {
+      const { app } = await traced(t, calling(url), { sampleRatio, propagateTo: [...propagateTo], baggage: true })
+      for (const route of ['/fetch', '/http']) {
+        const sent = (await app.inject({ url: route, headers: { baggage: 'tenant=7', tracestate: 'a=b' } })).json()
+        t.equal('traceparent' in sent, carried, `${route} to ${propagateTo} at ${sampleRatio}`)
+        t.equal('baggage' in sent, carried)
+      }
+      await app.close()
+    }
+  }
+})
+
+test('keeps the client span of a call that does not get the trace', async (t) => {
+  const url = await peer(t)
+  const { app, collector } = await traced(t, calling(url), { propagateTo: [] })
+  await app.inject('/fetch')
+  const spans = await spansOf(app, collector)
+  const client = spans.find(({ kind }) => kind === 'CLIENT')
+  t.equal(client?.parentSpanId, named(spans, 'GET /fetch').spanId)
+})
+
+test('the server span is the active one in the handler', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async ({ span }) => trace.getActiveSpan() === span)
+  })
+  t.equal((await app.inject('/')).body, 'true')
+  await spansOf(app, collector)
+})

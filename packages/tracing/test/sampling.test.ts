@@ -1,0 +1,138 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { test } from 'tap'
+import tracing, { type TracingOptions } from '../src/index.ts'
+import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
+
+function declare(app: FastifyInstance): void {
+  app.get('/', async ({ span }) => span?.isRecording())
+}
+
+test('records the share of its own traces that sampleRatio says, the option before the environment', async (t) => {
+  withEnv(t, { OTEL_TRACES_SAMPLER: 'always_on' })
+  for (const [sampleRatio, least, most] of [
+    [0, 0, 0],
+    [0.1, 15, 95],
+    [1, 500, 500]
+  ] as const) {
+    const { app, collector } = await traced(t, declare, { sampleRatio })
+    for (let request = 0; request < 500; request++) await app.inject('/')
+    const { length } = await spansOf(app, collector)
+    t.ok(length >= least && length <= most, `${length} of 500 with ${sampleRatio}`)
+  }
+})
+
+test('follows the decision of a trusted caller, whatever the ratio', async (t) => {
+  for (const [flags, recorded] of [
+    ['01', 1],
+    ['00', 0]
+  ] as const) {
+    const { app, collector } = await traced(t, declare, { sampleRatio: recorded === 1 ? 0 : 1 })
+    await app.inject({ url: '/', headers: { traceparent: `${TRACEPARENT.slice(0, -2)}${flags}` } })
+    t.equal((await spansOf(app, collector)).length, recorded)
+  }
+})
+
+test('a route has a ratio of its own, which its children follow and a caller overrides', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    for (const ratio of [0, 1])
+      app.get(`/${ratio}`, { config: { observability: { trace: { ratio } } } }, async () => 'ok')
+    app.get('/', async () => 'ok')
+  })
+  for (const url of ['/0', '/1', '/']) await app.inject(url)
+  await app.inject({ url: '/0', headers: { traceparent: TRACEPARENT } })
+  const names = (await spansOf(app, collector)).map(({ name }) => name)
+  t.same(names.toSorted(), ['GET /', 'GET /0', 'GET /1'])
+})
+
+test('understands the samplers that the specification names', async (t) => {
+  for (const [sampler, ratio, isRecording] of [
+    ['always_on', '', true],
+    ['always_off', '', false],
+    ['traceidratio', '0', false],
+    ['parentbased_always_on', '', true],
+    ['parentbased_always_off', '', false],
+    ['parentbased_traceidratio', '1', true],
+    ['parentbased_traceidratio', '', true]
+  ] as const) {
+    withEnv(t, { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: ratio })
+    const app = Fastify()
+    await app.register(tracing)
+    declare(app)
+    t.equal((await app.inject('/')).json(), isRecording, `${sampler} ${ratio}`)
+    await app.close()
+  }
+})
+
+const NAME = '@fastify-observability/tracing'
+
+test('refuses samplers, ratios, exporters and propagators that do not exist', async (t) => {
+  for (const [variable, value, rule] of [
+    ['OTEL_TRACES_SAMPLER_ARG', '1.5', 'a number from 0 to 1, got 1.5'],
+    ['OTEL_TRACES_EXPORTER', 'zipkin', 'a list of "otlp", "console" and "none", got \'zipkin\''],
+    ['OTEL_PROPAGATORS', 'b3', 'a list of "tracecontext", "baggage" and "none", got \'b3\'']
+  ] as const) {
+    process.env[variable] = value
+    await t.rejects(async () => Fastify().register(tracing), new RegExp(`${variable}.* must be ${rule}`))
+    delete process.env[variable]
+  }
+  withEnv(t, { OTEL_TRACES_SAMPLER: 'jaeger_remote' })
+  await t.rejects(async () => Fastify().register(tracing), /OTEL_TRACES_SAMPLER must be .*got 'jaeger_remote'/)
+  const refused: [TracingOptions, string][] = [
+    [{ sampleRatio: 2 }, `${NAME}: option "sampleRatio" must be a number from 0 to 1, got 2`],
+    [{ sampleRatio: Number.NaN }, `${NAME}: option "sampleRatio" must be a number from 0 to 1, got NaN`]
+  ]
+  delete process.env.OTEL_TRACES_SAMPLER
+  for (const [options, sentence] of refused) {
+    await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
+  }
+})
+
+test('refuses a route whose trace is neither a boolean nor a ratio', async (t) => {
+  const app = Fastify()
+  await app.register(tracing)
+  t.throws(
+    () => app.get('/', { config: { observability: { trace: { ratio: 2 } } } }, async () => 'ok'),
+    new TypeError(`${NAME}: option "config.observability.trace.ratio" must be a number from 0 to 1, got 2`)
+  )
+  await app.close()
+})
+
+test('isError decides what is an error, and is survived when it throws', async (t) => {
+  const { app, collector } = await traced(
+    t,
+    (app) => {
+      for (const status of [200, 404, 418, 500]) app.get(`/${status}`, async (_, reply) => reply.code(status).send('x'))
+    },
+    {
+      isError({ statusCode }) {
+        if (statusCode === 500) throw new Error('in the hook')
+        return statusCode === 418
+      }
+    }
+  )
+  for (const status of [200, 404, 418, 500]) await app.inject(`/${status}`)
+  const spans = await spansOf(app, collector)
+  const failed = spans.filter(({ status }) => status === 'ERROR').map(({ name }) => name)
+  t.same(failed.toSorted(), ['GET /418', 'GET /500'])
+  const errors = app.observation.published.find(({ name }) => name === 'observability_observer_errors_total')
+  t.same([...(errors?.collect() ?? [])], [[[NAME], 1]])
+})
+
+test('shows when the headers were written, and lasts as long as the request', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async (_, reply) => {
+      reply.raw.writeHead(200)
+      await sleep(40)
+      reply.raw.end('late')
+      return reply.hijack()
+    })
+  })
+  await app.inject('/')
+  const [span] = await spansOf(app, collector)
+  t.match(span?.events, [{ name: 'http.response.first_byte' }])
+  const [event] = span?.events ?? []
+  const ttfbMs = (event?.timeMs ?? 0) - (span?.startMs ?? 0)
+  t.ok(ttfbMs >= 0 && ttfbMs < 30, `first byte after ${ttfbMs} ms`)
+  t.ok(span && span.durationMs >= 39, `ended after ${span?.durationMs} ms`)
+})
