@@ -3,60 +3,19 @@ import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
 import { buffer } from 'node:stream/consumers'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import Fastify from 'fastify'
-import { type Test, test } from 'tap'
+import { test } from 'tap'
 import { exportSpans } from '../src/exporter.ts'
 import tracing, { withSpan } from '../src/index.ts'
+import { produce } from './producer.ts'
+import { withEnv } from './traced.ts'
 
-// Spans leave at once instead of after five seconds.
-process.env.OTEL_BSP_SCHEDULE_DELAY = '10'
 const UNAVAILABLE = 14
 const INVALID_ARGUMENT = 3
 const RESOURCE_EXHAUSTED = 8
-
-function setEnv(t: Test, variables: Record<string, string>): void {
-  Object.assign(process.env, variables)
-  t.teardown(() => {
-    for (const name of Object.keys(variables)) delete process.env[name]
-  })
-}
-
-/** Something that ends spans and says what has become of them. */
-function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
-  const warnings: unknown[] = []
-  const log = { warn: (...line: unknown[]) => void warnings.push(line) }
-  const { processor, series } = exportSpans({ endpoint, shutdownTimeoutMs, log })
-  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
-  const read = (name: string) =>
-    Object.fromEntries(
-      Array.from(series.find((one) => one.name === name)?.collect() ?? []).map(([k, n]) => [k[0] ?? '', n])
-    )
-  return {
-    warnings,
-    end(count: number) {
-      for (let index = 0; index < count; index++) provider.getTracer('test').startSpan(`span ${index}`).end()
-    },
-    flush: () => provider.forceFlush(),
-    close: () => provider.shutdown(),
-    /** By reason, `''` for those that arrived, and without the zeros. */
-    counts() {
-      const { '': handedOver, ...dropped } = read('otel_sdk_processor_span_processed_total')
-      const { '': exported = 0, ...lost } = read('otel_sdk_exporter_span_exported_total')
-      const all = {
-        exported,
-        ...lost,
-        shutdown: (dropped.shutdown ?? 0) + (lost.shutdown ?? 0),
-        queue_full: dropped.queue_full ?? 0
-      }
-      return Object.fromEntries(Object.entries(all).filter(([, spans]) => spans > 0))
-    },
-    queueSize: () => read('otel_sdk_processor_span_queue_size')[''] ?? 0
-  }
-}
 
 function origin(server: net.Server): string {
   const address = server.address()
@@ -152,40 +111,6 @@ test('drops beyond its bound, and counts them', async (t) => {
   t.equal(collector.spans.length, 2_048)
 })
 
-test('accounts for every span while the collector is gone for seconds under load', async (t) => {
-  setEnv(t, {
-    OTEL_BSP_MAX_QUEUE_SIZE: '300',
-    OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '100',
-    OTEL_BSP_EXPORT_TIMEOUT: '1000'
-  })
-  const before = await startCollector()
-  const { port } = new URL(before.url)
-  const producer = produce(before.url)
-  let produced = 0
-  let longest = 0
-  const load = setInterval(() => {
-    producer.end(10)
-    produced += 10
-    longest = Math.max(longest, producer.queueSize())
-  }, 5)
-  await before.span(() => true)
-  await before.close()
-  await sleep(4_000)
-  const after = await startCollector({ port: Number(port) })
-  t.teardown(() => after.close())
-  await after.span(() => true)
-  clearInterval(load)
-  await producer.close()
-
-  const { exported = 0, ...dropped } = producer.counts()
-  t.comment({ produced, exported, ...dropped, longest })
-  t.equal(exported + Object.values(dropped).reduce((sum, spans) => sum + spans, 0), produced)
-  t.equal(before.spans.length + after.spans.length, exported)
-  t.match(dropped, { queue_full: Number, export_failed: Number })
-  t.ok(longest <= 300, `${longest} spans`)
-  t.equal(producer.queueSize(), 0)
-})
-
 test('closes at once with a healthy collector, and nothing is lost', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
@@ -252,7 +177,7 @@ for (const protocol of ['grpc', 'http/protobuf']) {
 }
 
 test('sends http/protobuf where the environment says so, with its headers and retries', async (t) => {
-  setEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf', OTEL_EXPORTER_OTLP_HEADERS: 'api-key=s3cret' })
+  withEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf', OTEL_EXPORTER_OTLP_HEADERS: 'api-key=s3cret' })
   const seen: unknown[] = []
   const statuses = [503, 200, 400]
   const server = http.createServer(async (request, response) => {
@@ -284,7 +209,7 @@ test('tells no header value and no password', async (t) => {
   const line = { endpoint: collector.url, spans_lost: 1, reason: 'INVALID_ARGUMENT' }
   t.same(producer.warnings, [[line, 'tracing: spans could not be exported']])
 
-  setEnv(t, { OTEL_EXPORTER_OTLP_HEADERS: 'authorization=s3cret%0A' })
+  withEnv(t, { OTEL_EXPORTER_OTLP_HEADERS: 'authorization=s3cret%0A' })
   t.throws(() => produce(collector.url), {
     message: /tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII$/
   })
@@ -309,7 +234,7 @@ test('survives a log that throws', async (t) => {
 })
 
 test('refuses a protocol that it does not speak', async (t) => {
-  setEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
+  withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
   t.throws(() => produce('http://127.0.0.1:1'), {
     name: 'TypeError',
     message: /OTEL_EXPORTER_OTLP_PROTOCOL must be .*grpc.*, got 'http\/json'/
