@@ -21,9 +21,12 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
+import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import { addInstrumentations, reportInstrumentations } from './instrumentations.ts'
+import { traceLifecycle } from './lifecycle.ts'
 import { startPipeline } from './pipeline.ts'
 
 declare module 'fastify' {
@@ -48,6 +51,13 @@ export interface TracingOptions {
   trustInbound?: boolean | ((request: IncomingMessage) => boolean)
   /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
   shutdownTimeoutMs?: number
+  /**
+   * A span for each hook that is added after this plugin, and for each handler, below the request's.
+   * @default TRACE_LIFECYCLE_SPANS, then false
+   */
+  lifecycleSpans?: boolean
+  /** Instrumentations of your own, made before what they instrument was loaded. @default [] */
+  instrumentations?: Instrumentation[]
 }
 
 const NAME = '@fastify-observability/tracing'
@@ -55,17 +65,24 @@ const MS_RULE = 'a positive number of milliseconds'
 const URL_RULE = 'an http:// or https:// URL'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
+const instrumentation = v.custom<Instrumentation>(
+  (value) => typeof value === 'object' && value !== null && 'setTracerProvider' in value,
+  'an OpenTelemetry instrumentation'
+)
 const schema = v.strictObject({
   service: serviceSchema,
   endpoint: url,
   trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function')),
-  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE)))
+  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE))),
+  lifecycleSpans: v.optional(v.boolean('true or false')),
+  instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations'))
 })
 const envSchema = v.object({
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
   OTEL_TRACES_EXPORTER: v.optional(v.string()),
-  OTEL_SDK_DISABLED: v.optional(v.string())
+  OTEL_SDK_DISABLED: v.optional(v.string()),
+  TRACE_LIFECYCLE_SPANS: v.optional(v.picklist(['true', 'false'], 'true or false'))
 })
 
 function isHttpUrl(value: string): boolean {
@@ -137,6 +154,9 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   await app.register(observation)
   const { shutdownTimeoutMs } = parsed
   const pipeline = startPipeline({ service: resolveService(parsed.service), endpoint, shutdownTimeoutMs, log: app.log })
+  addInstrumentations(parsed.instrumentations ?? [])
+  reportInstrumentations(app.log)
+  if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
   for (const series of pipeline.series) app.observation.publish(series)
   app.decorateRequest('span', undefined)
 

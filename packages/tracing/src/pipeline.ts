@@ -1,9 +1,6 @@
-import { createRequire, syncBuiltinESMExports } from 'node:module'
 import { isDeepStrictEqual } from 'node:util'
 import type { Series, Service } from '@fastify-observability/observation'
 import { context, ProxyTracerProvider, propagation, trace } from '@opentelemetry/api'
-import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
-import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import {
   detectResources,
   envDetector,
@@ -14,6 +11,7 @@ import {
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import { exportSpans } from './exporter.ts'
+import { disable, enable, isPreloaded } from './instrumentations.ts'
 import { strictTraceContext } from './propagator.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
@@ -49,6 +47,8 @@ export function startPipeline(options: PipelineOptions): Pipeline {
     }
   } else if (hasProvider()) {
     options.log.info('tracing: using the tracer provider that is already registered')
+    // Whoever registered it has instrumented what it should see, unless the preload was asked to.
+    if (isPreloaded()) enable(trace.getTracerProvider())
     return { series: [], release: async () => {} }
   } else {
     const { endpoint, service } = options
@@ -92,39 +92,17 @@ function start({ service, endpoint, shutdownTimeoutMs = 5_000, log }: PipelineOp
     spanProcessors: spanExport ? [spanExport.processor] : []
   })
   provider.register({ propagator: strictTraceContext() })
-  carryTraceOut(provider)
+  enable(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
 
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
-    carryNothingOut()
+    disable()
     trace.disable()
     context.disable()
     propagation.disable()
     await provider.shutdown()
   }
   return { series: spanExport?.series ?? [], stop }
-}
-
-// One set a process: what an instrumentation hooks into the module loader stays there, and only the first set patches.
-let outgoing: [HttpInstrumentation, UndiciInstrumentation] | undefined
-
-function carryTraceOut(provider: NodeTracerProvider): void {
-  // Server spans are ours; these two see only the calls that go out.
-  outgoing ??= [new HttpInstrumentation({ disableIncomingRequestInstrumentation: true }), new UndiciInstrumentation()]
-  for (const instrumentation of outgoing) {
-    instrumentation.setTracerProvider(provider)
-    instrumentation.enable()
-  }
-  // http is patched when it is next required, and ES modules hold on to what they imported before.
-  const require = createRequire(import.meta.url)
-  require('node:http')
-  require('node:https')
-  syncBuiltinESMExports()
-}
-
-function carryNothingOut(): void {
-  for (const instrumentation of outgoing ?? []) instrumentation.disable()
-  syncBuiltinESMExports()
 }
