@@ -17,6 +17,7 @@ export interface ReceivedSpan {
   events: { name: string; attributes: Record<string, unknown> }[]
   links: { traceId: string; spanId: string }[]
   status: 'UNSET' | 'OK' | 'ERROR'
+  statusMessage: string
 }
 
 export interface ReceivedLog {
@@ -89,7 +90,7 @@ interface WireSpan {
   attributes: KeyValue[]
   events: { name: string; attributes: KeyValue[] }[]
   links: { trace_id: Buffer; span_id: Buffer }[]
-  status?: { code: number }
+  status?: { code: number; message: string }
 }
 
 interface LogsRequest {
@@ -147,7 +148,8 @@ function received(span: WireSpan, scope: string, resource: Record<string, unknow
     resource,
     links: span.links.map((link) => ({ traceId: link.trace_id.toString('hex'), spanId: link.span_id.toString('hex') })),
     events: span.events.map(({ name, attributes }) => ({ name, attributes: record(attributes) })),
-    status: STATUSES[span.status?.code ?? 0] ?? 'UNSET'
+    status: STATUSES[span.status?.code ?? 0] ?? 'UNSET',
+    statusMessage: span.status?.message ?? ''
   }
 }
 

@@ -25,7 +25,7 @@ import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
-import { addInstrumentations, reportInstrumentations } from './instrumentations.ts'
+import { addInstrumentations, isInstrumentation, reportInstrumentations } from './instrumentations.ts'
 import { traceLifecycle } from './lifecycle.ts'
 import { startPipeline } from './pipeline.ts'
 
@@ -65,10 +65,7 @@ const MS_RULE = 'a positive number of milliseconds'
 const URL_RULE = 'an http:// or https:// URL'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
-const instrumentation = v.custom<Instrumentation>(
-  (value) => typeof value === 'object' && value !== null && 'setTracerProvider' in value,
-  'an OpenTelemetry instrumentation'
-)
+const instrumentation = v.custom<Instrumentation>(isInstrumentation, 'an OpenTelemetry instrumentation')
 const schema = v.strictObject({
   service: serviceSchema,
   endpoint: url,

@@ -158,11 +158,15 @@ function isPatched({ moduleExports, files }: InstrumentationModuleDefinition): b
   return [moduleExports, ...files.map((file) => file.moduleExports)].some((exports) => exports !== undefined)
 }
 
-/** What an instrumentation hooks in the module loader. */
+/** What an instrumentation hooks in the module loader. Upstream keeps it to itself, and the one of Redis in two parts. */
 export function definitionsOf(instrumentation: Instrumentation): InstrumentationModuleDefinition[] {
-  if (!('getModuleDefinitions' in instrumentation)) return []
-  const { getModuleDefinitions } = instrumentation
-  return typeof getModuleDefinitions === 'function' ? getModuleDefinitions.call(instrumentation) : []
+  const own: unknown = Reflect.get(instrumentation, '_modules')
+  const parts = Object.values(instrumentation).filter(isInstrumentation)
+  return [...(Array.isArray(own) ? own : []), ...parts.flatMap(definitionsOf)]
+}
+
+export function isInstrumentation(value: unknown): value is Instrumentation {
+  return typeof value === 'object' && value !== null && 'instrumentationName' in value && 'setTracerProvider' in value
 }
 
 /** The versions of all copies that are loaded: those of Node's cache, and the one that has registered itself first. */

@@ -7,7 +7,7 @@ import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
 import { RedisInstrumentation } from '@opentelemetry/instrumentation-redis'
 import { register as registerHooks, supportsSyncHooks } from 'import-in-the-middle/register-hooks.mjs'
 import * as v from 'valibot'
-import { definitionsOf, isPreloaded, preload } from './instrumentations.ts'
+import { definitionsOf, isInstrumentation, isPreloaded, preload } from './instrumentations.ts'
 import { withoutValues } from './statement.ts'
 
 const envSchema = v.object({
@@ -34,10 +34,6 @@ function databases(): Instrumentation[] {
     new IORedisInstrumentation({ ...config, dbStatementSerializer }),
     new RedisInstrumentation({ ...config, dbStatementSerializer })
   ]
-}
-
-function isInstrumentation(value: unknown): value is Instrumentation {
-  return typeof value === 'object' && value !== null && 'instrumentationName' in value && 'setTracerProvider' in value
 }
 
 /** The instrumentations that a package exports, made without options. */
