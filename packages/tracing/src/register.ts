@@ -80,17 +80,23 @@ function named(list: string, problems: string[]): Instrumentation[] {
 }
 
 /** Has ES modules that import an instrumented package get what the instrumentations make of it. */
-function hookImports(packages: readonly string[]): void {
+function hookImports(packages: readonly string[], problems: string[]): void {
   const include = packages.map((name) => new RegExp(`/node_modules/${name.replace(/[.*+?^$()[\]{}|\\]/g, '\\$&')}/`))
   // The hooks that need no thread of their own, and no function that is deprecated, where they work.
-  if (supportsSyncHooks()) registerHooks({ include })
-  else registerLoader('import-in-the-middle/hook.mjs', import.meta.url, { data: { include } })
+  if (supportsSyncHooks()) return registerHooks({ include })
+  // What Node is told to require, it requires in the thread of the hooks too, which can require no ES module: it would end.
+  if (/(^| )(-r|--require)[ =]\S*[\\/]register\b/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))) {
+    problems.push(`--require sees no ES module import a package on Node.js ${process.version}, --import does`)
+  } else registerLoader('import-in-the-middle/hook.mjs', import.meta.url, { data: { include } })
 }
 
 const { OTEL_SDK_DISABLED, TRACE_INSTRUMENTATIONS = '' } = parseEnv('@fastify-observability/tracing', envSchema)
 if (OTEL_SDK_DISABLED?.toLowerCase() !== 'true' && !isPreloaded()) {
   const problems: string[] = []
   const instrumentations = [...databases(), ...named(TRACE_INSTRUMENTATIONS, problems)]
+  hookImports(
+    instrumentations.flatMap(definitionsOf).map(({ name }) => name),
+    problems
+  )
   preload(instrumentations, problems)
-  hookImports(instrumentations.flatMap(definitionsOf).map(({ name }) => name))
 }
