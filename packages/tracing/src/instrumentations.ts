@@ -122,7 +122,7 @@ export function reportInstrumentations(log: FastifyBaseLogger): void {
     ['instrumented', states.instrumented],
     ['not loaded so far', states.waiting],
     ['loaded too early to be instrumented', states.late],
-    ['of a version that is not supported', states.unsupported],
+    ['not instrumented, loaded too early or of a version that is not supported', states.unsupported],
     ['only with `node --import fastify-observability/register`', unhooked],
     [copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api', copies]
   ] as const
@@ -154,15 +154,17 @@ function isBuiltin({ name }: InstrumentationModuleDefinition): boolean {
   return process.getBuiltinModule(name) !== undefined
 }
 
-function isPatched({ moduleExports, files }: InstrumentationModuleDefinition): boolean {
+function isPatched({ moduleExports, files = [] }: InstrumentationModuleDefinition): boolean {
   return [moduleExports, ...files.map((file) => file.moduleExports)].some((exports) => exports !== undefined)
 }
 
 /** What an instrumentation hooks in the module loader. Upstream keeps it to itself, and the one of Redis in two parts. */
 export function definitionsOf(instrumentation: Instrumentation): InstrumentationModuleDefinition[] {
-  const own: unknown = Reflect.get(instrumentation, '_modules')
   const parts = Object.values(instrumentation).filter(isInstrumentation)
-  return [...(Array.isArray(own) ? own : []), ...parts.flatMap(definitionsOf)]
+  return [instrumentation, ...parts].flatMap((part) => {
+    const modules: unknown = Reflect.get(part, '_modules')
+    return Array.isArray(modules) ? modules : []
+  })
 }
 
 export function isInstrumentation(value: unknown): value is Instrumentation {

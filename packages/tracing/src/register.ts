@@ -83,11 +83,15 @@ function named(list: string, problems: string[]): Instrumentation[] {
 function hookImports(packages: readonly string[], problems: string[]): void {
   const include = packages.map((name) => new RegExp(`/node_modules/${name.replace(/[.*+?^$()[\]{}|\\]/g, '\\$&')}/`))
   // The hooks that need no thread of their own, and no function that is deprecated, where they work.
-  if (supportsSyncHooks()) return registerHooks({ include })
-  // What Node is told to require, it requires in the thread of the hooks too, which can require no ES module: it would end.
-  if (/(^| )(-r|--require)[ =]\S*[\\/]register\b/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))) {
-    problems.push(`--require sees no ES module import a package on Node.js ${process.version}, --import does`)
-  } else registerLoader('import-in-the-middle/hook.mjs', import.meta.url, { data: { include } })
+  if (supportsSyncHooks()) registerHooks({ include })
+  else if (isRequired())
+    problems.push(`an import is not seen on Node.js ${process.version}: use --import, not --require`)
+  else registerLoader('import-in-the-middle/hook.mjs', import.meta.url, { data: { include } })
+}
+
+// What --require names is required in the thread of such hooks too, and the process ends because it is an ES module.
+function isRequired(): boolean {
+  return /(^| )(-r|--require)[ =]\S*[\\/]register\b/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))
 }
 
 const { OTEL_SDK_DISABLED, TRACE_INSTRUMENTATIONS = '' } = parseEnv('@fastify-observability/tracing', envSchema)

@@ -4,9 +4,13 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
-import { type Test, test } from 'tap'
+import tap, { type Test, test } from 'tap'
+
+// Each test starts processes.
+tap.setTimeout(120_000)
 
 const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
+const HAS_POSTGRES = Boolean(TEST_DATABASE_URL)
 const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'
 const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
 const PACKAGE = join(import.meta.dirname, '..')
@@ -56,10 +60,8 @@ const OK = { kind: 'CLIENT', status: 'UNSET', statusMessage: '', happened: [] }
 
 for (const [kind, service] of Object.entries(KINDS)) {
   test(`${kind}: the server span is the same with and without the preload, and the only one`, async (t) => {
-    const without = await serve(t, service, [])
-    const preloaded = await serve(t, service, PRELOADED)
-    const required = await serve(t, service, ['--require', REGISTER])
-    for (const { spans } of [without, preloaded, required]) {
+    const runs = await Promise.all([[], PRELOADED, ['--require', REGISTER]].map((args) => serve(t, service, args)))
+    for (const { spans } of runs) {
       const served = shapes(spans).filter(({ kind }) => kind === 'SERVER')
       t.equal(served.length, 1)
       t.same(served, [
@@ -83,7 +85,10 @@ for (const [kind, service] of Object.entries(KINDS)) {
         }
       ])
     }
-    t.same(ofScope(without.spans, '-pg'), [])
+    t.same(
+      runs.map(({ spans }) => spans.some(({ scope }) => scope.endsWith('-pg'))),
+      [false, HAS_POSTGRES, HAS_POSTGRES]
+    )
   })
 
   test(`${kind}: a pg query is a child of the request, without values`, { skip: NO_POSTGRES }, async (t) => {
@@ -125,11 +130,20 @@ for (const [kind, service] of Object.entries(KINDS)) {
   })
 }
 
+test('uses a tracer provider that is already registered, for the server span and for calls', async (t) => {
+  const own = ['--import', './test/fixtures/provider.mjs', ...PRELOADED]
+  const { spans, said } = await serve(t, 'service.mjs', own)
+  t.match(said[0], 'tracing: using the tracer provider that is already registered')
+  t.equal(spans.filter(({ kind }) => kind === 'SERVER').length, 1)
+  t.equal(spans.find(({ name }) => name === 'cache')?.parentSpanId, spans.find(({ kind }) => kind === 'SERVER')?.spanId)
+  t.ok(ofScope(spans, '-undici').length > 0)
+})
+
 test('gives hooks and handlers spans of their own when asked to, with and without the preload', async (t) => {
-  const asked = [
-    await serve(t, 'service.mjs', [], { TRACING_OPTIONS: '{"lifecycleSpans":true}' }),
-    await serve(t, 'service.cjs', PRELOADED, { TRACE_LIFECYCLE_SPANS: 'true' })
-  ]
+  const asked = await Promise.all([
+    serve(t, 'service.mjs', [], { TRACING_OPTIONS: '{"lifecycleSpans":true}' }),
+    serve(t, 'service.cjs', PRELOADED, { TRACE_LIFECYCLE_SPANS: 'true' })
+  ])
   for (const { spans } of asked) {
     t.same(
       ofScope(spans, '-fastify').map(({ name, kind, attributes }) => [kind, name, attributes['hook.name']]),
@@ -147,14 +161,9 @@ test('gives hooks and handlers spans of their own when asked to, with and withou
   }
 })
 
-test('gives hooks and handlers no spans unless asked to', async (t) => {
-  const off = [
-    await serve(t, 'service.mjs', PRELOADED),
-    await serve(t, 'service.mjs', PRELOADED, {
-      TRACE_LIFECYCLE_SPANS: 'true',
-      TRACING_OPTIONS: '{"lifecycleSpans":false}'
-    })
-  ]
+test('gives hooks and handlers no spans unless asked to, and the option wins', async (t) => {
+  const refusing = { TRACE_LIFECYCLE_SPANS: 'true', TRACING_OPTIONS: '{"lifecycleSpans":false}' }
+  const off = await Promise.all([{}, refusing].map((env) => serve(t, 'service.mjs', PRELOADED, env)))
   for (const { spans } of off) t.same(ofScope(spans, '-fastify'), [])
 })
 
