@@ -17,6 +17,7 @@ export interface ReceivedSpan {
   events: { name: string; timeMs: number; attributes: Record<string, unknown> }[]
   links: { traceId: string; spanId: string }[]
   status: 'UNSET' | 'OK' | 'ERROR'
+  statusMessage: string
 }
 
 export interface ReceivedLog {
@@ -89,7 +90,7 @@ interface WireSpan {
   attributes: KeyValue[]
   events: { name: string; time_unix_nano: string; attributes: KeyValue[] }[]
   links: { trace_id: Buffer; span_id: Buffer }[]
-  status?: { code: number }
+  status?: { code: number; message: string }
 }
 
 interface LogsRequest {
@@ -151,7 +152,8 @@ function received(span: WireSpan, scope: string, resource: Record<string, unknow
       timeMs: Number(time_unix_nano) / 1e6,
       attributes: record(attributes)
     })),
-    status: STATUSES[span.status?.code ?? 0] ?? 'UNSET'
+    status: STATUSES[span.status?.code ?? 0] ?? 'UNSET',
+    statusMessage: span.status?.message ?? ''
   }
 }
 

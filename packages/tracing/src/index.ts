@@ -11,9 +11,12 @@ import observation, {
   serviceSchema
 } from '@fastify-observability/observation'
 import type { Span } from '@opentelemetry/api'
+import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import { addInstrumentations, isInstrumentation, reportInstrumentations } from './instrumentations.ts'
+import { traceLifecycle } from './lifecycle.ts'
 import { startPipeline } from './pipeline.ts'
 import { ratioSchema } from './sampler.ts'
 import { serverSpans } from './server-span.ts'
@@ -64,6 +67,13 @@ export interface TracingOptions {
   isError?: (outcome: Outcome, observation: Observation) => boolean
   /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
   shutdownTimeoutMs?: number
+  /**
+   * A span for each hook that is added after this plugin, and for each handler, below the request's.
+   * @default TRACE_LIFECYCLE_SPANS, then false
+   */
+  lifecycleSpans?: boolean
+  /** Instrumentations of your own, made before what they instrument was loaded. @default [] */
+  instrumentations?: Instrumentation[]
 }
 
 const MS_RULE = 'a positive number of milliseconds'
@@ -73,6 +83,7 @@ const EXPORTERS_RULE = 'a list of "otlp", "console" and "none"'
 const PROPAGATORS_RULE = 'a list of "tracecontext", "baggage" and "none"'
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
+const instrumentation = v.custom<Instrumentation>(isInstrumentation, 'an OpenTelemetry instrumentation')
 const schema = v.strictObject({
   service: serviceSchema,
   endpoint: url,
@@ -84,7 +95,9 @@ const schema = v.strictObject({
   isError: v.optional(
     v.custom<Required<TracingOptions>['isError']>((value) => typeof value === 'function', 'a function')
   ),
-  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE)))
+  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE))),
+  lifecycleSpans: v.optional(v.boolean('true or false')),
+  instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations'))
 })
 const route = v.object({
   trace: v.optional(v.union([v.boolean(), v.strictObject({ ratio: ratioSchema })], ROUTE_RULE))
@@ -95,7 +108,8 @@ const envSchema = v.object({
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
   OTEL_TRACES_EXPORTER: listOf(['otlp', 'console', 'none'], EXPORTERS_RULE),
   OTEL_PROPAGATORS: listOf(['tracecontext', 'baggage', 'none'], PROPAGATORS_RULE),
-  OTEL_SDK_DISABLED: v.optional(v.string())
+  OTEL_SDK_DISABLED: v.optional(v.string()),
+  TRACE_LIFECYCLE_SPANS: v.optional(v.picklist(['true', 'false'], 'true or false'))
 })
 
 function isHttpUrl(value: string): boolean {
@@ -128,6 +142,9 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     shutdownTimeoutMs: parsed.shutdownTimeoutMs,
     log: app.log
   })
+  addInstrumentations(parsed.instrumentations ?? [])
+  reportInstrumentations(app.log)
+  if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
   for (const series of pipeline.series) app.observation.publish(series)
 
   app.decorateRequest('span', undefined)

@@ -1,10 +1,7 @@
-import { createRequire, syncBuiltinESMExports } from 'node:module'
 import { isDeepStrictEqual } from 'node:util'
 import { atMostEvery, type Hosts, hostMatcher, type Series, type Service } from '@fastify-observability/observation'
 import { context, ProxyTracerProvider, propagation, type TextMapPropagator, trace } from '@opentelemetry/api'
 import { CompositePropagator, getNumberFromEnv, W3CBaggagePropagator } from '@opentelemetry/core'
-import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
-import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import { containerDetector } from '@opentelemetry/resource-detector-container'
 import {
   detectResources,
@@ -17,6 +14,7 @@ import {
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import { exportSpans } from './exporter.ts'
+import { disable, enable, isPreloaded } from './instrumentations.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
 import { createSampler } from './sampler.ts'
 import { scrubSpans } from './scrubber.ts'
@@ -70,6 +68,8 @@ export function startPipeline({ log, shutdownTimeoutMs, ...settings }: PipelineO
     }
   } else if (hasProvider()) {
     log.info('tracing: using the tracer provider that is already registered')
+    // Whoever registered it has instrumented what it should see, unless the preload was asked to.
+    if (isPreloaded()) enable(trace.getTracerProvider())
     return { series: [], release: async () => {} }
   } else {
     running = { holders: 1, settings, ...start(settings, log, shutdownTimeoutMs) }
@@ -109,13 +109,13 @@ function start(
     ...(hasLengthLimit() ? {} : { generalLimits: { attributeValueLengthLimit: MAX_ATTRIBUTE_LENGTH } })
   })
   provider.register({ propagator: propagatorOf(settings, log) })
-  carryTraceOut(provider)
+  enable(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
 
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
-    carryNothingOut()
+    disable()
     trace.disable()
     context.disable()
     propagation.disable()
@@ -155,26 +155,4 @@ function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogge
   return sendingOnlyWhereAllowed(new CompositePropagator({ propagators }), (err) => {
     if (mayWarn()) log.warn({ err }, 'tracing: context of a call could not be read or sent')
   })
-}
-
-// One set a process: what an instrumentation hooks into the module loader stays there, and only the first set patches.
-let outgoing: [HttpInstrumentation, UndiciInstrumentation] | undefined
-
-function carryTraceOut(provider: NodeTracerProvider): void {
-  // Server spans are ours; these two see only the calls that go out.
-  outgoing ??= [new HttpInstrumentation({ disableIncomingRequestInstrumentation: true }), new UndiciInstrumentation()]
-  for (const instrumentation of outgoing) {
-    instrumentation.setTracerProvider(provider)
-    instrumentation.enable()
-  }
-  // http is patched when it is next required, and ES modules hold on to what they imported before.
-  const require = createRequire(import.meta.url)
-  require('node:http')
-  require('node:https')
-  syncBuiltinESMExports()
-}
-
-function carryNothingOut(): void {
-  for (const instrumentation of outgoing ?? []) instrumentation.disable()
-  syncBuiltinESMExports()
 }

@@ -1,7 +1,9 @@
 import type { Redactor } from '@fastify-observability/observation'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { withoutValues } from './statement.ts'
 
+const STATEMENTS = new Set(['db.query.text', 'db.statement'])
 // What the server span says of every request, and what can be no secret.
 const PLAIN = new Set([
   'http.request.method',
@@ -31,6 +33,7 @@ export function scrubSpans(redactor: Redactor, next: SpanProcessor[]): SpanProce
       if (redactor.isSecret(key)) attributes[key] = redactor.replacement
       // The rules know parameters by the question mark before them.
       else if (key === 'url.query') attributes[key] = redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
+      else if (STATEMENTS.has(key)) attributes[key] = withoutValues(String(value))
       else attributes[key] = scrubValue(value)
     }
   }

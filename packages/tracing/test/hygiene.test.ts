@@ -54,6 +54,15 @@ test('leaves secrets out of what the application puts on spans', async (t) => {
   })
 })
 
+test('leaves the values out of the statements of any instrumentation', async (t) => {
+  const { app, collector } = await traced(t)
+  withSpan('query', { 'db.query.text': "SELECT * FROM users WHERE card = '4111' AND id = 7" }, () => undefined)
+  withSpan('old', { 'db.statement': "INSERT INTO t VALUES ('planted', 1.5)" }, () => undefined)
+  const spans = await spansOf(app, collector)
+  t.equal(named(spans, 'query').attributes['db.query.text'], 'SELECT * FROM users WHERE card = ? AND id = ?')
+  t.equal(named(spans, 'old').attributes['db.statement'], 'INSERT INTO t VALUES (?, ?)')
+})
+
 test('cuts long attributes and drops those past 128', async (t) => {
   const { app, collector } = await traced(t)
   const many = Object.fromEntries(Array.from({ length: 200 }, (_, index) => [`key.${index}`, index]))

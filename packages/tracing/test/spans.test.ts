@@ -52,6 +52,7 @@ function serverSpan(name: string, path: string, attributes: Record<string, unkno
     scope: '@fastify-observability/tracing',
     parentSpanId: 'b7ad6b7169203331',
     status: 'UNSET',
+    statusMessage: '',
     links: [],
     events: ['http.response.first_byte'],
     exception: {},
@@ -131,7 +132,13 @@ test('exports whole nested spans below it', async (t) => {
   const server = await collector.span(({ kind, name }) => kind === 'SERVER' && name === 'GET /nested')
   const outer = await collector.span(({ name }) => name === 'outer')
   const inner = await collector.span(({ name }) => name === 'inner')
-  const manual = { kind: 'INTERNAL', scope: '@fastify-observability/tracing', status: 'UNSET', links: [] }
+  const manual = {
+    kind: 'INTERNAL',
+    scope: '@fastify-observability/tracing',
+    status: 'UNSET',
+    statusMessage: '',
+    links: []
+  }
   const empty = { events: [], exception: {} }
   t.same(whole(outer), {
     ...manual,
@@ -163,6 +170,7 @@ test('a call to a second process is one tree: server, client, server', async (t)
     scope: '@opentelemetry/instrumentation-undici',
     parentSpanId: server.spanId,
     status: 'UNSET',
+    statusMessage: '',
     links: [],
     events: [],
     exception: {},

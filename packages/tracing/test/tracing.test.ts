@@ -3,6 +3,7 @@ import http from 'node:http'
 import { json } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { type Span, trace } from '@opentelemetry/api'
+import { InstrumentationBase } from '@opentelemetry/instrumentation'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import Fastify from 'fastify'
 import { test } from 'tap'
@@ -284,5 +285,36 @@ test('refuses an endpoint that is none, from an option or the environment', asyn
   process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'collector'
   t.teardown(() => delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT)
   const sentence = `${name}: OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, got 'collector'`
+  await t.rejects(async () => Fastify().register(tracing), new TypeError(sentence))
+})
+
+test('sends the spans of instrumentations of your own, until the app closes', async (t) => {
+  class OwnInstrumentation extends InstrumentationBase {
+    init() {
+      return []
+    }
+    call() {
+      this.tracer.startSpan('own').end()
+    }
+  }
+  const own = new OwnInstrumentation('own', '1.0.0', {})
+  const { app, collector } = await traced(t, () => own.call(), { instrumentations: [own] })
+  const spans = await spansOf(app, collector)
+  own.call()
+  t.match(spans, [{ name: 'own', scope: 'own' }])
+  t.equal(own.isEnabled(), false)
+})
+
+test('refuses lifecycle spans that are neither on nor off, and instrumentations that are none', async (t) => {
+  const refused: [object, string][] = [
+    [{ lifecycleSpans: 'yes' }, 'option "lifecycleSpans" must be true or false, got \'yes\''],
+    [{ instrumentations: ['pg'] }, 'option "instrumentations.0" must be an OpenTelemetry instrumentation, got \'pg\'']
+  ]
+  for (const [options, sentence] of refused) {
+    await t.rejects(async () => Fastify().register(tracing, options), new TypeError(`${name}: ${sentence}`))
+  }
+  process.env.TRACE_LIFECYCLE_SPANS = 'yes'
+  t.teardown(() => delete process.env.TRACE_LIFECYCLE_SPANS)
+  const sentence = `${name}: TRACE_LIFECYCLE_SPANS must be true or false, got 'yes'`
   await t.rejects(async () => Fastify().register(tracing), new TypeError(sentence))
 })

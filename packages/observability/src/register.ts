@@ -1,0 +1,1 @@
+import '@fastify-observability/tracing/register'

@@ -1,0 +1,183 @@
+import { createRequire, syncBuiltinESMExports } from 'node:module'
+import { ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
+import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
+import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
+import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
+import type { FastifyBaseLogger } from 'fastify'
+import { withoutErrorText } from './discretion.ts'
+
+interface InstrumentationSet {
+  /** Whether `register` has made it, before the application was loaded. */
+  preloaded: boolean
+  instrumentations: Instrumentation[]
+  /** Where their spans go, while a pipeline runs. */
+  provider: TracerProvider | undefined
+  /** What `register` was asked for and could not do, in sentences. */
+  problems: string[]
+}
+
+// One set a process, whichever copy of this package asks: what an instrumentation hooks into the module loader stays
+// there, and only the first set patches.
+const KEY = Symbol.for('@fastify-observability/tracing/instrumentations')
+// What only the preload can instrument. node-redis is patched in its client.
+const PRELOAD_ONLY = ['pg', 'ioredis', '@redis/client']
+const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
+const API_ENTRY = /[\\/]@opentelemetry[\\/]api[\\/]build[\\/]src[\\/]index\.js$/
+const API_REGISTRY = Symbol.for('opentelemetry.js.api.1')
+const NOWHERE = new ProxyTracerProvider()
+const require = createRequire(import.meta.url)
+
+function isSet(value: unknown): value is InstrumentationSet {
+  return typeof value === 'object' && value !== null && 'instrumentations' in value
+}
+
+function findSet(): InstrumentationSet | undefined {
+  const found: unknown = Reflect.get(globalThis, KEY)
+  return isSet(found) ? found : undefined
+}
+
+function theSet(): InstrumentationSet {
+  const found = findSet()
+  if (found) return found
+  // Server spans are ours; these two see only the calls that go out.
+  const http = new HttpInstrumentation({ disableIncomingRequestInstrumentation: true })
+  const instrumentations = [http, new UndiciInstrumentation()]
+  const created = { preloaded: false, instrumentations, provider: undefined, problems: [] }
+  Reflect.set(globalThis, KEY, created)
+  return created
+}
+
+/** Whether the preload has run in this process. */
+export function isPreloaded(): boolean {
+  return findSet()?.preloaded === true
+}
+
+/** Takes what the preload has hooked into the module loader. It stays patched, and without spans until `enable`. */
+export function preload(instrumentations: Instrumentation[], problems: string[]): void {
+  const set = theSet()
+  set.preloaded = true
+  set.problems.push(...problems)
+  addInstrumentations(instrumentations)
+  for (const instrumentation of set.instrumentations) direct(instrumentation, set.provider)
+  patchHttp()
+}
+
+/** Adds instrumentations that the application has made. */
+export function addInstrumentations(instrumentations: readonly Instrumentation[]): void {
+  const set = theSet()
+  for (const instrumentation of instrumentations) {
+    if (set.instrumentations.includes(instrumentation)) continue
+    set.instrumentations.push(instrumentation)
+    direct(instrumentation, set.provider)
+  }
+}
+
+/** Sends the spans of all instrumentations to a provider. */
+export function enable(provider: TracerProvider): void {
+  const set = theSet()
+  set.provider = provider
+  for (const instrumentation of set.instrumentations) {
+    direct(instrumentation, provider)
+    instrumentation.enable()
+  }
+  patchHttp()
+}
+
+/** Ends what `enable` has begun: no spans and no headers any more. */
+export function disable(): void {
+  const set = theSet()
+  set.provider = undefined
+  for (const instrumentation of set.instrumentations) {
+    direct(instrumentation, undefined)
+    // What the preload has patched stays so: some of them could not patch again what is loaded already.
+    if (!set.preloaded) instrumentation.disable()
+  }
+  syncBuiltinESMExports()
+}
+
+function direct(instrumentation: Instrumentation, provider: TracerProvider | undefined): void {
+  instrumentation.setTracerProvider(provider ? withoutErrorText(provider) : NOWHERE)
+}
+
+function patchHttp(): void {
+  // http is patched when it is next required, and ES modules hold on to what they imported before.
+  require('node:http')
+  require('node:https')
+  syncBuiltinESMExports()
+}
+
+/** Says in one line what is instrumented and what is not, and warns of what is wrong. */
+export function reportInstrumentations(log: FastifyBaseLogger): void {
+  const { preloaded, instrumentations, problems } = theSet()
+  const paths = Object.keys(require.cache)
+  const loaded = new Set(paths.map((path) => PACKAGE_IN_PATH.exec(path)?.[1]?.replace('\\', '/')))
+  const states: Record<State, string[]> = { instrumented: [], waiting: [], late: [], unsupported: [] }
+  for (const instrumentation of instrumentations) {
+    const [state, name] = stateOf(instrumentation, loaded)
+    states[state].push(name)
+  }
+  const unhooked = preloaded ? [] : PRELOAD_ONLY.filter((name) => loaded.has(name))
+  const copies = apiCopies(paths)
+  const parts = [
+    ['instrumented', states.instrumented],
+    ['not loaded so far', states.waiting],
+    ['loaded too early to be instrumented', states.late],
+    ['not instrumented, loaded too early or of a version that is not supported', states.unsupported],
+    ['only with `node --import fastify-observability/register`', unhooked],
+    [copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api', copies]
+  ] as const
+  const told = parts.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${names.join(', ')}`] : []))
+  log.info(`tracing: ${told.join('; ')}`)
+  if (copies.length > 1) {
+    log.warn(
+      `tracing: ${copies.length} copies of @opentelemetry/api are loaded (${copies.join(', ')}); spans and context of one may be lost to another: let npm dedupe them`
+    )
+  }
+  for (const problem of problems) log.warn(`tracing: ${problem}`)
+}
+
+type State = 'instrumented' | 'waiting' | 'late' | 'unsupported'
+
+function stateOf(instrumentation: Instrumentation, loaded: ReadonlySet<string | undefined>): [State, string] {
+  const name = instrumentation.instrumentationName.replace('@opentelemetry/instrumentation-', '')
+  const definitions = definitionsOf(instrumentation).filter((definition) => !isBuiltin(definition))
+  const patched = definitions.find(isPatched)
+  if (patched) return ['instrumented', `${name} ${patched.moduleVersion}`]
+  const seen = definitions.find(({ moduleVersion }) => moduleVersion !== undefined)
+  if (seen) return ['unsupported', `${name} ${seen.moduleVersion}`]
+  if (definitions.some((definition) => loaded.has(definition.name))) return ['late', name]
+  // Those without a package patch Node.js itself, or only listen to it.
+  return [definitions.length > 0 ? 'waiting' : 'instrumented', name]
+}
+
+function isBuiltin({ name }: InstrumentationModuleDefinition): boolean {
+  return process.getBuiltinModule(name) !== undefined
+}
+
+function isPatched({ moduleExports, files = [] }: InstrumentationModuleDefinition): boolean {
+  return [moduleExports, ...files.map((file) => file.moduleExports)].some((exports) => exports !== undefined)
+}
+
+/** What an instrumentation hooks in the module loader. Upstream keeps it to itself, and the one of Redis in two parts. */
+export function definitionsOf(instrumentation: Instrumentation): InstrumentationModuleDefinition[] {
+  const parts = Object.values(instrumentation).filter(isInstrumentation)
+  return [instrumentation, ...parts].flatMap((part) => {
+    const modules: unknown = Reflect.get(part, '_modules')
+    return Array.isArray(modules) ? modules : []
+  })
+}
+
+export function isInstrumentation(value: unknown): value is Instrumentation {
+  return typeof value === 'object' && value !== null && 'instrumentationName' in value && 'setTracerProvider' in value
+}
+
+/** The versions of all copies that are loaded: those of Node's cache, and the one that has registered itself first. */
+function apiCopies(paths: readonly string[]): string[] {
+  const versions = paths
+    .filter((path) => API_ENTRY.test(path))
+    .map((path) => String(require.cache[path.replace(/index\.js$/, 'version.js')]?.exports.VERSION))
+  const registry: unknown = Reflect.get(globalThis, API_REGISTRY)
+  const first = typeof registry === 'object' && registry !== null ? Reflect.get(registry, 'version') : undefined
+  // A bundled copy is in no cache.
+  return first === undefined || versions.includes(first) ? versions : [...versions, String(first)]
+}

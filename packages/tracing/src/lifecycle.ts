@@ -1,0 +1,39 @@
+import { trace } from '@opentelemetry/api'
+import type { FastifyInstance, onRequestHookHandler } from 'fastify'
+import { withoutErrorText } from './discretion.ts'
+
+/** Gives the hooks and the handlers that are added from now on a span each, below the request's. */
+export async function traceLifecycle(app: FastifyInstance): Promise<void> {
+  const { FastifyInstrumentation } = await import('@opentelemetry/instrumentation-fastify')
+
+  // Never enabled, because that would patch every Fastify that is loaded from now on; this app alone is.
+  class LifecycleInstrumentation extends FastifyInstrumentation {
+    override isEnabled(): boolean {
+      return true
+    }
+  }
+  const instrumentation = new LifecycleInstrumentation({ enabled: false })
+  instrumentation.setTracerProvider(withoutErrorText(trace.getTracerProvider()))
+
+  const { addHook } = app
+  const own = new Map<unknown, onRequestHookHandler>()
+  let isPatching = true
+  const standIn = {
+    addHook(this: FastifyInstance, name: string, hook: onRequestHookHandler): unknown {
+      return isPatching ? own.set(name, hook) : Reflect.apply(addHook, this, [name, hook])
+    }
+  }
+  for (const { patch } of instrumentation.getModuleDefinitions()) {
+    app.addHook = patch?.({ fastify: () => standIn })().addHook
+  }
+  isPatching = false
+
+  const atRequest = own.get('onRequest')
+  const atHandler = own.get('preHandler')
+  if (atRequest) Reflect.apply(addHook, app, ['onRequest', atRequest])
+  // As the last hook before the handler: where upstream puts it, the hooks after it end the handler's span.
+  app.addHook('onRoute', (route) => {
+    const hooks = [route.preHandler ?? []].flat()
+    if (atHandler && !hooks.includes(atHandler)) route.preHandler = [...hooks, atHandler]
+  })
+}

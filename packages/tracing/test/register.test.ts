@@ -1,0 +1,243 @@
+import { execFile } from 'node:child_process'
+import { cpSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import tap, { type Test, test } from 'tap'
+
+// Each test starts processes.
+tap.setTimeout(120_000)
+
+const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
+const HAS_POSTGRES = Boolean(TEST_DATABASE_URL)
+const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'
+const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
+const PACKAGE = join(import.meta.dirname, '..')
+const REGISTER = '@fastify-observability/tracing/register'
+const PRELOADED = ['--import', REGISTER]
+const KINDS = { ESM: 'service.mjs', CommonJS: 'service.cjs' }
+
+interface Served {
+  spans: ReceivedSpan[]
+  /** What tracing has logged, with the level before it. */
+  said: string[]
+}
+
+/** Runs a service of its own process, which answers one request and ends. */
+async function serve(t: Test, service: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Served> {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    ['--throw-deprecation', ...args, join('test/fixtures', service)],
+    { cwd: PACKAGE, timeout: 20_000, env: { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env } }
+  )
+  t.equal(stderr, '')
+  const log: { level: number; msg: string }[] = stdout.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))
+  const lines = log.filter(({ msg }) => msg.startsWith('tracing: '))
+  return { spans: collector.spans, said: lines.map(({ level, msg }) => `${level} ${msg}`) }
+}
+
+/** Spans with their parent's name, without what differs from run to run. */
+function shapes(spans: ReceivedSpan[]) {
+  const nameOf = new Map(spans.map(({ spanId, name }) => [spanId, name]))
+  return spans
+    .toSorted((one, other) => one.startMs - other.startMs)
+    .map(({ name, kind, parentSpanId, status, statusMessage, attributes, events }) => {
+      const { 'server.port': _, ...stable } = attributes
+      const exceptions = events.filter((event) => event.name === 'exception')
+      const happened = exceptions.map(({ attributes }) => attributes)
+      return { name, kind, parent: nameOf.get(parentSpanId), status, statusMessage, attributes: stable, happened }
+    })
+}
+
+function ofScope(spans: ReceivedSpan[], part: string) {
+  const names = shapes(spans.filter(({ scope }) => scope.endsWith(part))).map(({ name }) => name)
+  return shapes(spans).filter(({ name }) => names.includes(name))
+}
+
+const OK = { kind: 'CLIENT', status: 'UNSET', statusMessage: '', happened: [] }
+
+for (const [kind, service] of Object.entries(KINDS)) {
+  test(`${kind}: the server span is the same with and without the preload, and the only one`, async (t) => {
+    const runs = await Promise.all([[], PRELOADED, ['--require', REGISTER]].map((args) => serve(t, service, args)))
+    for (const { spans } of runs) {
+      const served = shapes(spans).filter(({ kind }) => kind === 'SERVER')
+      t.equal(served.length, 1)
+      t.same(served, [
+        {
+          ...OK,
+          name: 'GET /orders/:id',
+          kind: 'SERVER',
+          parent: 'GET',
+          attributes: {
+            'http.request.method': 'GET',
+            'http.route': '/orders/:id',
+            'http.response.status_code': 200,
+            'url.scheme': 'http',
+            'url.path': '/orders/7',
+            'server.address': '127.0.0.1',
+            'client.address': '127.0.0.1',
+            'network.protocol.version': '1.1',
+            'user_agent.original': 'node',
+            'request.id': 'req-1'
+          }
+        }
+      ])
+    }
+    t.same(
+      runs.map(({ spans }) => spans.some(({ scope }) => scope.endsWith('-pg'))),
+      [false, HAS_POSTGRES, HAS_POSTGRES]
+    )
+  })
+
+  test(`${kind}: a pg query is a child of the request, without values`, { skip: NO_POSTGRES }, async (t) => {
+    const { spans } = await serve(t, service, PRELOADED)
+    const server = { 'db.system.name': 'postgresql', 'db.namespace': 'postgres', 'server.address': '127.0.0.1' }
+    const connect = { 'db.postgresql.idle.timeout.millis': 10_000, ...server }
+    const parent = 'GET /orders/:id'
+    const pooled = { ...OK, name: 'pg-pool.connect', parent, attributes: connect }
+    const query = { ...OK, name: 'pg.query:SELECT postgres', parent }
+    t.same(ofScope(spans, '-pg'), [
+      pooled,
+      { ...query, attributes: { ...server, 'db.query.text': 'SELECT $1::text, ? WHERE ? IN (?)' } },
+      pooled,
+      {
+        ...query,
+        status: 'ERROR',
+        attributes: { ...server, 'db.query.text': 'SELECT ?::int' },
+        happened: [{ 'exception.message': "PostgreSQL error of type 'error' occurred (code: 22P02)" }]
+      }
+    ])
+    t.notMatch(JSON.stringify(spans), /secret|4711/)
+  })
+
+  test(`${kind}: Redis commands are children of the span that sends them, without values`, {
+    skip: NO_REDIS
+  }, async (t) => {
+    const { spans } = await serve(t, service, PRELOADED)
+    function command(name: string, operation: string) {
+      const said = { 'db.operation.name': operation, 'db.query.text': `${operation} ?` }
+      const attributes = { 'db.system.name': 'redis', 'server.address': '127.0.0.1', ...said }
+      return { ...OK, name, parent: 'cache', attributes }
+    }
+    t.same(ofScope(spans, '-ioredis'), [command('set', 'set')])
+    t.same(ofScope(spans, '-redis'), [
+      command('redis-GET', 'GET'),
+      { ...command('redis-NONSENSE', 'NONSENSE'), status: 'ERROR', happened: [{ 'exception.type': 'Error' }] }
+    ])
+    t.notMatch(JSON.stringify(spans), /secret/)
+  })
+}
+
+test('uses a tracer provider that is already registered, for the server span and for calls', async (t) => {
+  const own = ['--import', './test/fixtures/provider.mjs', ...PRELOADED]
+  const { spans, said } = await serve(t, 'service.mjs', own)
+  t.match(said[0], 'tracing: using the tracer provider that is already registered')
+  t.equal(spans.filter(({ kind }) => kind === 'SERVER').length, 1)
+  t.equal(spans.find(({ name }) => name === 'cache')?.parentSpanId, spans.find(({ kind }) => kind === 'SERVER')?.spanId)
+  t.ok(ofScope(spans, '-undici').length > 0)
+})
+
+test('gives hooks and handlers spans of their own when asked to, with and without the preload', async (t) => {
+  const asked = await Promise.all([
+    serve(t, 'service.mjs', [], { TRACING_OPTIONS: '{"lifecycleSpans":true}' }),
+    serve(t, 'service.cjs', PRELOADED, { TRACE_LIFECYCLE_SPANS: 'true' })
+  ])
+  for (const { spans } of asked) {
+    t.same(
+      ofScope(spans, '-fastify').map(({ name, kind, attributes }) => [kind, name, attributes['hook.name']]),
+      [
+        ['INTERNAL', 'middleware - authenticate', 'onRequest'],
+        ['INTERNAL', 'middleware - loadUser', 'preHandler'],
+        ['INTERNAL', 'request handler - getOrder', undefined]
+      ]
+    )
+    t.equal(spans.filter(({ kind }) => kind === 'SERVER').length, 1)
+    const handler = spans.find(({ name }) => name.startsWith('request handler'))
+    const cache = spans.find(({ name }) => name === 'cache')
+    t.equal(cache?.parentSpanId, handler?.spanId)
+    t.ok((handler?.durationMs ?? 0) >= (cache?.durationMs ?? 0), 'lasts until the answer')
+  }
+})
+
+test('gives hooks and handlers no spans unless asked to, and the option wins', async (t) => {
+  const refusing = { TRACE_LIFECYCLE_SPANS: 'true', TRACING_OPTIONS: '{"lifecycleSpans":false}' }
+  const off = await Promise.all([{}, refusing].map((env) => serve(t, 'service.mjs', PRELOADED, env)))
+  for (const { spans } of off) t.same(ofScope(spans, '-fastify'), [])
+})
+
+test('does nothing when OpenTelemetry is switched off', async (t) => {
+  const { spans, said } = await serve(t, 'service.mjs', PRELOADED, {
+    OTEL_SDK_DISABLED: 'TRUE',
+    TRACE_LIFECYCLE_SPANS: 'true'
+  })
+  t.same({ spans, said }, { spans: [], said: [] })
+})
+
+test('says at start-up what is instrumented', async (t) => {
+  const { said } = await serve(t, 'service.mjs', PRELOADED)
+  const [pg, ioredis, redis, api] = ['pg', 'ioredis', 'redis', '@opentelemetry/api'].map(versionOf)
+  t.equal(
+    said[1],
+    `30 tracing: instrumented: http, undici, pg ${pg}, ioredis ${ioredis}, redis ${redis}; one copy of @opentelemetry/api: ${api}`
+  )
+  t.equal(said.length, 2)
+})
+
+test('says at start-up what only the preload instruments', async (t) => {
+  const { said } = await serve(t, 'service.cjs', [])
+  const only = 'only with `node --import fastify-observability/register`: pg, ioredis, @redis/client'
+  t.equal(
+    said[1],
+    `30 tracing: instrumented: http, undici; ${only}; one copy of @opentelemetry/api: ${versionOf('@opentelemetry/api')}`
+  )
+})
+
+test('says at start-up what was loaded too early, and what has not been loaded', async (t) => {
+  const { said } = await serve(t, 'early.cjs', [])
+  const early = 'not loaded so far: redis; loaded too early to be instrumented: pg'
+  const [ioredis, api] = ['ioredis', '@opentelemetry/api'].map(versionOf)
+  t.equal(
+    said[1],
+    `30 tracing: instrumented: http, undici, ioredis ${ioredis}; ${early}; one copy of @opentelemetry/api: ${api}`
+  )
+})
+
+test('warns of two copies of @opentelemetry/api, naming both versions', async (t) => {
+  const copy = join(t.testdir(), 'node_modules/@opentelemetry/api/build/src')
+  cpSync(dirname(createRequire(import.meta.url).resolve('@opentelemetry/api')), copy, { recursive: true })
+  writeFileSync(join(copy, 'version.js'), "exports.VERSION = '1.4.1'")
+  const { said } = await serve(t, 'service.mjs', PRELOADED, { ALSO_LOADS: join(copy, 'index.js') })
+  const both = `${versionOf('@opentelemetry/api')}, 1.4.1`
+  t.match(said[1], `; copies of @opentelemetry/api: ${both}`)
+  t.match(said[2], `40 tracing: 2 copies of @opentelemetry/api are loaded (${both})`)
+})
+
+test('adds the instrumentations that TRACE_INSTRUMENTATIONS names, and warns of those it cannot have', async (t) => {
+  const folder = t.testdir({
+    'own.cjs': `const { InstrumentationBase } = require(${JSON.stringify(resolve('@opentelemetry/instrumentation'))})
+      exports.OwnInstrumentation = class extends InstrumentationBase {
+        constructor() { super('own', '1.0.0', {}) }
+        init() { return [] }
+      }`
+  })
+  const names = `${join(folder, 'own.cjs')}, pg, nowhere, @opentelemetry/instrumentation-fastify`
+  const { said } = await serve(t, 'service.mjs', PRELOADED, { TRACE_INSTRUMENTATIONS: names })
+  t.match(said[1], /instrumented: http, undici, pg [\d.]+, ioredis [\d.]+, redis [\d.]+, own;/)
+  t.same(said.slice(2), [
+    '40 tracing: TRACE_INSTRUMENTATIONS: pg exports no instrumentation',
+    "40 tracing: TRACE_INSTRUMENTATIONS: nowhere cannot be loaded: Error: Cannot find module 'nowhere'",
+    '40 tracing: TRACE_INSTRUMENTATIONS: set TRACE_LIFECYCLE_SPANS=true instead of naming @opentelemetry/instrumentation-fastify'
+  ])
+})
+
+function resolve(name: string): string {
+  return createRequire(import.meta.url).resolve(name)
+}
+
+function versionOf(name: string): string {
+  const manifest = /.*node_modules\/(@[^/]+\/)?[^/]+\//.exec(resolve(name))?.[0]
+  return createRequire(import.meta.url)(`${manifest}package.json`).version
+}
