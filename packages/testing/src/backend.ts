@@ -64,6 +64,8 @@ const STOP_MS = 10_000
 const PROBE_MS = 2_000
 const POLL_MS = 50
 const SAID_CHARACTERS = 4_000
+// Becomes the program, which ends with whoever started it: nobody else has the pipe's other end, so not even a kill leaves it behind.
+const LEASH = '(read -r _ <&3; kill $$) >/dev/null 2>&1 & exec "$0" "$@" 3<&-'
 
 /** @throws if one of them is not ready in time; its last words are in the message. */
 export async function startBackend({ collector, jaeger }: BackendOptions): Promise<Backend> {
@@ -118,40 +120,34 @@ async function start(
   env: Record<string, string>
 ): Promise<Program> {
   const file = fileURLToPath(new URL(`../../../docker/${configuration}`, import.meta.url))
-  const child = spawn(program, ['--config', file], { env, stdio: ['ignore', 'ignore', 'pipe'] })
-  const kill = () => child.kill('SIGKILL')
-  process.once('exit', kill)
+  const child = spawn('sh', ['-c', LEASH, program, '--config', file], {
+    env,
+    stdio: ['ignore', 'ignore', 'pipe', 'pipe']
+  })
   let said = ''
-  child.stderr.setEncoding('utf8').on('data', (text) => {
+  child.stderr?.setEncoding('utf8').on('data', (text) => {
     said = (said + text).slice(-SAID_CHARACTERS)
   })
-  // A program that is not there never ends: it says so instead.
-  const ended = once(child, 'exit').catch((error) => {
-    said = String(error)
-    return [null, null]
-  })
-  let running = true
-  ended.then(() => {
-    running = false
-    process.removeListener('exit', kill)
-  })
+  const ended = once(child, 'exit')
 
   async function stop(): Promise<boolean> {
     child.kill('SIGTERM')
-    const late = setTimeout(kill, STOP_MS)
+    const late = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
     const [code] = await ended
     clearTimeout(late)
+    // The leash's end of the pipe, which would keep this process alive.
+    child.stdio[3]?.destroy()
     return code === 0
   }
 
   const until = performance.now() + READY_MS
-  while (running && performance.now() < until) {
+  while (child.exitCode === null && performance.now() < until) {
     const answer = await ask(health)
     if (answer?.ok) return { stop }
     await wait(POLL_MS)
   }
   await stop()
-  throw new Error(`${program} was not ready within ${READY_MS / 1000} s: ${said}`)
+  throw new Error(`${program} did not get ready: ${said}`)
 }
 
 /** The trace as it is stored by now, no spans before anything of it has come. */
