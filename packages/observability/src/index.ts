@@ -10,7 +10,7 @@ import fp from 'fastify-plugin'
 import * as v from 'valibot'
 
 export { currentObservation } from '@fastify-observability/observation'
-export { withSpan } from '@fastify-observability/tracing'
+export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
   HealthOptions,
   LoggingOptions,
