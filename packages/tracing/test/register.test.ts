@@ -15,8 +15,8 @@ const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL
 const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
 const PACKAGE = join(import.meta.dirname, '..')
 const REGISTER = '@fastify-observability/tracing/register'
-// tap has every process that a test starts load a TypeScript of its own, unless it has no such options.
-const WITHOUT_TAP = { NODE_OPTIONS: '' }
+// tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
+const NODE = ['-u', 'NODE_OPTIONS', process.execPath, '--throw-deprecation']
 const PRELOADED = ['--import', REGISTER]
 const KINDS = { ESM: 'service.mjs', CommonJS: 'service.cjs' }
 
@@ -30,15 +30,11 @@ interface Served {
 async function serve(t: Test, service: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Served> {
   const collector = await startCollector()
   t.teardown(() => collector.close())
-  const { stdout, stderr } = await promisify(execFile)(
-    process.execPath,
-    ['--throw-deprecation', ...args, join('test/fixtures', service)],
-    {
-      cwd: PACKAGE,
-      timeout: 20_000,
-      env: { ...process.env, ...WITHOUT_TAP, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
-    }
-  )
+  const { stdout, stderr } = await promisify(execFile)('env', [...NODE, ...args, join('test/fixtures', service)], {
+    cwd: PACKAGE,
+    timeout: 20_000,
+    env: { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
+  })
   t.equal(stderr, '')
   const log: { level: number; msg: string }[] = stdout.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))
   const lines = log.filter(({ msg }) => msg.startsWith('tracing: '))
