@@ -51,9 +51,11 @@ const NO_DATA = {
 } satisfies Required<NonNullable<NodeOptions['dataCollection']>>
 
 // Fastify's would report errors before the final status is known, OnUncaughtException and OnUnhandledRejection would
-// change how a process ends, Dedupe would let a lasting failure go silent, ProcessSession reports what did not fail.
-const REPLACED = new Set(['Fastify', 'OnUncaughtException', 'OnUnhandledRejection', 'Dedupe', 'ProcessSession'])
-const TRACING = new Set(['Http', 'NodeFetch'])
+// change how a process ends, and Dedupe would let a lasting failure go silent.
+const REPLACED = ['Fastify', 'OnUncaughtException', 'OnUnhandledRejection', 'Dedupe']
+// They send what no failure is about: that the process has started, and what it has installed.
+const NEEDLESS = ['ProcessSession', 'Modules']
+const LEFT_OUT = new Set([...REPLACED, ...NEEDLESS, 'Http', 'NodeFetch'])
 
 /** Whether somebody else makes spans: then there is one tracing pipeline, and it is not Sentry's. */
 export function hasTracerProvider(): boolean {
@@ -136,9 +138,7 @@ async function start(
     enableRuntimeChannelInjection: isTracing,
     tracePropagationTargets: [],
     defaultIntegrations: [
-      ...Sentry.getDefaultIntegrations({ tracesSampleRate }).filter(
-        ({ name }) => !REPLACED.has(name) && !TRACING.has(name)
-      ),
+      ...Sentry.getDefaultIntegrations({ tracesSampleRate }).filter(({ name }) => !LEFT_OUT.has(name)),
       ...(isTracing
         ? [Sentry.httpIntegration({ sessions: false, ignoreIncomingRequests }), Sentry.nativeNodeFetchIntegration()]
         : [Sentry.openTelemetryIntegration()]),
