@@ -29,7 +29,8 @@ type TransportOptions = Parameters<Transport>[0]
 type HttpModule = NonNullable<TransportOptions['httpModule']>
 
 const REQUEST_MS = 10_000
-const CLOSE_MS = 1_900
+const CLOSE_MS = 1_800
+const ABORT_MS = 100
 /** In an event's hint: the cap has counted it already. */
 export const ADMITTED = { isAdmitted: true }
 
@@ -163,14 +164,21 @@ async function start(
   // Without a DSN there is only Spotlight, and nobody who takes events.
   if (dsn !== undefined) countResponses(connection, false)
   capOthers(connection, countDrops(connection))
-  const close = (): Promise<boolean> => within(CLOSE_MS, client.close(CLOSE_MS)).finally(() => closing.abort())
+  const close = async (): Promise<boolean> => {
+    const isSent = await within(CLOSE_MS, client.close(CLOSE_MS))
+    closing.abort()
+    // What is given up now is counted.
+    await client.getTransport()?.flush(ABORT_MS)
+    return isSent
+  }
   const crashes = watchCrashes((thrown, level) => {
     const mechanism = { handled: level === 'error', type: 'crash' }
-    client.captureException(thrown, { captureContext: { level }, mechanism }, Sentry.getCurrentScope())
+    const hint = { originalException: thrown, captureContext: { level }, mechanism }
+    client.captureException(thrown, hint, Sentry.getCurrentScope())
   }, close)
   return {
     ...connection,
-    async close() {
+    close() {
       crashes.stop()
       return close()
     }

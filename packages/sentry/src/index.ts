@@ -159,7 +159,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (error === undefined) {
       client.captureEvent({ message: `${method} ${route} answered ${statusCode}`, level: 'error' }, hint, scope)
     } else {
-      client.captureException(error, hint, scope)
+      client.captureException(error, { ...hint, originalException: error }, scope)
       if (typeof error === 'object' && error !== null) captured.add(error)
     }
   }
