@@ -171,6 +171,8 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
         const { raw, method, route, path, config, spanContext } = observation
         raw[SCOPE] = isolation
         describe(isolation, observation)
+        // What happened outside of the request is not its trail.
+        isolation.clearBreadcrumbs()
         if (spanContext) continueTrace(Sentry.getCurrentScope(), spanContext)
         const span = isTracing ? Sentry.getActiveSpan() : undefined
         if (span) {
@@ -193,10 +195,15 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       const eventId = sentryEventId ?? admit(observation, outcome.error)
       if (eventId === undefined) return
       const isolation = raw[SCOPE] instanceof Sentry.Scope ? raw[SCOPE] : undefined
-      // Whoever closes the response may be in another request's context.
-      Sentry.withIsolationScope(isolation, () => {
-        capture(Sentry.getCurrentScope().clone(), observation, outcome, eventId)
-      })
+      try {
+        // Whoever closes the response may be in another request's context.
+        Sentry.withIsolationScope(isolation, () => {
+          capture(Sentry.getCurrentScope().clone(), observation, outcome, eventId)
+        })
+      } catch (error) {
+        tally.drop('unreadable')
+        return report(NAME, error)
+      }
       observation.sentryEventId = eventId
     }
   })
