@@ -1,5 +1,3 @@
-import http from 'node:http'
-import https from 'node:https'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ObservationRegistry, Redactor } from '@fastify-observability/observation'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
@@ -9,7 +7,8 @@ import { watchCrashes } from './crash.ts'
 import type { Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
-import { createTally, type Tally } from './tally.ts'
+import { countDrops, countResponses, createTally, type Tally } from './tally.ts'
+import { boundedTransport } from './transport.ts'
 
 export type SDK = typeof import('@sentry/node')
 
@@ -24,11 +23,6 @@ export interface Connection {
   untraced: Set<string>
 }
 
-type Transport = NonNullable<NodeOptions['transport']>
-type TransportOptions = Parameters<Transport>[0]
-type HttpModule = NonNullable<TransportOptions['httpModule']>
-
-const REQUEST_MS = 10_000
 const CLOSE_MS = 1_800
 const ABORT_MS = 100
 /** In an event's hint: the cap has counted it already. */
@@ -91,8 +85,8 @@ export function adopt(client: NodeClient, settings: Settings): Connection {
     untraced: new Set<string>()
   }
   adopted.set(client, connection)
-  countResponses(connection, true)
-  countDrops(connection)
+  countResponses(client, connection.tally, true)
+  countDrops(client, connection.tally)
   return connection
 }
 
@@ -103,12 +97,14 @@ export async function open(
   rules: ObservationRegistry,
   warn: (message: string) => void
 ): Promise<Connection | undefined> {
-  holders++
-  opening ??= start(Sentry, settings, rules, warn)
+  opening ??= start(Sentry, settings, rules, warn).catch((error) => {
+    opening = undefined
+    throw error
+  })
   const connection = await opening
-  if (connection && connection.client.getOptions().dsn !== settings.dsn) {
-    warn("another app's DSN is in use in this process")
-  }
+  if (!connection) return undefined
+  holders++
+  if (connection.client.getOptions().dsn !== settings.dsn) warn("another app's DSN is in use in this process")
   return connection
 }
 
@@ -162,8 +158,8 @@ async function start(
 
   const connection: Connection = { client, cap: createCap(settings), tally, isTracing, untraced }
   // Without a DSN there is only Spotlight, and nobody who takes events.
-  if (dsn !== undefined) countResponses(connection, false)
-  capOthers(connection, countDrops(connection))
+  if (dsn !== undefined) countResponses(client, tally, false)
+  capOthers(connection, countDrops(client, tally))
   const close = async (): Promise<boolean> => {
     const isSent = await within(CLOSE_MS, client.close(CLOSE_MS))
     closing.abort()
@@ -172,7 +168,7 @@ async function start(
     return isSent
   }
   const crashes = watchCrashes((thrown, level) => {
-    const mechanism = { handled: level === 'error', type: 'crash' }
+    const mechanism = { handled: false, type: 'uncaught' }
     const hint = { originalException: thrown, captureContext: { level }, mechanism }
     client.captureException(thrown, hint, Sentry.getCurrentScope())
   }, close)
@@ -214,59 +210,6 @@ function scrubbing(
 
 function isThenable(value: unknown): value is PromiseLike<ErrorEvent | null> {
   return typeof value === 'object' && value !== null && 'then' in value
-}
-
-// The SDK's requests have no deadline: one that hangs would hold its place in the queue, and the process, for ever.
-function boundedTransport(make: Transport, tally: Tally, closing: AbortSignal): Transport {
-  return (options) =>
-    make({
-      ...options,
-      httpModule: bounded(options, closing),
-      recordDroppedEvent(reason, category, count) {
-        // `send_error` is a status, and counted as such.
-        if (category === 'error' && reason !== 'send_error') tally.drop(reason, count)
-        options.recordDroppedEvent(reason, category, count)
-      }
-    })
-}
-
-function bounded({ url, httpModule }: TransportOptions, closing: AbortSignal): HttpModule {
-  const { request }: HttpModule = httpModule ?? (url.startsWith('https:') ? https : http)
-  return {
-    request(options, callback) {
-      if (typeof options === 'string' || options instanceof URL) return request(options, callback)
-      const signal = AbortSignal.any([closing, AbortSignal.timeout(REQUEST_MS)])
-      return request({ ...options, signal }, callback)
-    }
-  }
-}
-
-function countResponses({ client, tally }: Connection, isForeign: boolean): void {
-  client.on('afterSendEvent', ({ type }, { statusCode }) => {
-    if (type !== undefined) return
-    if (statusCode === undefined) {
-      // Why not, only our own transport says.
-      if (isForeign) tally.drop('not_sent')
-    } else if (statusCode >= 200 && statusCode < 300) tally.sent++
-    else tally.drop(`http_${statusCode}`)
-  })
-}
-
-/** Counts what the SDK itself gives up before it sends; `except` skips one that has been counted. */
-function countDrops({ client, tally }: Connection): { except(): void } {
-  const record = client.recordDroppedEvent.bind(client)
-  let counted = false
-  client.recordDroppedEvent = (reason, category, count) => {
-    record(reason, category, count)
-    if (category !== 'error' && category !== 'unknown') return
-    if (!counted) tally.drop(reason, count)
-    counted = false
-  }
-  return {
-    except() {
-      counted = true
-    }
-  }
 }
 
 /** The events that are not ours: what the application captures itself, and crashes. */

@@ -1,12 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
 import observation, { currentObservation, type Observation, type Outcome } from '@fastify-observability/observation'
-import type { SpanContext } from '@opentelemetry/api'
-import type { Scope } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { fingerprintOf } from './cap.ts'
-import { ADMITTED, adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
+import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
+import { captureFailure, continueTrace, describe, hasFailed, isCaptured } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { scrubEvent } from './scrub.ts'
 import { publishTally } from './tally.ts'
@@ -23,9 +21,6 @@ declare module 'node:http' {
 }
 
 const MAX_BREADCRUMBS = 50
-const MARK = '__sentry_captured__'
-/** Errors that this plugin has captured. */
-const captured = new WeakSet<object>()
 
 async function load(): Promise<SDK | undefined> {
   try {
@@ -36,43 +31,10 @@ async function load(): Promise<SDK | undefined> {
   }
 }
 
-/** A request that really failed: an exception became a 5xx, or broke a response that had begun. */
-function hasFailed({ statusCode, error, errorType, aborted }: Outcome): boolean {
-  return error !== undefined && (statusCode >= 500 || (aborted && errorType !== 'client_disconnect'))
-}
-
 function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal' {
   if (level === 'trace' || level === 'debug') return 'debug'
   if (level === 'warn') return 'warning'
   return level === 'error' || level === 'fatal' ? level : 'info'
-}
-
-function describe(scope: Scope, { method, route, requestId, correlationId }: Observation): void {
-  scope.setTransactionName(`${method} ${route}`)
-  scope.setTags({ request_id: requestId, correlation_id: correlationId, method })
-}
-
-// For events that the application captures itself, and for the envelope, which names a trace of its own.
-function continueTrace(scope: Scope, { traceId, spanId }: SpanContext): void {
-  scope.setPropagationContext({ traceId, propagationSpanId: spanId, sampleRand: Math.random() })
-}
-
-/**
- * Whether the application has captured the error already. The SDK marks an error so that it is sent once; one object that
- * fails many requests, such as a constant, is to count for each.
- */
-function isCaptured(error: unknown): boolean {
-  if (typeof error !== 'object' || error === null) return false
-  try {
-    if (!Reflect.get(error, MARK)) return false
-    return !(captured.has(error) && Reflect.deleteProperty(error, MARK))
-  } catch {
-    return false
-  }
-}
-
-function headersOf({ headers }: IncomingMessage): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
 }
 
 function objectOf(json: string): object | undefined {
@@ -132,38 +94,6 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     return undefined
   }
 
-  function capture(scope: Scope, observation: Observation, { error, statusCode }: Outcome, eventId: string): void {
-    const { method, route, spanContext, request, raw, clientAddress } = observation
-    describe(scope, observation)
-    scope.setTag('status_code', statusCode)
-    if (spanContext) {
-      scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
-      continueTrace(scope, spanContext)
-    }
-    const identified = request && user && asked(() => user(request), undefined)
-    if (identified) scope.setUser(identified)
-    // The SDK takes from these what `dataCollection` allows, but for the body, which it allows or not when it is read.
-    const takesBody = client.getDataCollectionOptions().httpBodies.includes('incomingRequest')
-    scope.setSDKProcessingMetadata({
-      ipAddress: clientAddress,
-      normalizedRequest: {
-        method: raw.method,
-        url: raw.url,
-        headers: headersOf(raw),
-        query_string: raw.url?.split('?', 2)[1],
-        data: takesBody ? request?.body : undefined
-      }
-    })
-    if (foreign && settings.scrub) scope.addEventProcessor((event) => scrubEvent(event, app.observation.redactor))
-    const hint = { event_id: eventId, data: ADMITTED, mechanism: { handled: false, type: 'fastify' } }
-    if (error === undefined) {
-      client.captureEvent({ message: `${method} ${route} answered ${statusCode}`, level: 'error' }, hint, scope)
-    } else {
-      client.captureException(error, { ...hint, originalException: error }, scope)
-      if (typeof error === 'object' && error !== null) captured.add(error)
-    }
-  }
-
   observe({
     name: NAME,
     run(observation, next) {
@@ -198,7 +128,15 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       try {
         // Whoever closes the response may be in another request's context.
         Sentry.withIsolationScope(isolation, () => {
-          capture(Sentry.getCurrentScope().clone(), observation, outcome, eventId)
+          const scope = Sentry.getCurrentScope().clone()
+          const { request } = observation
+          const identified = request && user && asked(() => user(request), undefined)
+          if (identified) scope.setUser(identified)
+          // Our own client scrubs all of its events.
+          if (foreign && settings.scrub) {
+            scope.addEventProcessor((event) => scrubEvent(event, app.observation.redactor))
+          }
+          captureFailure(client, scope, observation, outcome, eventId)
         })
       } catch (error) {
         tally.drop('unreadable')
@@ -211,7 +149,8 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     app.addHook('onSend', (_request, reply, payload, done) => {
       const observation = currentObservation()
       const isFailure = reply.statusCode >= 500 && observation?.error !== undefined
-      const body = isFailure && typeof payload === 'string' ? objectOf(payload) : undefined
+      const isJson = String(reply.getHeader('content-type')).includes('json')
+      const body = isFailure && isJson && typeof payload === 'string' ? objectOf(payload) : undefined
       if (!body || !observation) return done(null, payload)
       observation.sentryEventId ??= admit(observation, observation.error)
       const { sentryEventId } = observation

@@ -1,4 +1,5 @@
 import type { ObservationRegistry } from '@fastify-observability/observation'
+import type { NodeClient } from '@sentry/node'
 
 /** What became of the error events. */
 export interface Tally {
@@ -31,4 +32,33 @@ export function publishTally({ publish }: ObservationRegistry, tally: Tally): vo
     labelNames: ['reason'],
     collect: () => Array.from(tally.dropped, ([reason, count]) => [[reason], count] as const)
   })
+}
+
+/** Counts how the ingest answers; of a client that is not ours, also that it could not be asked. */
+export function countResponses(client: NodeClient, tally: Tally, isForeign: boolean): void {
+  client.on('afterSendEvent', ({ type }, { statusCode }) => {
+    if (type !== undefined) return
+    if (statusCode === undefined) {
+      // Why not, only our own transport says.
+      if (isForeign) tally.drop('not_sent')
+    } else if (statusCode >= 200 && statusCode < 300) tally.sent++
+    else tally.drop(`http_${statusCode}`)
+  })
+}
+
+/** Counts what the SDK itself gives up before it sends; `except` skips one that has been counted. */
+export function countDrops(client: NodeClient, tally: Tally): { except(): void } {
+  const record = client.recordDroppedEvent.bind(client)
+  let counted = false
+  client.recordDroppedEvent = (reason, category, count) => {
+    record(reason, category, count)
+    if (category !== 'error' && category !== 'unknown') return
+    if (!counted) tally.drop(reason, count)
+    counted = false
+  }
+  return {
+    except() {
+      counted = true
+    }
+  }
 }

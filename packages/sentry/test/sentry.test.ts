@@ -240,6 +240,19 @@ test('closes in time when Sentry is not there', async (t) => {
   t.ok(performance.now() - started < 4_000)
 })
 
+test('refuses rates, counts and options that are none', async (t) => {
+  const wrong: [object, string][] = [
+    [{ tracesSampleRate: 2 }, 'option "tracesSampleRate" must be a number from 0 to 1, got 2'],
+    [{ maxEventsPerMinute: 0 }, 'option "maxEventsPerMinute" must be a positive whole number, got 0'],
+    [{ user: 'u-1' }, `option "user" must be a function, got 'u-1'`],
+    [{ beforeSend: 1 }, 'unknown option "beforeSend": allowed are']
+  ]
+  for (const [options, sentence] of wrong) {
+    const error = await service(t, options).catch((error) => error)
+    t.match(error.message, `@fastify-observability/sentry: ${sentence}`)
+  }
+})
+
 test('refuses a DSN that is none', async (t) => {
   const name = '@fastify-observability/sentry'
   for (const dsn of ['sentry.io', 'https://sentry.io/1', 'https://key@sentry.io/']) {
