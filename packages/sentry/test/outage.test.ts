@@ -1,8 +1,13 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { type IngestAnswer, startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import sentry, { type SentryOptions } from '../src/index.ts'
+
+const CRASHING = fileURLToPath(new URL('crashing.ts', import.meta.url))
 
 async function service(t: Test, options: SentryOptions = {}, answer: IngestAnswer = { status: 200 }) {
   const ingest = await startIngest()
@@ -149,4 +154,17 @@ test('holds 64 events for an ingest that hangs, answers requests meanwhile, and 
   const { sent, queue_overflow: overflow = 0, network_error: failed = 0 } = tallyOf(app)
   t.same([sent, overflow + failed], [0, 100])
   t.ok(failed <= 64)
+})
+
+test('lets a process end that crashes or closes while the ingest hangs', async (t) => {
+  const ingest = await startIngest()
+  ingest.answer = 'hang'
+  t.teardown(() => ingest.close())
+  const children = ['throw', 'fail, and close'].map((how) => spawn(process.execPath, [CRASHING, how, ingest.dsn]))
+  const ends = await Promise.all(children.map((child) => once(child, 'exit')))
+  t.same(
+    ends.map(([code]) => code),
+    [1, 0]
+  )
+  t.equal(ingest.events.length, 2)
 })
