@@ -7,12 +7,14 @@ const SERIALIZERS = Symbol('fastify-observability.logging.serializers')
  * A pino that only ever sees safe arguments, in its log methods and in the bindings of its children. Serializers get the
  * values as they were passed. What still throws inside pino, such as a `redact` of the user's, loses the line only.
  * @param lost hears of such a line.
+ * @param written hears of the others.
  */
 export function guardedPino(
   safe: Safe,
   { serializers, hooks, ...options }: LoggerOptions,
   stream: DestinationStream,
-  lost: (error: unknown) => void = () => undefined
+  lost: (error: unknown) => void = () => undefined,
+  written: (logger: Logger, level: number, message: string | undefined) => void = () => undefined
 ): Logger {
   const logger = pino(
     {
@@ -21,9 +23,11 @@ export function guardedPino(
       serializers: { err: (fields) => fields },
       hooks: {
         ...hooks,
-        logMethod(args, method) {
+        logMethod(args, method, level) {
           try {
-            method.apply(this, safe.args(args, serializersOf(this)))
+            const passed = safe.args(args, serializersOf(this))
+            method.apply(this, passed)
+            written(this, level, passed[1])
           } catch (error) {
             lost(error)
           }

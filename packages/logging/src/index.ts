@@ -27,7 +27,7 @@ declare module 'fastify' {
 const CLOSE_MS = 2_000
 const SLOW_PROBE_MS = 1_000
 
-function canonicalLine({ route, raw, clientAddress }: Observation, outcome: Outcome): object {
+function canonicalLine({ route, raw, clientAddress, sentryEventId }: Observation, outcome: Outcome): object {
   const { statusCode, aborted, durationMs, ttfbMs, responseBytes, error } = outcome
   return {
     route,
@@ -38,6 +38,7 @@ function canonicalLine({ route, raw, clientAddress }: Observation, outcome: Outc
     client_ip: clientAddress,
     user_agent: raw.headers['user-agent'],
     aborted,
+    sentry_event_id: sentryEventId,
     ...(error !== undefined && { err: error })
   }
 }
@@ -78,7 +79,7 @@ function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger,
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
   const isGiven = isOurs(app.log)
   const [root, journal] = adoptOrReplace(app, options)
-  const { lines, lost, sinks, levelFor } = journal
+  const { lines, lost, sinks, redactor, levelFor } = journal
 
   await app.register(observation)
   const { observe, publish, report, muteFastify } = app.observation
@@ -93,6 +94,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   app.setChildLoggerFactory((_logger, _bindings, opts) =>
     opts.level || opts.serializers ? root.child({}, opts) : root
   )
+  app.observation.redactor = redactor
   muteFastify()
 
   function requestLogger(request: FastifyRequest): Logger {

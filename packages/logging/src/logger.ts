@@ -3,6 +3,7 @@ import {
   createRedactor,
   currentObservation,
   Observation,
+  type Redactor,
   resolveService,
   type Service
 } from '@fastify-observability/observation'
@@ -23,6 +24,7 @@ export interface Journal {
   readonly lost: ReadonlyMap<string, number>
   /** Where the lines go. */
   readonly sinks: readonly Sink[]
+  readonly redactor: Redactor
   readonly levelFor: LoggingOptions['levelFor']
 }
 
@@ -49,15 +51,16 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   const lines = new Map<string, number>()
   const sinks = sinksFor(rest, service)
   const lost = new Map<string, number>()
+  const redactor = createRedactor({ redact, allow })
   const logger = guardedPino(
-    createSafe(createRedactor({ redact, allow })),
+    createSafe(redactor),
     {
       level,
       base: { service: service.name, version: service.version, environment: service.environment },
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       mixin(_fields, number, logger) {
-        const label = logger.levels.labels[number] ?? 'info'
+        const label = labelOf(logger, number)
         lines.set(label, (lines.get(label) ?? 0) + 1)
         return context(logger)
       },
@@ -65,11 +68,12 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
       mixinMergeStrategy: (fields, own) => ({ ...fields, ...own })
     },
     { write: (line) => write(sinks, line) },
-    () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1)
+    () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
+    tell
   )
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
-  journals.set(logger, { lines, lost, sinks, levelFor })
+  journals.set(logger, { lines, lost, sinks, redactor, levelFor })
   roots.add(root)
   return root
 }
@@ -101,7 +105,7 @@ export function journalOf(logger: object): Journal {
     const journal = journals.get(target)
     if (journal) return journal
   }
-  return { lines: new Map(), lost: new Map(), sinks: [], levelFor: undefined }
+  return { lines: new Map(), lost: new Map(), sinks: [], redactor: createRedactor(), levelFor: undefined }
 }
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
@@ -109,10 +113,24 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
   return Object.assign(Object.create(logger), { [BOUND]: observation })
 }
 
+function labelOf({ levels }: Logger, level: number): string {
+  return levels.labels[level] ?? 'info'
+}
+
+function boundTo(logger: object): Observation | undefined {
+  return BOUND in logger && logger[BOUND] instanceof Observation ? logger[BOUND] : undefined
+}
+
+/** Tells the line to whoever listens to its request. */
+function tell(logger: Logger, level: number, message: string | undefined): void {
+  const observation = boundTo(logger) ?? currentObservation()
+  if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
+}
+
 // Read per line: the active span changes while a request runs.
 function context(logger: object): object {
   const current = currentObservation()
-  const bound = BOUND in logger && logger[BOUND] instanceof Observation ? logger[BOUND] : undefined
+  const bound = boundTo(logger)
   const observation = bound ?? current
   const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
   const span = active ?? observation?.spanContext

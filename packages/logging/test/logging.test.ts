@@ -5,7 +5,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { test } from 'tap'
-import logging, { type LoggingOptions } from '../src/index.ts'
+import logging, { type LoggingOptions, logger } from '../src/index.ts'
 
 type Line = Record<string, unknown>
 
@@ -228,6 +228,52 @@ test('gives a stream one line, when it has been sent', async (t) => {
 async function* threeTicks(): AsyncGenerator<string> {
   for (const _ of [1, 2, 3]) yield await wait(10, 'tick')
 }
+
+test('names the Sentry event of a failure on its line', async (t) => {
+  const { app, completion } = await service()
+  app.get('/', async (_request, reply) => reply.code(500).send())
+  await app.ready()
+  app.observation.observe({
+    name: 'test',
+    end(observation) {
+      observation.sentryEventId = 'e1'
+    }
+  })
+  await app.inject('/')
+  t.match(await completion(), { status_code: 500, sentry_event_id: 'e1' })
+})
+
+test('tells each line of a request, as it is written, to who listens', async (t) => {
+  const { app } = await service()
+  const heard: unknown[] = []
+  app.get('/', async ({ log }) => {
+    log.info({ order: 7 }, 'password=%s', 'planted')
+    log.debug('not written')
+    logger().warn(new Error('late'))
+    app.log.info('of the request too')
+  })
+  await app.ready()
+  app.observation.observe({
+    name: 'test',
+    start(observation) {
+      observation.onLine = (level, message) => void heard.push([level, message])
+    }
+  })
+  await app.inject('/')
+  app.log.info('of no request')
+  t.same(heard.slice(0, 3), [
+    ['info', 'password=[redacted]'],
+    ['warn', 'late'],
+    ['info', 'of the request too']
+  ])
+  t.same(heard.slice(3), [['info', 'request completed']])
+})
+
+test('shares its rules about secrets with the other parts', async (t) => {
+  const { app } = await service({}, { redact: ['iban'] })
+  await app.ready()
+  t.equal(app.observation.redactor.text('iban=DE02'), 'iban=[redacted]')
+})
 
 test("does not let a user's field pass for the request's", async (t) => {
   const { app, lines } = await service()

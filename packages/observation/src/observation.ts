@@ -81,6 +81,10 @@ export class Observation {
   spanContext: SpanContext | undefined
   /** The context that tracing has the request run in. */
   context: Context | undefined
+  /** Set by sentry: the event that tells of this request's failure. */
+  sentryEventId: string | undefined
+  /** Hears of each line of the request's log, as it was written: without secrets. Set by who wants them. */
+  onLine: ((level: string, message: string | undefined) => void) | undefined
   error: unknown
   /** `performance.now()` when the headers were written. */
   headersAt: number | undefined

@@ -35,7 +35,17 @@ const MAX_TEXT = 65_536
 // Names on the wire that an allow-list does not have to list.
 const OWN_NAMES = [
   ...['service', 'version', 'environment', 'request_id', 'correlation_id', 'trace_id', 'span_id', 'method', 'path'],
-  ...['route', 'status_code', 'duration_ms', 'ttfb_ms', 'response_bytes', 'client_ip', 'user_agent', 'aborted'],
+  ...[
+    'route',
+    'status_code',
+    'duration_ms',
+    'ttfb_ms',
+    'response_bytes',
+    'client_ip',
+    'user_agent',
+    'aborted',
+    'sentry_event_id'
+  ],
   ...['level', 'time', 'msg', 'err', 'req', 'res', 'observer']
 ]
 

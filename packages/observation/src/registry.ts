@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Observation, Outcome } from './observation.ts'
+import { createRedactor, type Redactor } from './redact.ts'
 
 /**
  * Sees every request of the app. `start` runs in the order of registration, `end` in the reverse order.
@@ -51,6 +52,8 @@ export interface ObservationRegistry {
   readonly answerHeaders: Set<string>
   /** Silences Fastify's own lines about requests, for a part that writes its own. */
   muteFastify(): void
+  /** The rules of the app's logs, for all that leaves the process. Set by logging when its options add to the defaults. */
+  redactor: Redactor
 }
 
 /** The registry's inner side: what the observation calls. */
@@ -122,7 +125,8 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     publish: (series) => void published.push(series),
     published,
     answerHeaders: new Set(),
-    muteFastify
+    muteFastify,
+    redactor: createRedactor()
   }
   registry.publish({
     name: 'observability_observer_errors_total',

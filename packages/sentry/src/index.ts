@@ -1,59 +1,28 @@
-import observation, {
-  createRedactor,
-  parseEnv,
-  parseOptions,
-  resolveService,
-  type ServiceOptions,
-  serviceSchema
-} from '@fastify-observability/observation'
-import type { ErrorEvent, NodeClient } from '@sentry/node'
+import { randomUUID } from 'node:crypto'
+import observation, { currentObservation, type Observation, type Outcome } from '@fastify-observability/observation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import * as v from 'valibot'
+import { fingerprintOf } from './cap.ts'
+import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
+import { captureFailure, continueTrace, describe, hasFailed, isCaptured } from './failure.ts'
+import { NAME, resolveOptions, type SentryOptions } from './options.ts'
+import { scrubEvent } from './scrub.ts'
+import { publishTally } from './tally.ts'
 
-export interface SentryOptions {
-  service?: ServiceOptions
-  /** Where events go. Without one the plugin does nothing. @default SENTRY_DSN */
-  dsn?: string
-  /** @default SENTRY_ENVIRONMENT, then the service's environment */
-  environment?: string
-  /** @default SENTRY_RELEASE, then `name@version` of the service */
-  release?: string
-}
+export type { SentryOptions } from './options.ts'
 
-const NAME = '@fastify-observability/sentry'
-const CLOSE_MS = 2_000
-const DSN_RULE = 'a DSN like https://key@host/1'
-const dsnSchema = v.optional(v.pipe(v.string(DSN_RULE), v.check(isDsn, DSN_RULE)))
-const text = v.optional(v.string())
-const schema = v.strictObject({ service: serviceSchema, dsn: dsnSchema, environment: text, release: text })
-const envSchema = v.object({ SENTRY_DSN: dsnSchema, SENTRY_ENVIRONMENT: text, SENTRY_RELEASE: text })
+const SCOPE: unique symbol = Symbol('fastify-observability.sentry.scope')
 
-/** @see https://develop.sentry.dev/sdk/overview/#parsing-the-dsn */
-function isDsn(value: string): boolean {
-  const url = URL.parse(value)
-  return url !== null && /^https?:$/.test(url.protocol) && url.username !== '' && /\/\d+$/.test(url.pathname)
-}
-
-const redactor = createRedactor()
-
-/** Takes secrets out of an event's texts, and the data of its breadcrumbs with them. */
-function scrub(event: ErrorEvent): ErrorEvent {
-  const { message, exception, breadcrumbs } = event
-  if (message) event.message = redactor.text(message)
-  for (const thrown of exception?.values ?? []) if (thrown.value) thrown.value = redactor.text(thrown.value)
-  for (const crumb of breadcrumbs ?? []) {
-    if (crumb.message) crumb.message = redactor.text(crumb.message)
-    delete crumb.data
+declare module 'node:http' {
+  interface IncomingMessage {
+    /** The request's isolation scope: what the application and its log lines have told Sentry meanwhile. */
+    [SCOPE]?: object
   }
-  return event
 }
 
-// The SDK has one client a process: the apps of a process share ours, and its last one closes it.
-let client: NodeClient | undefined
-let holders = 0
+const MAX_BREADCRUMBS = 50
 
-async function load(): Promise<typeof import('@sentry/node') | undefined> {
+async function load(): Promise<SDK | undefined> {
   try {
     return await import('@sentry/node')
   } catch (error) {
@@ -62,76 +31,139 @@ async function load(): Promise<typeof import('@sentry/node') | undefined> {
   }
 }
 
+function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal' {
+  if (level === 'trace' || level === 'debug') return 'debug'
+  if (level === 'warn') return 'warning'
+  return level === 'error' || level === 'fatal' ? level : 'info'
+}
+
+function objectOf(json: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(json)
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
-  const parsed = parseOptions<SentryOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
-  const dsn = parsed.dsn ?? env.SENTRY_DSN
-  if (dsn === undefined) return
+  const settings = resolveOptions(options)
+  const { dsn, spotlight, shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
+  if (dsn === undefined && spotlight === false) return
+  const warn = (message: string): void => app.log.warn(`${NAME}: ${message}`)
 
   const Sentry = await load()
   if (!Sentry) {
-    app.log.warn(
-      `${NAME}: a DSN is set but @sentry/node is not installed, no events are sent: npm install @sentry/node`
-    )
+    warn('a DSN is set but @sentry/node is not installed, no events are sent: npm install @sentry/node')
     return
   }
 
-  const start = (): NodeClient | undefined => {
-    const service = resolveService(parsed.service)
-    const named = service.version && `${service.name}@${service.version}`
-    return Sentry.init({
-      dsn,
-      environment: parsed.environment ?? env.SENTRY_ENVIRONMENT ?? service.environment,
-      release: parsed.release ?? env.SENTRY_RELEASE ?? named,
-      // Its own Fastify integration reports errors before the final status is known.
-      integrations: (defaults) => [
-        ...defaults.filter(({ name }) => name !== 'Fastify' && name !== 'OnUnhandledRejection'),
-        // Node ends the process then; its default would have it live on.
-        Sentry.onUnhandledRejectionIntegration({ mode: 'strict' })
-      ],
-      tracePropagationTargets: [],
-      beforeSend: scrub,
-      dataCollection: {
-        userInfo: false,
-        cookies: false,
-        httpHeaders: false,
-        httpBodies: [],
-        urlQueryParams: false,
-        graphQL: { document: false, variables: false },
-        genAI: { inputs: false, outputs: false },
-        mcp: { inputs: false, outputs: false },
-        databaseQueryData: false,
-        queues: false,
-        stackFrameVariables: false,
-        frameContextLines: 0
-      }
-    })
+  await app.register(observation)
+  const { observe, report } = app.observation
+  const foreign = findForeign(Sentry)
+  if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
+  const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, app.observation, warn)
+  if (!connection) return
+  const { client, cap, tally, isTracing, untraced } = connection
+  const crumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
+  publishTally(app.observation, tally)
+
+  function asked<Answer>(question: () => Answer, otherwise: Answer): Answer {
+    try {
+      return question()
+    } catch (error) {
+      report(NAME, error)
+      return otherwise
+    }
   }
 
-  const existing = Sentry.getClient()
-  const isForeign = existing !== undefined && existing !== client
-  if (isForeign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
-  else if (++holders === 1) client = start()
-  else if (client?.getOptions().dsn !== dsn) app.log.warn(`${NAME}: another app's DSN is in use in this process`)
+  function isWanted(observation: Observation, outcome: Outcome): boolean {
+    const { statusCode, error, errorType } = outcome
+    if (errorType === 'client_disconnect') return false
+    const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
+    return shouldCapture ? asked(() => shouldCapture(outcome, observation), rule) : rule
+  }
 
-  await app.register(observation)
-  app.observation.observe({
+  /** The id of the event that may be sent, `undefined` for none. */
+  function admit({ route }: Observation, error: unknown): string | undefined {
+    const refusal = isCaptured(error)
+      ? 'already_captured'
+      : cap(error === undefined ? route : fingerprintOf(error), false)
+    if (refusal === undefined) return randomUUID().replaceAll('-', '')
+    tally.drop(refusal)
+    return undefined
+  }
+
+  observe({
     name: NAME,
-    end(observation, { statusCode, error, aborted }) {
-      if (error === undefined || statusCode < 500 || aborted) return
-      const { method, route, requestId, correlationId, spanContext } = observation
-      Sentry.withScope((scope) => {
-        scope.setTransactionName(`${method} ${route}`)
-        scope.setTags({ request_id: requestId, correlation_id: correlationId, 'http.status_code': statusCode })
-        if (spanContext) scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
-        Sentry.captureException(error, { mechanism: { handled: false, type: 'fastify' } })
+    run(observation, next) {
+      Sentry.withIsolationScope((isolation) => {
+        const { raw, method, route, path, config, spanContext } = observation
+        raw[SCOPE] = isolation
+        describe(isolation, observation)
+        // What happened outside of the request is not its trail.
+        isolation.clearBreadcrumbs()
+        if (spanContext) continueTrace(Sentry.getCurrentScope(), spanContext)
+        const span = isTracing ? Sentry.getActiveSpan() : undefined
+        if (span) {
+          Sentry.updateSpanName(span, route === 'unmatched' ? method : `${method} ${route}`)
+          observation.spanContext ??= span.spanContext()
+        }
+        // Only known here; a probe's first request is traced at most.
+        if (isTracing && config.trace === false && path === route) untraced.add(path)
+        observation.onLine = (level, message) => {
+          if (message !== undefined)
+            isolation.addBreadcrumb({ category: 'log', level: levelOf(level), message }, crumbs)
+        }
+        next()
       })
+    },
+    end(observation, outcome) {
+      const { raw, sentryEventId } = observation
+      observation.sentryEventId = undefined
+      if (!isWanted(observation, outcome)) return
+      const eventId = sentryEventId ?? admit(observation, outcome.error)
+      if (eventId === undefined) return
+      const isolation = raw[SCOPE] instanceof Sentry.Scope ? raw[SCOPE] : undefined
+      try {
+        // Whoever closes the response may be in another request's context.
+        Sentry.withIsolationScope(isolation, () => {
+          const scope = Sentry.getCurrentScope().clone()
+          const { request } = observation
+          const identified = request && user && asked(() => user(request), undefined)
+          if (identified) scope.setUser(identified)
+          // Our own client scrubs all of its events.
+          if (foreign && settings.scrub) {
+            scope.addEventProcessor((event) => scrubEvent(event, app.observation.redactor))
+          }
+          captureFailure(client, scope, observation, outcome, eventId)
+        })
+      } catch (error) {
+        tally.drop('unreadable')
+        return report(NAME, error)
+      }
+      observation.sentryEventId = eventId
     }
   })
+  if (eventIdInBody) {
+    app.addHook('onSend', (_request, reply, payload, done) => {
+      const observation = currentObservation()
+      const isFailure = reply.statusCode >= 500 && observation?.error !== undefined
+      const isJson = String(reply.getHeader('content-type')).includes('json')
+      const body = isFailure && isJson && typeof payload === 'string' ? objectOf(payload) : undefined
+      if (!body || !observation) return done(null, payload)
+      observation.sentryEventId ??= admit(observation, observation.error)
+      const { sentryEventId } = observation
+      done(null, sentryEventId ? JSON.stringify({ ...body, sentry_event_id: sentryEventId }) : payload)
+    })
+  }
+  app.addHook('onReady', async () => {
+    if (isTracing && hasTracerProvider())
+      warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
+  })
+  if (foreign) return
   app.addHook('onClose', async () => {
-    if (isForeign || --holders > 0) return
-    const sent = await Sentry.close(CLOSE_MS)
-    if (!sent) app.log.warn(`${NAME}: the last events could not be sent`)
+    if (!(await release())) warn('the last events could not be sent')
   })
 }
 

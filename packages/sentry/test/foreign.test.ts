@@ -1,43 +1,80 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
-import Fastify from 'fastify'
-import { test } from 'tap'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
 import sentry from '../src/index.ts'
 
-test('leaves an unhandled rejection as deadly as it is without the plugin', async (t) => {
-  const plugin = fileURLToPath(new URL('../src/index.ts', import.meta.url))
-  const code = `
-    import Fastify from 'fastify'
-    import sentry from ${JSON.stringify(plugin)}
-    await Fastify().register(sentry, { dsn: 'http://key@127.0.0.1:1/1' })
-    setTimeout(() => process.exit(0), 5000)
-    Promise.reject(new Error('lost'))`
-  const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
-    cwd: import.meta.dirname,
-    stdio: 'ignore'
-  })
-  const [exitCode] = await once(child, 'exit')
-  t.equal(exitCode, 1)
-})
-
-test('uses the client that the user has made, and leaves it open', async (t) => {
+async function service(t: Test, options: Sentry.NodeOptions = {}) {
   const ingest = await startIngest()
-  t.teardown(() => ingest.close())
-  const client = Sentry.init({
-    dsn: ingest.dsn,
-    environment: 'mine',
-    integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify')
+  const integrations: Sentry.NodeOptions['integrations'] = (defaults) =>
+    defaults.filter(({ name }) => name !== 'Fastify')
+  const client = Sentry.init({ dsn: ingest.dsn, environment: 'mine', integrations, ...options })
+  t.teardown(async () => {
+    await Sentry.close(1000)
+    await ingest.close()
   })
   const app = Fastify()
-  await app.register(sentry, { dsn: 'http://key@127.0.0.1:1/1' })
+  await app.register(sentry, { dsn: 'http://key@127.0.0.1:1/1', tracesSampleRate: 1 })
+  app.get('/:secret', async () => Promise.reject(new Error('password=planted')))
+  return { app, client, ingest }
+}
+
+function tallyOf({ observation }: FastifyInstance): unknown[] {
+  const series = observation.published.filter(({ name }) => name.startsWith('sentry_'))
+  return series.flatMap(({ collect }) => Array.from(collect(), ([[reason = 'sent'], count]) => [reason, count]))
+}
+
+test('uses the client that the user has made, with its options, and leaves it open', async (t) => {
+  const { app, client, ingest } = await service(t)
+  await app.inject('/1')
+  await app.close()
+  t.equal(Sentry.getClient(), client)
+  t.equal(client?.getOptions().enabled, undefined)
+  await Sentry.flush(2000)
+  t.match(ingest.events, [{ environment: 'mine', transaction: 'GET /:secret', tags: { request_id: 'req-1' } }])
+  t.equal(ingest.events.length, 1)
+})
+
+test('scrubs the events that it captures there', async (t) => {
+  const { app, ingest } = await service(t)
+  await app.inject('/1')
+  Sentry.captureException(new Error('password=my own'))
+  await Sentry.flush(2000)
+  const values = ingest.events.map(({ exception }) => exception?.values[0]?.value)
+  t.same(values.sort(), ['password=[redacted]', 'password=my own'])
+  await app.close()
+})
+
+test('counts what the client sends, and what it drops', async (t) => {
+  const { app, ingest } = await service(t)
+  for (let index = 0; index < 3; index++) await app.inject('/1')
+  await Sentry.flush(2000)
+  // The SDK's own de-duplication.
+  t.equal(ingest.events.length, 1)
+  t.same(tallyOf(app), [
+    ['sent', 1],
+    ['event_processor', 2]
+  ])
+  await app.close()
+})
+
+test('sends nothing twice where the Fastify integration of the SDK is left in', async (t) => {
+  const { app, ingest } = await service(t, { integrations: (defaults) => defaults })
+  await app.listen({ port: 0 })
+  await (await fetch(`${app.listeningOrigin}/1`)).text()
+  await Sentry.flush(2000)
+  t.equal(ingest.events.length, 1)
+  await app.close()
+})
+
+test('makes a client of its own when that of the user is closed', async (t) => {
+  await Sentry.close(1000)
+  const ingest = await startIngest()
+  t.teardown(() => ingest.close())
+  const app = Fastify()
+  await app.register(sentry, { dsn: ingest.dsn, tracesSampleRate: 0 })
   app.get('/', async () => Promise.reject(new Error('boom')))
   await app.inject('/')
   await app.close()
-  t.equal(Sentry.getClient(), client)
-  await Sentry.flush(2000)
-  t.match(ingest.events, [{ environment: 'mine', tags: { request_id: 'req-1' } }])
-  await Sentry.close(1000)
+  t.equal(ingest.events.length, 1)
 })

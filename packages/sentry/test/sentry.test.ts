@@ -1,7 +1,17 @@
 import { startIngest } from '@fastify-observability/testing/ingest'
+import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import sentry, { type SentryOptions } from '../src/index.ts'
+
+const refuse = (): never => {
+  throw new Error('hands off')
+}
+const hostile = new Proxy({}, { get: refuse, has: refuse, getPrototypeOf: refuse, ownKeys: refuse })
+
+function countsOf({ observation }: FastifyInstance, name: string): unknown[] {
+  return observation.published.flatMap((series) => (series.name === name ? Array.from(series.collect()) : []))
+}
 
 async function service(t: Test, options: SentryOptions = {}) {
   const ingest = await startIngest()
@@ -10,8 +20,10 @@ async function service(t: Test, options: SentryOptions = {}) {
   await app.register(sentry, {
     dsn: ingest.dsn,
     service: { name: 'shop', version: '1.2.3', environment: 'test' },
+    tracesSampleRate: 0,
     ...options
   })
+  t.teardown(() => app.close())
   app.get('/orders/:id', async () => Promise.reject(new TypeError('boom')))
   app.get('/gone', async () => Promise.reject(Object.assign(new Error('gone'), { statusCode: 404 })))
   app.get('/500', async (_request, reply) => reply.code(500).send('no exception'))
@@ -69,6 +81,129 @@ test('sends neither body, cookies, headers nor query, nor secrets in messages, c
   t.notMatch(ingest.envelopes.join(''), 'planted')
 })
 
+test('sends an event for a 500 without an exception where it is asked for', async (t) => {
+  const { app, ingest } = await service(t, { captureWithoutException: true })
+  await app.inject('/500')
+  await app.close()
+  t.match(ingest.events, [{ message: 'GET /500 answered 500', transaction: 'GET /500', tags: { status_code: 500 } }])
+  t.equal(ingest.events.length, 1)
+})
+
+test('lets the application decide what is captured, by how the request ended', async (t) => {
+  const shouldCapture: SentryOptions['shouldCapture'] = ({ statusCode }, { route }) =>
+    statusCode === 404 && route === '/gone'
+  const { app, ingest } = await service(t, { shouldCapture })
+  for (const url of ['/orders/7', '/gone', '/nowhere']) await app.inject(url)
+  await app.close()
+  t.match(ingest.events, [{ transaction: 'GET /gone', tags: { status_code: 404 } }])
+  t.equal(ingest.events.length, 1)
+})
+
+test('decides and identifies without functions that throw', async (t) => {
+  const thrower = (): never => {
+    throw new Error('not today')
+  }
+  const { app, ingest } = await service(t, { shouldCapture: thrower, user: thrower })
+  for (const url of ['/orders/7', '/gone']) await app.inject(url)
+  await app.close()
+  t.match(ingest.events, [{ transaction: 'GET /orders/:id', user: undefined }])
+  t.equal(ingest.events.length, 1)
+})
+
+test('knows the user that the application has set while the request ran', async (t) => {
+  const { app, ingest } = await service(t)
+  app.get('/me', async () => {
+    Sentry.setUser({ id: 'u-1' })
+    await new Promise(setImmediate)
+    throw new Error('boom')
+  })
+  for (const url of ['/me', '/orders/7']) await app.inject(url)
+  await app.close()
+  t.match(ingest.events, [{ user: { id: 'u-1' } }, { user: undefined }])
+})
+
+test('names the event in the body of the answer where it is asked for', async (t) => {
+  const { app, ingest } = await service(t, { eventIdInBody: true })
+  const answers = await Promise.all(['/orders/7', '/gone', '/500'].map((url) => app.inject(url)))
+  await app.close()
+  const sentry_event_id = ingest.events[0]?.event_id
+  t.same(answers[0]?.json(), { statusCode: 500, error: 'Internal Server Error', message: 'boom', sentry_event_id })
+  t.same(Number(answers[0]?.headers['content-length']), answers[0]?.body.length)
+  t.notMatch([answers[1]?.body, answers[2]?.body], 'sentry_event_id')
+  t.equal(ingest.events.length, 1)
+})
+
+test('sends whatever is thrown', async (t) => {
+  const { app, ingest } = await service(t)
+  const thrown: unknown[] = [null, 'text', 7, { password: 'planted' }, Object.freeze(new Error('frozen'))]
+  for (const [index, value] of thrown.entries()) app.get(`/${index}`, async () => Promise.reject(value))
+  for (const index of thrown.keys()) t.equal((await app.inject(`/${index}`)).statusCode, 500)
+  await app.close()
+  t.same(
+    ingest.events.map(({ transaction }) => transaction),
+    Array.from(thrown.keys(), (index) => `GET /${index}`)
+  )
+  t.notMatch(ingest.envelopes.join(''), 'planted')
+})
+
+test('counts an error that cannot be looked at, and answers its request', async (t) => {
+  const { app } = await service(t, { shouldCapture: () => true })
+  app.get('/', async () => Promise.reject(hostile))
+  await app.inject('/')
+  await app.close()
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['unreadable'], 1]])
+})
+
+test('collects nothing by itself, in any category that the SDK has', async (t) => {
+  await service(t)
+  t.same(Sentry.getClient()?.getDataCollectionOptions(), {
+    userInfo: false,
+    cookies: false,
+    httpHeaders: { request: false, response: false },
+    httpBodies: [],
+    urlQueryParams: false,
+    graphQL: { document: false, variables: false },
+    genAI: { inputs: false, outputs: false },
+    mcp: { inputs: false, outputs: false },
+    databaseQueryData: false,
+    queues: false,
+    stackFrameVariables: false,
+    frameContextLines: 0
+  })
+})
+
+// This does not compile when a version of the SDK brings a category more: it collects by default.
+type Collection = NonNullable<Sentry.NodeOptions['dataCollection']>
+type Category<Of extends keyof Collection> = `${Of}.${keyof NonNullable<Collection[Of]> & string}`
+type Nested = 'graphQL' | 'genAI' | 'mcp'
+const CATEGORIES: Record<
+  Exclude<keyof Collection, Nested> | Category<'graphQL'> | Category<'genAI'> | Category<'mcp'>,
+  true
+> = {
+  userInfo: true,
+  cookies: true,
+  httpHeaders: true,
+  httpBodies: true,
+  urlQueryParams: true,
+  'graphQL.document': true,
+  'graphQL.variables': true,
+  'genAI.inputs': true,
+  'genAI.outputs': true,
+  'mcp.inputs': true,
+  'mcp.outputs': true,
+  databaseQueryData: true,
+  queues: true,
+  stackFrameVariables: true,
+  frameContextLines: true
+}
+
+test('has an answer for every category of data that the SDK collects', async (t) => {
+  await service(t)
+  const collected: object = Sentry.getClient()?.getDataCollectionOptions() ?? {}
+  const known = new Set(Object.keys(CATEGORIES).map((category) => category.split('.', 1)[0]))
+  t.same(new Set(Object.keys(collected)), known)
+})
+
 test('does nothing without a DSN', async (t) => {
   const app = Fastify()
   await app.register(sentry)
@@ -103,6 +238,19 @@ test('closes in time when Sentry is not there', async (t) => {
   const started = performance.now()
   await app.close()
   t.ok(performance.now() - started < 4_000)
+})
+
+test('refuses rates, counts and options that are none', async (t) => {
+  const wrong: [object, string][] = [
+    [{ tracesSampleRate: 2 }, 'option "tracesSampleRate" must be a number from 0 to 1, got 2'],
+    [{ maxEventsPerMinute: 0 }, 'option "maxEventsPerMinute" must be a positive whole number, got 0'],
+    [{ user: 'u-1' }, `option "user" must be a function, got 'u-1'`],
+    [{ beforeSend: 1 }, 'unknown option "beforeSend": allowed are']
+  ]
+  for (const [options, sentence] of wrong) {
+    const error = await service(t, options).catch((error) => error)
+    t.match(error.message, `@fastify-observability/sentry: ${sentence}`)
+  }
 })
 
 test('refuses a DSN that is none', async (t) => {

@@ -5,22 +5,43 @@ import { gunzipSync } from 'node:zlib'
 
 export interface SentryEvent {
   event_id: string
+  level?: string
+  message?: string
   transaction?: string
   environment?: string
   release?: string
+  fingerprint?: string[]
   tags?: Record<string, unknown>
+  user?: Record<string, unknown>
+  request?: Record<string, unknown>
+  extra?: Record<string, unknown>
+  breadcrumbs?: { category?: string; level?: string; message?: string; data?: unknown }[]
   contexts?: { trace?: { trace_id: string; span_id: string } }
-  exception?: { values: { type: string; value: string; mechanism?: { handled?: boolean } }[] }
+  exception?: { values: { type: string; value: string; mechanism?: { type?: string; handled?: boolean } }[] }
 }
+
+/** One part of an envelope, such as an event, spans, a session or a report of the client's. */
+export interface SentryItem {
+  type: string
+  payload: unknown
+}
+
+/** What an envelope is answered: a status and headers; nothing; the end of the connection. */
+export type IngestAnswer = { status: number; headers?: Record<string, string> } | 'hang' | 'reset'
 
 export interface Ingest {
   dsn: string
-  /** Everything received so far. */
+  /** Set it to break the ingest. */
+  answer: IngestAnswer
+  /** Everything received so far, whatever was answered. */
   events: SentryEvent[]
+  items: SentryItem[]
   /** The envelopes as they came, unzipped. */
   envelopes: string[]
   /** Resolves with the first event that matches, received already or to come. */
   event(matches: (event: SentryEvent) => boolean): Promise<SentryEvent>
+  /** Resolves with the first item of the type, received already or to come. */
+  item(type: string): Promise<SentryItem>
   close(): Promise<void>
 }
 
@@ -29,45 +50,59 @@ async function envelopeOf(request: IncomingMessage): Promise<string> {
   return (request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString()
 }
 
-// A header line, then a header line and a payload line an item: https://develop.sentry.dev/sdk/data-model/envelopes/
-function eventsOf(envelope: string): SentryEvent[] {
-  const [, ...items] = envelope.trimEnd().split('\n')
-  return items.flatMap((line, index) =>
-    index % 2 === 0 && JSON.parse(line).type === 'event' ? [JSON.parse(items[index + 1] ?? 'null')] : []
+// A header line, then a header and a payload line an item: https://develop.sentry.dev/sdk/data-model/envelopes/
+function itemsOf(envelope: string) {
+  const [, ...lines] = envelope.trimEnd().split('\n')
+  return lines.flatMap((line, index) =>
+    index % 2 === 0 ? [{ type: JSON.parse(line).type, payload: JSON.parse(lines[index + 1] ?? 'null') }] : []
   )
 }
 
 /** An HTTP server that takes Sentry envelopes and parses their events. */
 export async function startIngest(): Promise<Ingest> {
   const events: SentryEvent[] = []
+  const items: SentryItem[] = []
   const envelopes: string[] = []
   const arrivals = new EventEmitter()
   const server = createServer(async (request, response) => {
     const envelope = await envelopeOf(request)
     envelopes.push(envelope)
-    events.push(...eventsOf(envelope))
-    arrivals.emit('event')
-    response.setHeader('content-type', 'application/json').end('{}')
+    for (const item of itemsOf(envelope)) {
+      items.push(item)
+      if (item.type === 'event') events.push(item.payload)
+    }
+    arrivals.emit('envelope')
+    const { answer } = ingest
+    if (answer === 'reset') request.socket.destroy()
+    if (typeof answer === 'string') return
+    response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers }).end('{}')
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
   if (typeof address !== 'object' || address === null) throw new Error('the ingest has no port')
-  return {
+
+  async function first<Thing>(things: Thing[], matches: (thing: Thing) => boolean): Promise<Thing> {
+    for (;;) {
+      const found = things.find(matches)
+      if (found) return found
+      await once(arrivals, 'envelope')
+    }
+  }
+
+  const ingest: Ingest = {
     dsn: `http://key@127.0.0.1:${address.port}/1`,
+    answer: { status: 200 },
     events,
+    items,
     envelopes,
-    async event(matches) {
-      for (;;) {
-        const found = events.find(matches)
-        if (found) return found
-        await once(arrivals, 'event')
-      }
-    },
+    event: (matches) => first(events, matches),
+    item: (type) => first(items, (item) => item.type === type),
     async close() {
       server.close()
       server.closeAllConnections()
       await once(server, 'close')
     }
   }
+  return ingest
 }

@@ -1,0 +1,228 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ObservationRegistry, Redactor } from '@fastify-observability/observation'
+import { ProxyTracerProvider, trace } from '@opentelemetry/api'
+import type { ErrorEvent, EventHint, NodeClient, NodeOptions } from '@sentry/node'
+import { type Cap, createCap, fingerprintOf } from './cap.ts'
+import { watchCrashes } from './crash.ts'
+import type { Settings } from './options.ts'
+import { loadProfiling } from './profiling.ts'
+import { scrubAttributes, scrubEvent } from './scrub.ts'
+import { countDrops, countResponses, createTally, type Tally } from './tally.ts'
+import { boundedTransport } from './transport.ts'
+
+export type SDK = typeof import('@sentry/node')
+
+/** A client of the SDK, ours or the user's, with what we count and allow. */
+export interface Connection {
+  client: NodeClient
+  cap: Cap
+  tally: Tally
+  /** Whether Sentry makes spans of its own. */
+  isTracing: boolean
+  /** Paths of routes that Sentry must not trace. */
+  untraced: Set<string>
+}
+
+const CLOSE_MS = 1_800
+const ABORT_MS = 100
+/** In an event's hint: the cap has counted it already. */
+export const ADMITTED = { isAdmitted: true }
+
+/** The automatic collection that the SDK would do: none of it. */
+const NO_DATA = {
+  userInfo: false,
+  cookies: false,
+  httpHeaders: false,
+  httpBodies: [],
+  urlQueryParams: false,
+  graphQL: { document: false, variables: false },
+  genAI: { inputs: false, outputs: false },
+  mcp: { inputs: false, outputs: false },
+  databaseQueryData: false,
+  queues: false,
+  stackFrameVariables: false,
+  frameContextLines: 0
+  // A category that the SDK adds is collected by default, and so has to be named here.
+} satisfies Required<NonNullable<NodeOptions['dataCollection']>>
+
+// Fastify's would report errors before the final status is known, OnUncaughtException and OnUnhandledRejection would
+// change how a process ends, and Dedupe would let a lasting failure go silent.
+const REPLACED = ['Fastify', 'OnUncaughtException', 'OnUnhandledRejection', 'Dedupe']
+// They send what no failure is about: that the process has started, and what it has installed.
+const NEEDLESS = ['ProcessSession', 'Modules']
+const LEFT_OUT = new Set([...REPLACED, ...NEEDLESS, 'Http', 'NodeFetch'])
+
+/** Whether somebody else makes spans: then there is one tracing pipeline, and it is not Sentry's. */
+export function hasTracerProvider(): boolean {
+  const provider = trace.getTracerProvider()
+  return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('') !== undefined
+}
+
+// The SDK has one client a process: the apps of a process share ours, and its last one closes it.
+interface Shared extends Connection {
+  close(): Promise<boolean>
+}
+let opening: Promise<Shared | undefined> | undefined
+let holders = 0
+const ours = new WeakSet<NodeClient>()
+const adopted = new WeakMap<NodeClient, Connection>()
+
+/** What a user has made with Sentry.init, if it is still open. */
+export function findForeign(Sentry: SDK): NodeClient | undefined {
+  const client = Sentry.getClient<NodeClient>()
+  return client === undefined || ours.has(client) || client.getOptions().enabled === false ? undefined : client
+}
+
+/** Counts what happens to the events of a client that the user has made, and caps ours. */
+export function adopt(client: NodeClient, settings: Settings): Connection {
+  const known = adopted.get(client)
+  if (known) return known
+  const connection = {
+    client,
+    cap: createCap(settings),
+    tally: createTally(),
+    isTracing: false,
+    untraced: new Set<string>()
+  }
+  adopted.set(client, connection)
+  countResponses(client, connection.tally, true)
+  countDrops(client, connection.tally)
+  return connection
+}
+
+/** Opens our client, or shares it. */
+export async function open(
+  Sentry: SDK,
+  settings: Settings,
+  rules: ObservationRegistry,
+  warn: (message: string) => void
+): Promise<Connection | undefined> {
+  opening ??= start(Sentry, settings, rules, warn).catch((error) => {
+    opening = undefined
+    throw error
+  })
+  const connection = await opening
+  if (!connection) return undefined
+  holders++
+  if (connection.client.getOptions().dsn !== settings.dsn) warn("another app's DSN is in use in this process")
+  return connection
+}
+
+/** Gives our client back; the last app sends what is waiting. False if some of it could not be sent in time. */
+export async function release(): Promise<boolean> {
+  if (--holders > 0 || !opening) return true
+  const connection = await opening
+  opening = undefined
+  return connection ? connection.close() : true
+}
+
+async function start(
+  Sentry: SDK,
+  settings: Settings,
+  rules: ObservationRegistry,
+  warn: (message: string) => void
+): Promise<Shared | undefined> {
+  const { dsn, environment, release, spotlight, sdk } = settings
+  const isTracing = settings.tracesSampleRate > 0 && !hasTracerProvider()
+  const tracesSampleRate = isTracing ? settings.tracesSampleRate : undefined
+  const profiling = await loadProfiling(settings, isTracing, warn)
+  const closing = new AbortController()
+  const tally = createTally()
+  const untraced = new Set<string>()
+  const ignoreIncomingRequests = (url: string): boolean => untraced.has(url.split('?', 1)[0] ?? url)
+  const client = Sentry.init({
+    // Those hooks rewrite modules while they load: of use to Sentry's spans only.
+    enableRuntimeChannelInjection: isTracing,
+    tracePropagationTargets: [],
+    defaultIntegrations: [
+      ...Sentry.getDefaultIntegrations({ tracesSampleRate }).filter(({ name }) => !LEFT_OUT.has(name)),
+      ...(isTracing
+        ? [Sentry.httpIntegration({ sessions: false, ignoreIncomingRequests }), Sentry.nativeNodeFetchIntegration()]
+        : [Sentry.openTelemetryIntegration()]),
+      ...profiling.integrations
+    ],
+    ...profiling.options,
+    ...sdk,
+    dsn,
+    environment,
+    release,
+    spotlight,
+    tracesSampleRate,
+    dataCollection: { ...NO_DATA, ...sdk.dataCollection },
+    transport: boundedTransport(sdk.transport ?? Sentry.makeNodeTransport, tally, closing.signal),
+    ...(settings.scrub && scrubbing(sdk, () => rules.redactor))
+  })
+  // There is none in a worker thread without a parent.
+  if (!client) return undefined
+  ours.add(client)
+
+  const connection: Connection = { client, cap: createCap(settings), tally, isTracing, untraced }
+  // Without a DSN there is only Spotlight, and nobody who takes events.
+  if (dsn !== undefined) countResponses(client, tally, false)
+  capOthers(connection, countDrops(client, tally))
+  const close = async (): Promise<boolean> => {
+    const isSent = await within(CLOSE_MS, client.close(CLOSE_MS))
+    closing.abort()
+    // What is given up now is counted.
+    await client.getTransport()?.flush(ABORT_MS)
+    return isSent
+  }
+  const crashes = watchCrashes((thrown, level) => {
+    const mechanism = { handled: false, type: 'uncaught' }
+    const hint = { originalException: thrown, captureContext: { level }, mechanism }
+    client.captureException(thrown, hint, Sentry.getCurrentScope())
+  }, close)
+  return {
+    ...connection,
+    close() {
+      crashes.stop()
+      return close()
+    }
+  }
+}
+
+async function within(deadlineMs: number, closed: PromiseLike<boolean>): Promise<boolean> {
+  const timer = new AbortController()
+  const late = sleep(deadlineMs, false, { signal: timer.signal }).catch(() => false)
+  return Promise.race([closed, late]).finally(() => timer.abort())
+}
+
+/** The user's hooks run first, so that nothing they add leaves unscrubbed. */
+function scrubbing(
+  { beforeSend, beforeSendSpan, traceLifecycle }: Settings['sdk'],
+  redactor: () => Redactor
+): Pick<NodeOptions, 'beforeSend' | 'beforeSendSpan'> {
+  const scrub = (event: ErrorEvent | null): ErrorEvent | null => event && scrubEvent(event, redactor())
+  const hooks: Pick<NodeOptions, 'beforeSend' | 'beforeSendSpan'> = {
+    beforeSend(event, hint) {
+      const sent = beforeSend ? beforeSend(event, hint) : event
+      return isThenable(sent) ? sent.then(scrub) : scrub(sent)
+    }
+  }
+  if (traceLifecycle === 'static') return hooks
+  hooks.beforeSendSpan = (span) => {
+    const sent = beforeSendSpan ? beforeSendSpan(span) : span
+    const attributes = scrubAttributes(sent.attributes, redactor())
+    return { ...sent, name: redactor().text(sent.name), attributes }
+  }
+  return hooks
+}
+
+function isThenable(value: unknown): value is PromiseLike<ErrorEvent | null> {
+  return typeof value === 'object' && value !== null && 'then' in value
+}
+
+/** The events that are not ours: what the application captures itself, and crashes. */
+function capOthers({ client, cap, tally }: Connection, drops: { except(): void }): void {
+  client.addEventProcessor((event, hint: EventHint) => {
+    if (event.type !== undefined || hint.data === ADMITTED) return event
+    const { originalException = event.message } = hint
+    const fingerprint = typeof originalException === 'string' ? originalException : fingerprintOf(originalException)
+    const refusal = cap(fingerprint, event.level === 'fatal')
+    if (refusal === undefined) return event
+    tally.drop(refusal)
+    // The SDK records it next.
+    drops.except()
+    return null
+  })
+}

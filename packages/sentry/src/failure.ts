@@ -1,0 +1,79 @@
+import type { IncomingMessage } from 'node:http'
+import type { Observation, Outcome } from '@fastify-observability/observation'
+import type { SpanContext } from '@opentelemetry/api'
+import type { NodeClient, Scope } from '@sentry/node'
+import { ADMITTED } from './client.ts'
+
+const MARK = '__sentry_captured__'
+/** Errors that this plugin has captured. */
+const captured = new WeakSet<object>()
+
+/** A request that really failed: an exception became a 5xx, or broke a response that had begun. */
+export function hasFailed({ statusCode, error, errorType, aborted }: Outcome): boolean {
+  return error !== undefined && (statusCode >= 500 || (aborted && errorType !== 'client_disconnect'))
+}
+
+/**
+ * Whether the application has captured the error already. The SDK marks an error so that it is sent once; one object that
+ * fails many requests, such as a constant, is to count for each.
+ */
+export function isCaptured(error: unknown): boolean {
+  if (typeof error !== 'object' || error === null) return false
+  try {
+    if (!Reflect.get(error, MARK)) return false
+    return !(captured.has(error) && Reflect.deleteProperty(error, MARK))
+  } catch {
+    return false
+  }
+}
+
+/** Says of all events in the scope which request they belong to. */
+export function describe(scope: Scope, { method, route, requestId, correlationId }: Observation): void {
+  scope.setTransactionName(`${method} ${route}`)
+  scope.setTags({ request_id: requestId, correlation_id: correlationId, method })
+}
+
+/** Has events in the scope, which the application may capture itself, and their envelopes name the trace. */
+export function continueTrace(scope: Scope, { traceId, spanId }: SpanContext): void {
+  scope.setPropagationContext({ traceId, propagationSpanId: spanId, sampleRand: Math.random() })
+}
+
+/** Captures how a request ended, in a scope of its own. */
+export function captureFailure(
+  client: NodeClient,
+  scope: Scope,
+  observation: Observation,
+  { error, statusCode }: Outcome,
+  eventId: string
+): void {
+  const { method, route, spanContext, request, raw, clientAddress } = observation
+  describe(scope, observation)
+  scope.setTag('status_code', statusCode)
+  if (spanContext) {
+    scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
+    continueTrace(scope, spanContext)
+  }
+  // The SDK takes from these what `dataCollection` allows, but for the body, which it allows or not when it is read.
+  const takesBody = client.getDataCollectionOptions().httpBodies.includes('incomingRequest')
+  scope.setSDKProcessingMetadata({
+    ipAddress: clientAddress,
+    normalizedRequest: {
+      method: raw.method,
+      url: raw.url,
+      headers: headersOf(raw),
+      query_string: raw.url?.split('?', 2)[1],
+      data: takesBody ? request?.body : undefined
+    }
+  })
+  const hint = { event_id: eventId, data: ADMITTED, mechanism: { handled: false, type: 'fastify' } }
+  if (error === undefined) {
+    client.captureEvent({ message: `${method} ${route} answered ${statusCode}`, level: 'error' }, hint, scope)
+  } else {
+    client.captureException(error, { ...hint, originalException: error }, scope)
+    if (typeof error === 'object' && error !== null) captured.add(error)
+  }
+}
+
+function headersOf({ headers }: IncomingMessage): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
+}

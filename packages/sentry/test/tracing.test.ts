@@ -1,0 +1,142 @@
+import { once } from 'node:events'
+import http, { createServer, type IncomingHttpHeaders } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { FastifyOtelInstrumentation } from '@fastify/otel'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import { trace } from '@opentelemetry/api'
+import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import * as Sentry from '@sentry/node'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import sentry, { type SentryOptions } from '../src/index.ts'
+
+interface Span {
+  name: string
+  trace_id: string
+  span_id: string
+  is_segment: boolean
+  attributes: Record<string, { value: unknown }>
+}
+
+async function service(
+  t: Test,
+  options: SentryOptions = {},
+  before: (app: FastifyInstance) => Promise<unknown> = async () => undefined
+) {
+  const ingest = await startIngest()
+  const warnings: string[] = []
+  const stream = { write: (line: string) => void warnings.push(JSON.parse(line).msg) }
+  const app = Fastify({ logger: { level: 'warn', stream } })
+  await before(app)
+  await app.register(sentry, { dsn: ingest.dsn, tracesSampleRate: 1, ...options })
+  app.get('/boom/:id', async () => Promise.reject(new Error('boom')))
+  app.get('/probe', { config: { observability: { trace: false } } }, async () => 'ok')
+  const origin = await app.listen({ port: 0 })
+  t.teardown(async () => {
+    await app.close()
+    await ingest.close()
+  })
+  const spans = (): Span[] =>
+    ingest.items.flatMap(({ type, payload }) => (type === 'span' ? (payload as { items: Span[] }).items : []))
+  return { app, ingest, origin, spans, warnings: () => warnings.filter((text) => text.includes('sentry')) }
+}
+
+/** A server that keeps the headers of what it is asked. */
+async function neighbour(t: Test) {
+  const asked: IncomingHttpHeaders[] = []
+  const server = createServer(({ headers }, response) => {
+    asked.push(headers)
+    response.end()
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+  async function call(): Promise<void> {
+    await (await fetch(url)).text()
+    await new Promise((resolve) => http.get(url, (response) => response.resume().on('end', resolve)))
+  }
+  return { asked, call }
+}
+
+test('traces by itself where nobody else does, under the names of routes, and links events to that', async (t) => {
+  const { app, ingest, origin, spans } = await service(t)
+  await (await fetch(`${origin}/boom/7`)).text()
+  await app.close()
+  const server = spans().find(({ name }) => name === 'GET /boom/:id')
+  t.match(server, { is_segment: true, attributes: { 'http.response.status_code': { value: 500 } } })
+  t.same(ingest.events[0]?.contexts?.trace, { trace_id: server?.trace_id, span_id: server?.span_id })
+})
+
+test('traces a probe once at most', async (t) => {
+  const { app, origin, spans } = await service(t)
+  for (let index = 0; index < 3; index++) await (await fetch(`${origin}/probe`)).text()
+  await app.close()
+  t.ok(spans().filter(({ name }) => name === 'GET /probe').length <= 1)
+})
+
+test('adds no headers to outgoing calls', async (t) => {
+  const { asked, call } = await neighbour(t)
+  const { origin } = await service(t, {}, async (app) => app.get('/calling', call))
+  await (await fetch(`${origin}/calling`)).text()
+  t.equal(asked.length, 2)
+  t.notOk(asked.some((headers) => 'sentry-trace' in headers || 'baggage' in headers))
+})
+
+test('says that it cannot profile only to those who have asked', async (t) => {
+  const quiet = await service(t, { tracesSampleRate: 0 })
+  await quiet.app.close()
+  t.same(quiet.warnings(), [])
+  const asked = await service(t, { tracesSampleRate: 0, profilesSampleRate: 0.5 })
+  t.equal(asked.warnings().length, 1)
+  t.match(asked.warnings()[0], /no profiles: they need spans of Sentry/)
+})
+
+test('leaves tracing to OpenTelemetry where it is, and starts beside @fastify/otel', async (t) => {
+  const exporter = new InMemorySpanExporter()
+  const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
+  provider.register()
+  t.teardown(() => trace.disable())
+  const otel = new FastifyOtelInstrumentation()
+  t.teardown(() => otel.disable())
+  otel.setTracerProvider(provider)
+  const { app, ingest, origin, warnings } = await service(t, {}, async (app) => {
+    await app.register(otel.plugin())
+    app.get('/handled', async () => void Sentry.captureException(new Error('handled')))
+  })
+  for (const path of ['/boom/7', '/handled']) await (await fetch(origin + path)).text()
+  await app.close()
+  const traces = new Set(exporter.getFinishedSpans().map((span) => span.spanContext().traceId))
+  t.same(warnings(), [])
+  t.same(
+    ingest.items.map(({ type }) => type),
+    ['event', 'event']
+  )
+  t.ok(ingest.events.every(({ contexts }) => traces.has(contexts?.trace?.trace_id ?? '')))
+})
+
+test('says when somebody begins to trace after it', async (t) => {
+  const ingest = await startIngest()
+  const lines: string[] = []
+  const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => void lines.push(line) } } })
+  await app.register(sentry, { dsn: ingest.dsn })
+  new NodeTracerProvider().register()
+  t.teardown(() => trace.disable())
+  await app.ready()
+  await Promise.all([app.close(), ingest.close()])
+  t.equal(lines.length, 1)
+  t.match(lines[0], /both Sentry and OpenTelemetry make spans: register tracing before sentry/)
+})
+
+test('shows its events in Spotlight, with or without a DSN', async (t) => {
+  const sidecar = await startIngest()
+  t.teardown(() => sidecar.close())
+  for (const dsn of [undefined, 'http://key@127.0.0.1:1/1']) {
+    const app = Fastify()
+    await app.register(sentry, { dsn, spotlight: sidecar.dsn.replace('key@', ''), tracesSampleRate: 0 })
+    app.get('/', async () => Promise.reject(new Error('password=planted')))
+    await app.inject('/')
+    await app.close()
+  }
+  await sidecar.event(() => true)
+  t.ok(sidecar.events.every(({ exception }) => exception?.values[0]?.value === 'password=[redacted]'))
+})
