@@ -4,7 +4,9 @@ import type { Family, Sample, SampleExemplar } from './exposition.ts'
 import { type Exemplar, HistogramSeries, type Limits, ScalarSeries, SeriesSet } from './series.ts'
 
 /** The values of a metric's labels; one that is left out is empty. */
-export type Labels<Label extends string> = { [Name in Label]?: string | number }
+export type Labels<Label extends string> = { [Name in Label]?: string | number } & ([Label] extends [never]
+  ? Record<string, never>
+  : unknown)
 
 /** Why a value was dropped. */
 export type DropReason = 'not_finite' | 'negative' | 'label'
@@ -95,7 +97,7 @@ abstract class Metric<Label extends string, Child> {
     return { ...this.face, type: this.type, values }
   }
 
-  protected find(labels: Labels<Label>): Child | undefined {
+  protected find(labels: object): Child | undefined {
     const values = this.valuesOf(labels)
     return values && this.series.get(values)
   }
@@ -110,11 +112,11 @@ abstract class Metric<Label extends string, Child> {
     this.ledger.dropped(this.name, reason)
   }
 
-  private valuesOf(labels: Labels<Label>): string[] | undefined {
+  private valuesOf(labels: object): string[] | undefined {
     const values: string[] = []
     let given = 0
     for (const name of this.labelNames) {
-      const value: unknown = labels[name]
+      const value: unknown = Reflect.get(labels, name)
       if (value !== undefined) given++
       if (value !== undefined && typeof value !== 'string' && typeof value !== 'number') {
         this.drop('label')
@@ -155,7 +157,7 @@ export class Counter<Label extends string = never> extends Metric<Label, ScalarS
     return [{ labels, value, exemplar: exemplarOf(exemplar) }]
   }
 
-  private add(labels: Labels<Label>, amount: number): void {
+  private add(labels: object, amount: number): void {
     if (!this.isFinite(amount)) return
     if (amount < 0) this.drop('negative')
     else this.find(labels)?.add(amount, currentObservation()?.spanContext)
@@ -192,8 +194,8 @@ export class Gauge<Label extends string = never> extends Metric<Label, ScalarSer
   }
 
   /** Sets it to the time now, in seconds since 1970. */
-  setToCurrentTime(labels: Labels<Label> = NONE): void {
-    this.put(labels, Date.now() / 1000)
+  setToCurrentTime(labels?: Labels<Label>): void {
+    this.put(labels ?? NONE, Date.now() / 1000)
   }
 
   /** The gauge with these labels. */
@@ -209,13 +211,13 @@ export class Gauge<Label extends string = never> extends Metric<Label, ScalarSer
     return [{ labels, value }]
   }
 
-  private put(labels: Labels<Label>, value: number): void {
+  private put(labels: object, value: number): void {
     if (!this.isFinite(value)) return
     const series = this.find(labels)
     if (series) series.value = value
   }
 
-  private add(labels: Labels<Label>, amount: number): void {
+  private add(labels: object, amount: number): void {
     if (this.isFinite(amount)) this.find(labels)?.add(amount)
   }
 }
@@ -239,11 +241,11 @@ export class Histogram<Label extends string = never> extends Metric<Label, Histo
   }
 
   /** Observes the seconds until the returned function is called, which returns them. */
-  startTimer(labels: Labels<Label> = NONE): (more?: Labels<Label>) => number {
+  startTimer(labels?: Labels<Label>): (more?: Labels<Label>) => number {
     const startedAt = performance.now()
     return (more) => {
       const seconds = (performance.now() - startedAt) / 1000
-      this.observe({ ...labels, ...more }, seconds)
+      this.add({ ...labels, ...more }, seconds)
       return seconds
     }
   }
@@ -257,7 +259,7 @@ export class Histogram<Label extends string = never> extends Metric<Label, Histo
     return histogramSamples(this.name, series, labels)
   }
 
-  private add(labels: Labels<Label>, value: number): void {
+  private add(labels: object, value: number): void {
     if (this.isFinite(value)) this.find(labels)?.observe(value, currentObservation()?.spanContext)
   }
 }
