@@ -4,7 +4,7 @@ import * as v from 'valibot'
 
 /** A second listener for `/metrics` and the details of health, apart from what the public reaches. */
 export interface ManagementOptions {
-  /** 0: any free port, to be found in `app.management.addresses()`. */
+  /** 0: any free port, to be found in `app.management.listeningOrigin`. */
   port: number
   /** @default '127.0.0.1' */
   host?: string
