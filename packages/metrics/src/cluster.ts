@@ -60,7 +60,10 @@ function connect(): void {
   const listen = (received: unknown): void => {
     if (!isMessage(received) || received.type !== 'collect') return
     const { id } = received
-    void collectAll().then((families) => say?.(message('families', { id, families })))
+    // Whoever asked may be gone, and is not waited for.
+    collectAll()
+      .then((families) => say?.(message('families', { id, families })))
+      .catch(() => undefined)
   }
   if (isMainThread) {
     say = (sent) =>

@@ -152,6 +152,25 @@ test('times what returns, throws, resolves and rejects', async (t) => {
   ])
 })
 
+test('takes exemplars of the request at hand, and of sampled spans only', async (t) => {
+  const app = await service()
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
+  app.observation.observe({
+    name: 'span',
+    start(observation) {
+      const isSampled = observation.path === '/sampled'
+      observation.spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: isSampled ? 1 : 0 }
+    }
+  })
+  app.get('/:kind', async ({ url }) => jobs.inc({ kind: url.slice(1) }))
+  await app.inject('/sampled')
+  await app.inject('/dropped')
+  const { body } = await app.inject({ url: '/metrics', headers: { accept: 'application/openmetrics-text' } })
+  const [sampled, dropped] = body.split('\n').filter((line) => line.startsWith('jobs_total'))
+  t.match(sampled, /^jobs_total\{kind="sampled"\} 1 # \{trace_id="a{32}",span_id="b{16}"\} 1 \d+\.?\d*$/)
+  t.equal(dropped, 'jobs_total{kind="dropped"} 1')
+})
+
 test('shows pools, and the others when one throws', async (t) => {
   const app = await service()
   app.metrics.observePool('main', () => ({ size: 5, idle: 2, waiting: 1 }))
