@@ -10,6 +10,7 @@ import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
 
+export { clusterMetrics } from '@fastify-observability/metrics'
 export { currentObservation } from '@fastify-observability/observation'
 export { withSpan } from '@fastify-observability/tracing'
 export type {
