@@ -1,3 +1,4 @@
+import { constants, PerformanceObserver } from 'node:perf_hooks'
 import client, { type MetricObject, type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
 import fastifyMetrics from 'fastify-metrics'
@@ -5,6 +6,13 @@ import fastifyMetrics from 'fastify-metrics'
 // Gauges named like counters, and an average over the whole life of the process: `promtool check metrics` is right.
 const LEFT_OUT = /_total$|^nodejs_eventloop_utilization_(summary|histogram)$/
 const DAY_MS = 86_400_000
+const GC = 'nodejs_gc_duration_seconds'
+const GC_KINDS = new Map<unknown, string>([
+  [constants.NODE_PERFORMANCE_GC_MAJOR, 'major'],
+  [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
+  [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
+  [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb']
+])
 // Two scrapers must not empty the histogram of delays under each other's hands.
 const COLLECT_MS = 1_000
 
@@ -26,6 +34,7 @@ export async function startRuntime(app: FastifyInstance): Promise<(registry: Reg
     const lag = shared.getMetricsAsArray().find(({ name }) => name === 'nodejs_eventloop_lag_seconds')
     if (lag) lag.collect = atMostEvery(COLLECT_MS, lag.collect)
     addUtilization(shared)
+    replaceGc(shared)
   }
   return (registry) => {
     for (const { name, type } of shared.getMetricsAsArray()) {
@@ -51,6 +60,26 @@ function addUtilization(registry: Registry): void {
       last = now
     }
   })
+}
+
+// The client counts one collection of each batch that Node reports, which is every other one when it matters.
+function replaceGc(registry: Registry): void {
+  registry.removeSingleMetric(GC)
+  const duration = new client.Histogram({
+    name: GC,
+    help: 'Garbage collection duration by kind, one of major, minor, incremental or weakcb.',
+    labelNames: ['kind'],
+    buckets: [0.001, 0.01, 0.1, 1, 2, 5],
+    registers: [registry]
+  })
+  const observer = new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      const detail = 'detail' in entry ? entry.detail : undefined
+      const kind = typeof detail === 'object' && detail !== null && 'kind' in detail ? detail.kind : undefined
+      duration.observe({ kind: GC_KINDS.get(kind) ?? 'other' }, entry.duration / 1000)
+    }
+  })
+  observer.observe({ entryTypes: ['gc'] })
 }
 
 function atMostEvery(intervalMs: number, collect: MetricObject['collect']): MetricObject['collect'] {
