@@ -78,9 +78,15 @@ export function observeRequests(
     labelNames,
     buckets: bodySizeBuckets
   }).series
+  const sets = [duration, firstByte, active, requestBody, responseBody]
   const routes = new Map<string, Map<string, RouteSeries>>()
+  let forgotten = 0
 
   function seriesOf({ method, route, config }: Observation): RouteSeries | undefined {
+    let now = 0
+    for (const set of sets) now += set.forgotten
+    if (now !== forgotten) routes.clear()
+    forgotten = now
     const known = routes.get(route)?.get(method)
     if (known) return known
     if (config.metrics === false) return undefined

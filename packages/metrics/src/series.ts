@@ -21,7 +21,8 @@ const SAMPLED = 1
 
 /** The series of one metric, by the values of its labels, in bounded number. */
 export class SeriesSet<Child> {
-  readonly labelNames: readonly string[]
+  /** How often series were forgotten: who keeps one asks again when this has changed. */
+  forgotten = 0
   private readonly create: () => Child
   private readonly limits: Limits
   private readonly overflowed: () => void
@@ -30,7 +31,6 @@ export class SeriesSet<Child> {
   private readonly known: Map<string, number>[]
 
   constructor(labelNames: readonly string[], create: () => Child, limits: Limits, overflowed: () => void) {
-    this.labelNames = labelNames
     this.create = create
     this.limits = limits
     this.overflowed = overflowed
@@ -52,6 +52,7 @@ export class SeriesSet<Child> {
     const key = keyOf(values)
     const child = this.children.get(key)
     if (child === undefined) return
+    this.forgotten++
     this.children.delete(key)
     this.labelsOf.delete(child)
     this.known.forEach((known, index) => {
@@ -63,6 +64,7 @@ export class SeriesSet<Child> {
   }
 
   clear(): void {
+    this.forgotten++
     this.children.clear()
     this.labelsOf.clear()
     for (const known of this.known) known.clear()

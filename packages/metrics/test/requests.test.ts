@@ -222,6 +222,15 @@ test('leaves out excluded paths and routes, whatever becomes of their URL', asyn
   ])
 })
 
+test('counts on after the registry has been reset', async (t) => {
+  const { app } = await serve(t, (app) => app.get('/', async () => 'ok'))
+  await app.inject('/')
+  app.metrics.registry.resetMetrics()
+  t.same(await lines(app, COUNT), [])
+  await app.inject('/')
+  t.same(await lines(app, COUNT), [count('GET', '/', 200, '', 1)])
+})
+
 test('groups status codes on request', async (t) => {
   const { app } = await serve(t, (app) => app.get('/', async (_request, reply) => reply.code(204).send()), {
     groupStatusCodes: true
