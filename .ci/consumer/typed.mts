@@ -1,16 +1,18 @@
 import health from '@fastify-observability/health'
 import logging from '@fastify-observability/logging'
-import metrics from '@fastify-observability/metrics'
+import metrics, { clusterMetrics } from '@fastify-observability/metrics'
 import observation from '@fastify-observability/observation'
 import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import tracing from '@fastify-observability/tracing'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import observability, { currentObservation, type ObservabilityOptions, withSpan } from 'fastify-observability'
 
 const options: ObservabilityOptions = { service: { name: 'orders' }, sentry: false }
 const app = Fastify()
 await app.register(observability, options)
+const management: FastifyInstance | undefined = app.management
+await management?.register(clusterMetrics, { path: '/all' })
 const orders = app.metrics.counter({ name: 'orders_total', help: 'Orders.', labelNames: ['kind'] })
 app.get('/orders/:id', { config: { observability: { log: 'failures' } } }, async (request) => {
   orders.inc({ kind: 'book' })
@@ -24,7 +26,7 @@ await parts.register(observation)
 await parts.register(requestId, { header: 'x-request-id' })
 await parts.register(logging, { level: 'info' })
 await parts.register(tracing, { endpoint: 'http://localhost:4317' })
-await parts.register(metrics, { path: '/metrics' })
+await parts.register(metrics, { path: '/metrics', customLabels: { tenant: (request) => request.hostname } })
 await parts.register(health, { checks: { database: () => true } })
 await parts.register(sentry, { dsn: 'https://key@localhost/1' })
 

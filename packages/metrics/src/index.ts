@@ -1,25 +1,42 @@
 import observation, {
+  atMostEvery,
   parseOptions,
+  resolveService,
   type Series,
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
-import client, {
-  type Counter,
-  type CounterConfiguration,
-  type Gauge,
-  type GaugeConfiguration,
-  type Histogram,
-  type HistogramConfiguration,
-  type Registry
-} from '@prometheus-io/client'
+import client, { type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
-import fastifyMetrics from 'fastify-metrics'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import {
+  type Counter,
+  type CounterOptions,
+  createFactory,
+  type Gauge,
+  type GaugeOptions,
+  type Histogram,
+  type HistogramOptions,
+  isAscending,
+  type Labels,
+  showMetric
+} from './business.ts'
+import { joinCluster } from './cluster.ts'
+import { findOtherClients } from './copies.ts'
+import type { Family } from './exposition.ts'
+import { observeOutgoing } from './outgoing.ts'
+import { createPools, type PoolState } from './pool.ts'
+import { type CustomLabel, observeRequests } from './requests.ts'
+import { startRuntime } from './runtime.ts'
+import { createCollector, serveMetrics } from './scrape.ts'
 
 // Also loads the package's own declaration of `app.metrics` for those who install this one.
 export type { IFastifyMetrics } from 'fastify-metrics'
+export type { Counter, CounterOptions, Gauge, GaugeOptions, Histogram, HistogramOptions, Labels } from './business.ts'
+export { clusterMetrics } from './cluster.ts'
+export type { PoolState } from './pool.ts'
+export type { CustomLabel } from './requests.ts'
 
 // fastify-metrics declares `app.metrics`; this is the same object with more on it.
 declare module 'fastify-metrics/dist/types.js' {
@@ -29,128 +46,267 @@ declare module 'fastify-metrics/dist/types.js' {
 /** `app.metrics`: business metrics, in the registry that `/metrics` shows. Asking twice for a name gives the first. */
 export interface Metrics {
   registry: Registry
-  counter<Label extends string = never>(options: CounterOptions<Label>): Counter<Label>
-  gauge<Label extends string = never>(options: GaugeOptions<Label>): Gauge<Label>
-  histogram<Label extends string = never>(options: HistogramOptions<Label>): Histogram<Label>
+  /** @throws TypeError when the name, the labels or their meaning are wrong. */
+  counter<const Label extends string = never>(options: CounterOptions<Label>): Counter<Label>
+  /** @throws TypeError when the name, the labels or their meaning are wrong. */
+  gauge<const Label extends string = never>(options: GaugeOptions<Label>): Gauge<Label>
+  /** @throws TypeError when the name, the labels, the buckets or their meaning are wrong. */
+  histogram<const Label extends string = never>(options: HistogramOptions<Label>): Histogram<Label>
+  /** Runs `fn` and observes the seconds until it returns, throws or its promise settles. */
+  time<Label extends string, Result>(histogram: Histogram<Label>, labels: Labels<Label>, fn: () => Result): Result
+  /** Shows a connection pool as `db_client_connection_count`. The same name again replaces the first. */
+  observePool(name: string, state: () => PoolState): void
 }
-
-export type CounterOptions<Label extends string = never> = Omit<CounterConfiguration<Label>, 'registers'>
-export type GaugeOptions<Label extends string = never> = Omit<GaugeConfiguration<Label>, 'registers'>
-export type HistogramOptions<Label extends string = never> = Omit<HistogramConfiguration<Label>, 'registers'>
 
 export interface MetricsOptions {
   service?: ServiceOptions
   /** Where Prometheus scrapes. @default '/metrics' */
   path?: string
+  /** Another app that serves the path instead of this one. @default none */
+  management?: FastifyInstance
+  /** Upper bounds in seconds of request durations and times to first byte. @default those of the semantic conventions */
+  durationBuckets?: readonly number[]
+  /** Upper bounds of the sizes of bodies, in bytes. @default 100 to 10,000,000 in powers of ten */
+  bodySizeBuckets?: readonly number[]
+  /** `true`: `2xx` instead of `200`. @default false */
+  groupStatusCodes?: boolean
+  /** What is not in the request metrics: paths, routes, all below a path (`/internal/*`), expressions. @default [] */
+  exclude?: readonly (string | RegExp)[]
+  /** More labels of the request's duration, by name. @default {} */
+  customLabels?: Readonly<Record<string, CustomLabel>>
+  /** Label sets of one metric; what comes after has `__overflow__` in every label. @default 2000 */
+  maxSeries?: number
+  /** Values of one label of one metric; what comes after is `__overflow__`. @default 500 */
+  maxLabelValues?: number
+  /** Measures calls to other services; hosts that are not listed are `_OTHER`. @default false */
+  outgoing?: { hosts: readonly string[] } | false
 }
 
 const NAME = '@fastify-observability/metrics'
+const MINUTE_MS = 60_000
 const PATH_RULE = 'a path that starts with "/"'
+const BUCKETS_RULE = 'ascending numbers'
+const COUNT_RULE = 'a positive whole number'
+const LABELS_RULE = 'functions by the names of labels'
+const LABEL_NAME = /^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$/
+const buckets = v.optional(v.custom<readonly number[]>(isBuckets, BUCKETS_RULE))
+const count = v.optional(v.pipe(v.number(COUNT_RULE), v.integer(COUNT_RULE), v.minValue(1, COUNT_RULE)))
 const schema = v.strictObject({
   service: serviceSchema,
-  path: v.optional(v.pipe(v.string(PATH_RULE), v.startsWith('/', PATH_RULE)))
+  path: v.optional(v.pipe(v.string(PATH_RULE), v.startsWith('/', PATH_RULE))),
+  management: v.optional(
+    v.custom<FastifyInstance>(
+      (value) => typeof value === 'object' && value !== null && 'listen' in value,
+      'a Fastify app'
+    )
+  ),
+  durationBuckets: buckets,
+  bodySizeBuckets: buckets,
+  groupStatusCodes: v.optional(v.boolean()),
+  exclude: v.optional(
+    v.array(v.union([v.string(), v.instance(RegExp)], 'paths or expressions'), 'paths or expressions')
+  ),
+  customLabels: v.optional(
+    v.record(
+      v.pipe(v.string(), v.regex(LABEL_NAME, LABELS_RULE)),
+      v.custom<CustomLabel>((value) => typeof value === 'function', LABELS_RULE),
+      LABELS_RULE
+    )
+  ),
+  maxSeries: count,
+  maxLabelValues: count,
+  outgoing: v.optional(
+    v.union([v.literal(false), v.strictObject({ hosts: v.array(v.string()) })], 'false or { hosts: [names] }')
+  )
 })
 
-/** @see https://opentelemetry.io/docs/specs/semconv/http/http-metrics/#metric-httpserverrequestduration */
-const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+function isBuckets(value: unknown): boolean {
+  return Array.isArray(value) && isAscending(value)
+}
 
 async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<void> {
-  const { path = '/metrics' } = parseOptions<MetricsOptions>(NAME, schema, options)
+  const {
+    service,
+    path = '/metrics',
+    management = app,
+    durationBuckets,
+    bodySizeBuckets,
+    groupStatusCodes = false,
+    exclude = [],
+    customLabels = {},
+    maxSeries = 2000,
+    maxLabelValues = 500,
+    outgoing = false
+  } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
   const registry = new client.Registry(client.prometheusContentType)
+  const report = (error: unknown): void => app.observation.report(NAME, error)
+  const overflows = countByMetric((metric) => {
+    app.log.warn({ metric }, 'metrics: a metric has more series than it may have; the rest is __overflow__')
+  })
+  const drops = countByMetric(logEveryMinute(app))
+  const factory = createFactory({
+    registry,
+    limits: { maxSeries, maxLabelValues },
+    overflowed: (metric) => overflows.count(metric),
+    dropped: (metric, reason) => drops.count(metric, reason)
+  })
+  const pools = createPools((pool, error) => report(new Error(`the pool "${pool}" cannot be read`, { cause: error })))
+
   // In a scope of its own, because fastify-metrics decorates `metrics` too.
   await app.register(async (scope) => {
-    await scope.register(fastifyMetrics.default, {
-      promClient: client,
-      endpoint: null,
-      routeMetrics: { enabled: false },
-      defaultMetrics: { enabled: true, register: registry }
-    })
-    const runtime = scope.metrics
+    const showRuntime = await startRuntime(scope)
+    showRuntime(registry)
     app.decorate('metrics', {
-      client: runtime.client,
-      initMetricsInRegistry: () => runtime.initMetricsInRegistry(),
+      client,
+      initMetricsInRegistry: () => showRuntime(registry),
       registry,
-      counter: <Label extends string>(options: CounterOptions<Label>) => declare(client.Counter<Label>, options),
-      gauge: <Label extends string>(options: GaugeOptions<Label>) => declare(client.Gauge<Label>, options),
-      histogram: <Label extends string>(options: HistogramOptions<Label>) => declare(client.Histogram<Label>, options)
-    })
-  })
-
-  function declare<Options extends { name: string }, Kind>(
-    kind: new (options: Options & { registers: Registry[] }) => Kind,
-    options: Options
-  ): Kind {
-    // Another kind under the same name is refused by the client.
-    const known: unknown = registry.getSingleMetric(options.name)
-    return known instanceof kind ? known : new kind({ ...options, registers: [registry] })
-  }
-
-  const { counter, gauge, histogram } = app.metrics
-
-  // The client collects on every scrape; a counter of its own has to be set back to take the part's value.
-  function show({ name, help, type, labelNames, collect }: Series): void {
-    const declare = type === 'counter' ? counter : gauge
-    declare({
-      name,
-      help,
-      labelNames: [...labelNames],
-      collect() {
-        this.reset()
-        for (const [values, count] of collect()) {
-          this.inc(Object.fromEntries(labelNames.map((label, index) => [label, values[index] ?? ''])), count)
-        }
+      ...factory,
+      time,
+      observePool(name, state) {
+        if (pools.pools.size === 0)
+          show(pools.read().name, pools.read().help, ['state', 'pool'], async () => pools.read())
+        pools.pools.set(name, state)
       }
     })
+  })
+
+  function show(name: string, help: string, labelNames: readonly string[], get: () => Promise<Family>): void {
+    showMetric(registry, client.Gauge, { face: { name, help, aggregator: 'sum' }, labelNames }, get)
   }
 
-  const duration = histogram({
-    name: 'http_server_request_duration_seconds',
-    help: 'Duration of HTTP server requests.',
-    labelNames: ['http_request_method', 'http_route', 'http_response_status_code', 'error_type'],
-    buckets: DURATION_BUCKETS
+  // Parts may publish at any time.
+  let shown = 0
+  function showPublished(): void {
+    for (const series of app.observation.published.slice(shown)) {
+      shown++
+      try {
+        show(series.name, series.help, series.labelNames, async () => familyOf(series))
+      } catch (error) {
+        report(error)
+      }
+    }
+  }
+
+  const { name, version, environment } = resolveService(service)
+  const target = { service_name: name, service_version: version ?? '', deployment_environment_name: environment }
+  show('target_info', 'What is measured.', Object.keys(target), async () => ({
+    name: 'target_info',
+    help: 'What is measured.',
+    type: 'gauge',
+    aggregator: 'first',
+    values: [{ labels: target, value: 1 }]
+  }))
+  app.observation.observe(
+    observeRequests(factory, { durationBuckets, bodySizeBuckets, groupStatusCodes, exclude, customLabels }, report)
+  )
+  app.observation.publish({
+    name: 'metrics_series_overflow_total',
+    help: 'Values that a metric had no series of their own for.',
+    type: 'counter',
+    labelNames: ['metric'],
+    collect: () => overflows.entries()
   })
-  const active = gauge({
-    name: 'http_server_active_requests',
-    help: 'HTTP server requests in progress.',
-    labelNames: ['http_request_method', 'http_route']
+  app.observation.publish({
+    name: 'metrics_values_dropped_total',
+    help: 'Values that a metric could not keep.',
+    type: 'counter',
+    labelNames: ['metric', 'reason'],
+    collect: () => drops.entries()
+  })
+  if (outgoing) {
+    const stop = observeOutgoing(factory, outgoing.hosts)
+    app.addHook('onClose', async () => stop())
+  }
+
+  app.addHook('onRoute', ({ url, config }) => {
+    const { durationBuckets } = config?.observability?.metrics || {}
+    if (durationBuckets === undefined || isBuckets(durationBuckets)) return
+    throw new TypeError(`${NAME}: the route ${url} must have ascending numbers for metrics.durationBuckets`)
   })
   app.addHook('onReady', async () => {
-    for (const series of app.observation.published) show(series)
-  })
-
-  app.observation.observe({
-    name: NAME,
-    start({ method, route }) {
-      active.inc({ http_request_method: method, http_route: route })
-    },
-    end({ method, route }, { statusCode, errorType, durationMs }) {
-      active.dec({ http_request_method: method, http_route: route })
-      duration.observe(
-        {
-          http_request_method: method,
-          http_route: route,
-          http_response_status_code: String(statusCode),
-          error_type: errorType ?? ''
-        },
-        durationMs / 1000
-      )
-    },
-    malformed({ statusCode, errorType }) {
-      const labels = { http_request_method: '_OTHER', http_route: 'unmatched', error_type: errorType }
-      duration.observe({ ...labels, http_response_status_code: String(statusCode) }, 0)
+    showPublished()
+    for (const path of findOtherClients()) {
+      app.log.warn({ path }, 'metrics: a second Prometheus client is loaded; what it counts is not on /metrics')
     }
   })
 
+  const read = createCollector(registry, (metric, error) => {
+    report(new Error(`the metric ${metric} cannot be collected`, { cause: error }))
+  })
+  const collect = (): Promise<Family[]> => {
+    showPublished()
+    return read()
+  }
+  serveMetrics(management, path, collect)
+  const leave = joinCluster(collect)
   // The runtime's observers live as long as the process, and would keep the app with them.
-  app.addHook('onClose', async () => registry.clear())
+  app.addHook('onClose', async () => {
+    await leave()
+    registry.clear()
+  })
+}
 
-  app.get(
-    path,
-    { schema: { hide: true }, config: { observability: { log: 'failures', trace: false, shed: false } } },
-    async (_request, reply) => reply.type(registry.contentType).send(await registry.metrics())
-  )
+function time<Label extends string, Result>(
+  histogram: Histogram<Label>,
+  labels: Labels<Label>,
+  fn: () => Result
+): Result {
+  const stop = histogram.startTimer(labels)
+  let result: Result
+  try {
+    result = fn()
+  } catch (error) {
+    stop()
+    throw error
+  }
+  if (result instanceof Promise)
+    result.then(
+      () => stop(),
+      () => stop()
+    )
+  else stop()
+  return result
+}
+
+function familyOf({ name, help, type, labelNames, collect }: Series): Family {
+  const values = Array.from(collect(), ([labels, value]) => ({
+    labels: Object.fromEntries(labelNames.map((label, at) => [label, labels[at] ?? ''])),
+    value
+  }))
+  return { name, help, type, aggregator: type === 'gauge' ? aggregatorOf(name) : 'sum', values }
+}
+
+// Of several processes: as healthy as the least healthy, as slow as the slowest.
+function aggregatorOf(gauge: string): string {
+  if (gauge.endsWith('_up')) return 'min'
+  return gauge.endsWith('_seconds') ? 'max' : 'sum'
+}
+
+/** Counts by metric and reason, and says so at the first of each metric. */
+function countByMetric(first: (metric: string) => void) {
+  const counts = new Map<string, [labels: readonly string[], value: number]>()
+  const seen = new Set<string>()
+  return {
+    count(metric: string, ...reason: string[]): void {
+      const key = [metric, ...reason].join()
+      const entry = counts.get(key) ?? [[metric, ...reason], 0]
+      entry[1]++
+      counts.set(key, entry)
+      if (seen.has(metric)) return
+      seen.add(metric)
+      first(metric)
+    },
+    entries: () => counts.values()
+  }
+}
+
+function logEveryMinute(app: FastifyInstance): (metric: string) => void {
+  const mayLog = atMostEvery(MINUTE_MS)
+  return (metric) => {
+    if (mayLog()) app.log.warn({ metric }, 'metrics: a metric was given a value that it cannot keep')
+  }
 }
 
 export default fp(metrics, { name: NAME, fastify: '^5.12.0' })

@@ -1,5 +1,8 @@
 import { EventEmitter, once } from 'node:events'
 import { get } from 'node:http'
+import { setImmediate } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
@@ -67,7 +70,7 @@ test('counts requests in progress, and an aborted one no longer', async (t) => {
   client.destroy()
   await over
   t.same(await series(app, active), ['http_server_active_requests{http_request_method="GET",http_route="/slow"} 0'])
-  t.same(await series(app, /_count.*slow/), [
+  t.same(await series(app, /^http_server_request_duration_seconds_count.*slow/), [
     `http_server_request_duration_seconds_count{${labels('GET', '/slow', 499, 'client_disconnect')}} 1`
   ])
 })
@@ -78,6 +81,27 @@ test('shows the runtime metrics of fastify-metrics', async (t) => {
   for (const name of ['process_cpu_seconds_total', 'process_resident_memory_bytes', 'nodejs_eventloop_lag_seconds']) {
     t.match(body, new RegExp(`^${name} [\\d.e-]+$`, 'm'), name)
   }
+})
+
+test('counts every garbage collection, also those that come at once', async (t) => {
+  const app = await service(() => undefined)
+  const majors = async () =>
+    Number((await series(app, /^nodejs_gc_duration_seconds_count.*major/))[0]?.split(' ').at(-1) ?? 0)
+  setFlagsFromString('--expose-gc')
+  const collectGarbage = runInNewContext('gc')
+  const before = await majors()
+  for (let n = 0; n < 5; n++) collectGarbage()
+  // Node tells its observers in a turn of its own.
+  for (let turn = 0; turn < 100 && (await majors()) < before + 5; turn++) await setImmediate()
+  t.ok((await majors()) >= before + 5)
+})
+
+test('measures the delay and the utilisation of the event loop since the last scrape', async (t) => {
+  const app = await service(() => undefined)
+  const value = async (name: string) => Number((await series(app, new RegExp(`^${name} `)))[0]?.split(' ').at(-1))
+  const utilization = await value('nodejs_eventloop_utilization_ratio')
+  t.ok(utilization >= 0 && utilization <= 1)
+  t.ok((await value('nodejs_eventloop_lag_min_seconds')) < 10, 'before there is any delay too')
 })
 
 test('takes business metrics, and gives the same one for the same name', async (t) => {
@@ -97,7 +121,7 @@ test('takes business metrics, and gives the same one for the same name', async (
     'work_seconds_sum 1.5',
     'work_seconds_count 1'
   ])
-  t.throws(() => app.metrics.gauge({ name: 'signups_total', help: 'Another kind.' }), /already been registered/)
+  t.throws(() => app.metrics.gauge({ name: 'signups_total', help: 'Another kind.' }), /already been declared/)
 })
 
 test('keeps the registries of two apps apart', async (t) => {

@@ -8,12 +8,15 @@ import tracing, { type TracingOptions } from '@fastify-observability/tracing'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
 
+export { clusterMetrics } from '@fastify-observability/metrics'
 export { currentObservation } from '@fastify-observability/observation'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
   HealthOptions,
   LoggingOptions,
+  ManagementOptions,
   MetricsOptions,
   RequestIdOptions,
   SentryOptions,
@@ -21,10 +24,19 @@ export type {
   TracingOptions
 }
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The app of the second listener, where the `management` option asks for one. */
+    management: FastifyInstance | undefined
+  }
+}
+
 /** Every part takes its own options, or `false` to be left out. */
 export interface ObservabilityOptions {
   /** Handed to every part that does not bring its own. */
   service?: ServiceOptions
+  /** A second listener that takes `/metrics` and the details of health off this one. @default none */
+  management?: ManagementOptions
   requestId?: RequestIdOptions | false
   logging?: LoggingOptions | false
   tracing?: TracingOptions | false
@@ -41,6 +53,7 @@ const part = v.optional(
 )
 const schema = v.strictObject({
   service: serviceSchema,
+  management: managementSchema,
   requestId: part,
   logging: part,
   tracing: part,
@@ -54,12 +67,14 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   const { service = {} } = options
   const { requestId: ids = {}, logging: logs = {}, tracing: traces = {} } = options
   const { metrics: series = {}, health: probes = {}, sentry: events = {} } = options
+  const management = options.management && createManagement(app, options.management)
+  app.decorate('management', management)
 
   // Order matters: observers start in this order and end in the reverse one.
   if (ids) await app.register(requestId, ids)
   if (logs) await app.register(logging, { service, ...logs })
   if (traces) await app.register(tracing, { service, ...traces })
-  if (series) await app.register(metrics, { service, ...series })
+  if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...probes })
   if (events) await app.register(sentry, { service, ...events })
 }

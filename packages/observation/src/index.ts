@@ -6,6 +6,7 @@ import fp from 'fastify-plugin'
 import { listenToFastify } from './fastify-lines.ts'
 import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
+import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
 
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
@@ -42,6 +43,16 @@ export interface RouteObservability {
   trace?: boolean | { ratio: number }
   /** `false`: answered even under pressure. @default true */
   shed?: boolean
+  /** `false`: not in the request metrics. @default {} */
+  metrics?: RouteMetrics | false
+}
+
+/** What a route can say about its metrics. */
+export interface RouteMetrics {
+  /** `false`: not in the duration, for streams and long polls; they are counted by their time to first byte. @default true */
+  duration?: boolean
+  /** Upper bounds in seconds, ascending, of its duration and its time to first byte. @default the metrics part's */
+  durationBuckets?: readonly number[]
 }
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
@@ -116,6 +127,7 @@ async function observation(app: FastifyInstance): Promise<void> {
     const observation = new Observation(raw, response, lifecycle)
     raw[OBSERVATION] = observation
     raw.socket[OBSERVATION] = observation
+    watchRequest(raw, observation)
     watchResponse(response, observation)
     // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
     // Before the listeners of others, because an instrumentation may end its server span in one of those.

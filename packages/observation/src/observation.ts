@@ -41,8 +41,10 @@ export interface Outcome {
   errorType: string | undefined
   /** From the arrival of the request to the close of the response, monotonic, in milliseconds. */
   durationMs: number
-  /** From the arrival to the moment the headers were written, `undefined` if they were not. */
+  /** From the arrival to the moment the headers were written, those of an upgrade too; `undefined` if none were. */
   ttfbMs: number | undefined
+  /** Bytes of body that have arrived, without any transfer encoding. */
+  requestBytes: number
   /** Bytes of body that the application has written, before any transfer encoding. */
   responseBytes: number
 }
@@ -88,6 +90,9 @@ export class Observation {
   error: unknown
   /** `performance.now()` when the headers were written. */
   headersAt: number | undefined
+  /** `performance.now()` when a request for an upgrade was first answered to. */
+  upgradedAt: number | undefined
+  requestBytes = 0
   responseBytes = 0
   /** The response could not be finished because its source failed. */
   broken = false
@@ -147,8 +152,9 @@ export class Observation {
   }
 
   close(): Outcome {
-    const { response, error, startedAt, headersAt, responseBytes } = this
+    const { response, error, startedAt, headersAt, requestBytes, responseBytes } = this
     const upgraded = this.isUpgraded()
+    const firstByteAt = upgraded ? this.upgradedAt : headersAt
     const headersSent = upgraded || response.headersSent
     const aborted = !upgraded && !isFinished(response)
     const statusCode = upgraded ? 101 : headersSent ? response.statusCode : 499
@@ -159,7 +165,8 @@ export class Observation {
       error,
       errorType: this.errorType(statusCode, aborted),
       durationMs: performance.now() - startedAt,
-      ttfbMs: headersAt === undefined ? undefined : headersAt - startedAt,
+      ttfbMs: firstByteAt === undefined ? undefined : firstByteAt - startedAt,
+      requestBytes,
       responseBytes
     }
   }

@@ -1,0 +1,234 @@
+import cluster from 'node:cluster'
+import { BroadcastChannel, isMainThread, threadId } from 'node:worker_threads'
+import { parseOptions } from '@fastify-observability/observation'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import * as v from 'valibot'
+import type { Family, Sample } from './exposition.ts'
+import { serveMetrics } from './scrape.ts'
+
+export interface ClusterMetricsOptions {
+  /** Where Prometheus scrapes. @default '/metrics' */
+  path?: string
+}
+
+/** What the two sides say to each other. */
+interface Message {
+  channel: typeof CHANNEL
+  /** `families` without an `id` are the last words of a member. */
+  type: 'collect' | 'hello' | 'families'
+  member?: string
+  id?: number
+  families?: readonly Family[]
+}
+
+type Collect = () => Promise<readonly Family[]>
+
+interface Scrape {
+  waiting: Set<string>
+  done: () => void
+}
+
+const NAME = '@fastify-observability/metrics'
+const CHANNEL = 'fastify-observability:metrics'
+const ANSWER_MS = 800
+const PATH_RULE = 'a path that starts with "/"'
+const schema = v.strictObject({ path: v.optional(v.pipe(v.string(PATH_RULE), v.startsWith('/', PATH_RULE))) })
+const PROCESS = /^process_/
+const RUNTIME = /^(process|nodejs)_/
+
+// The apps of this process or thread speak with one voice: the runtime is the same for all of them.
+const apps = new Set<Collect>()
+let disconnect: (() => void) | undefined
+let say: ((message: Message) => Promise<void>) | undefined
+
+/** Has an app of a cluster's worker or of a worker thread answer `clusterMetrics`. Returns how it leaves. */
+export function joinCluster(collect: Collect): () => Promise<void> {
+  if (isMainThread && !cluster.isWorker) return async () => {}
+  apps.add(collect)
+  if (!disconnect) connect()
+  return async () => {
+    if (apps.size === 1) await say?.(message('families', { families: await collectAll() }))
+    apps.delete(collect)
+    if (apps.size > 0) return
+    disconnect?.()
+    disconnect = undefined
+  }
+}
+
+function connect(): void {
+  const listen = (received: unknown): void => {
+    if (!isMessage(received) || received.type !== 'collect') return
+    const { id } = received
+    // Whoever asked may be gone, and is not waited for.
+    collectAll()
+      .then((families) => say?.(message('families', { id, families })))
+      .catch(() => undefined)
+  }
+  if (isMainThread) {
+    say = (sent) =>
+      new Promise((resolve) => (process.connected ? process.send?.(sent, undefined, {}, () => resolve()) : resolve()))
+    process.on('message', listen)
+    disconnect = () => process.off('message', listen)
+  } else {
+    const channel = new BroadcastChannel(CHANNEL)
+    channel.unref()
+    channel.onmessage = (event: unknown) => listen(dataOf(event))
+    say = async (sent) => channel.postMessage(sent)
+    disconnect = () => channel.close()
+    void say(message('hello'))
+  }
+}
+
+async function collectAll(): Promise<readonly Family[]> {
+  const all = await Promise.all([...apps].map((collect) => collect()))
+  const families = merge(
+    all.map((families, at) => (at === 0 ? families : families.filter(({ name }) => !RUNTIME.test(name))))
+  )
+  // Threads share their process.
+  return isMainThread
+    ? families
+    : families.map((family) => (PROCESS.test(family.name) ? { ...family, aggregator: 'max' } : family))
+}
+
+function message(type: Message['type'], rest: Partial<Message> = {}): Message {
+  return { channel: CHANNEL, type, member: `thread ${threadId}`, ...rest }
+}
+
+function isMessage(value: unknown): value is Message {
+  return typeof value === 'object' && value !== null && 'channel' in value && value.channel === CHANNEL
+}
+
+function dataOf(event: unknown): unknown {
+  return typeof event === 'object' && event !== null && 'data' in event ? event.data : undefined
+}
+
+/**
+ * Serves the sum of what the apps in the workers of this process count: for the primary of a `node:cluster` and for the
+ * main thread above worker threads. A worker that has gone leaves its counters behind; one that does not answer in time
+ * counts as it did when it last answered.
+ */
+async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetricsOptions): Promise<void> {
+  const { path = '/metrics' } = parseOptions<ClusterMetricsOptions>(`${NAME}: clusterMetrics`, schema, options)
+  const threads = new Set<string>()
+  const latest = new Map<string, readonly Family[]>()
+  const scrapes = new Map<number, Scrape>()
+  let past: readonly Family[] = []
+  let scrapeId = 0
+
+  function hear(member: string, { id, families }: Message): void {
+    if (families) latest.set(member, families)
+    if (id !== undefined) settle(member, scrapes.get(id))
+  }
+
+  function settle(member: string, scrape: Scrape | undefined): void {
+    if (scrape?.waiting.delete(member) && scrape.waiting.size === 0) scrape.done()
+  }
+
+  function bury(member: string): void {
+    past = merge([past, counted(latest.get(member) ?? [])])
+    latest.delete(member)
+    for (const scrape of scrapes.values()) settle(member, scrape)
+  }
+
+  function hearWorker(worker: { id: number }, received: unknown): void {
+    if (isMessage(received)) hear(`worker ${worker.id}`, received)
+  }
+
+  function buryWorker(worker: { id: number }): void {
+    bury(`worker ${worker.id}`)
+  }
+
+  const channel = new BroadcastChannel(CHANNEL)
+  channel.unref()
+  channel.onmessage = (event: unknown) => {
+    const received = dataOf(event)
+    if (!isMessage(received) || received.member === undefined || received.type === 'collect') return
+    threads.add(received.member)
+    hear(received.member, received)
+    if (received.type === 'hello' || received.id !== undefined) return
+    threads.delete(received.member)
+    bury(received.member)
+  }
+  cluster.on('message', hearWorker)
+  // Not `exit`, which may come before a worker's last words.
+  cluster.on('disconnect', buryWorker)
+  app.addHook('onClose', async () => {
+    channel.close()
+    cluster.off('message', hearWorker)
+    cluster.off('disconnect', buryWorker)
+  })
+
+  async function collect(): Promise<Family[]> {
+    const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker?.isConnected())
+    const id = scrapeId++
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const asked = [...workers.map((worker) => `worker ${worker?.id}`), ...threads]
+    const waiting = new Set(asked)
+    scrapes.set(id, { waiting, done: resolve })
+    const timer = setTimeout(resolve, ANSWER_MS)
+    const request = message('collect', { id })
+    // A callback, because without one a worker that is just leaving would raise an error.
+    for (const worker of workers) worker?.send(request, () => undefined)
+    channel.postMessage(request)
+    if (asked.length > 0) await promise
+    clearTimeout(timer)
+    scrapes.delete(id)
+    // A thread that was ended says nothing; one that was only busy is heard again.
+    for (const silent of waiting) threads.delete(silent)
+    const present = [...latest].map(([member, families]) => (waiting.has(member) ? counted(families) : families))
+    return merge([...present, past])
+  }
+
+  serveMetrics(app, path, collect)
+}
+
+/** What is still true of a worker that is not there: what it has counted. */
+function counted(families: readonly Family[]): Family[] {
+  return families.filter(({ type }) => type === 'counter' || type === 'histogram')
+}
+
+interface Merged {
+  family: Family
+  samples: Map<string, Sample[]>
+}
+
+/** Makes one of the metrics of several processes, each by its aggregator. */
+function merge(sources: readonly (readonly Family[])[]): Family[] {
+  const byName = new Map<string, Merged>()
+  for (const family of sources.flat()) {
+    if (family.aggregator === 'omit') continue
+    const { samples } = byName.get(family.name) ?? { samples: new Map<string, Sample[]>() }
+    byName.set(family.name, { family, samples })
+    for (const sample of family.values) {
+      const key = `${sample.metricName ?? ''}${JSON.stringify(sample.labels)}`
+      const same = samples.get(key)
+      if (same) same.push(sample)
+      else samples.set(key, [sample])
+    }
+  }
+  return Array.from(byName.values(), ({ family, samples }) => ({
+    ...family,
+    values: Array.from(samples.values(), (same) => aggregate(same, family.aggregator))
+  }))
+}
+
+function aggregate(samples: Sample[], aggregator = 'sum'): Sample {
+  // Between processes, JSON makes null of what is no finite number.
+  const values = samples.map(({ value }) => value ?? Number.NaN)
+  const sum = values.reduce((total, value) => total + value, 0)
+  const [first = sum] = values
+  const results: Record<string, number> = {
+    sum,
+    first,
+    average: sum / values.length,
+    min: Math.min(...values),
+    max: Math.max(...values)
+  }
+  const exemplar = samples
+    .map(({ exemplar }) => exemplar)
+    .reduce((one, other) => ((other?.timestamp ?? 0) > (one?.timestamp ?? 0) ? other : one), undefined)
+  return { ...(samples[0] ?? { labels: {} }), value: results[aggregator] ?? sum, exemplar }
+}
+
+export const clusterMetrics = fp(clusterMetricsPlugin, { name: `${NAME}/cluster`, fastify: '^5.12.0' })

@@ -1,0 +1,93 @@
+import { constants, PerformanceObserver } from 'node:perf_hooks'
+import client, { type MetricObject, type Registry } from '@prometheus-io/client'
+import type { FastifyInstance } from 'fastify'
+import fastifyMetrics from 'fastify-metrics'
+
+// Gauges named like counters, and an average over the whole life of the process: `promtool check metrics` is right.
+const LEFT_OUT = /_total$|^nodejs_eventloop_utilization_(summary|histogram)$/
+const DAY_MS = 86_400_000
+const GC = 'nodejs_gc_duration_seconds'
+const GC_KINDS = new Map<unknown, string>([
+  [constants.NODE_PERFORMANCE_GC_MAJOR, 'major'],
+  [constants.NODE_PERFORMANCE_GC_MINOR, 'minor'],
+  [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
+  [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb']
+])
+// Two scrapers must not empty the histogram of delays under each other's hands.
+const COLLECT_MS = 1_000
+
+// The client's timers and observers cannot be stopped: one set of them a process, whatever apps come and go.
+let runtime: Registry | undefined
+
+/** Has the process's metrics measured. Returns the function that shows them in an app's registry. */
+export async function startRuntime(app: FastifyInstance): Promise<(registry: Registry) => void> {
+  const shared = runtime ?? new client.Registry()
+  const isFirst = runtime === undefined
+  runtime = shared
+  await app.register(fastifyMetrics.default, {
+    promClient: client,
+    endpoint: null,
+    routeMetrics: { enabled: false },
+    defaultMetrics: { enabled: isFirst, register: shared, eventLoopUtilizationTimeout: DAY_MS }
+  })
+  if (isFirst) {
+    const lag = shared.getMetricsAsArray().find(({ name }) => name === 'nodejs_eventloop_lag_seconds')
+    if (lag) lag.collect = atMostEvery(COLLECT_MS, lag.collect)
+    addUtilization(shared)
+    replaceGc(shared)
+  }
+  return (registry) => {
+    for (const { name, type } of shared.getMetricsAsArray()) {
+      const metric = shared.getSingleMetric(name)
+      if (metric && (type === 'counter' || !LEFT_OUT.test(name))) registry.registerMetric(metric)
+    }
+  }
+}
+
+function addUtilization(registry: Registry): void {
+  let last = performance.eventLoopUtilization()
+  let lastAt = Number.NEGATIVE_INFINITY
+  new client.Gauge({
+    name: 'nodejs_eventloop_utilization_ratio',
+    help: 'Share of the time since the last scrape that the event loop was busy.',
+    aggregator: 'average',
+    registers: [registry],
+    collect() {
+      if (performance.now() - lastAt < COLLECT_MS) return
+      lastAt = performance.now()
+      const now = performance.eventLoopUtilization()
+      this.set(performance.eventLoopUtilization(now, last).utilization)
+      last = now
+    }
+  })
+}
+
+// The client counts one collection of each batch that Node reports, which is every other one when it matters.
+function replaceGc(registry: Registry): void {
+  registry.removeSingleMetric(GC)
+  const duration = new client.Histogram({
+    name: GC,
+    help: 'Garbage collection duration by kind, one of major, minor, incremental or weakcb.',
+    labelNames: ['kind'],
+    buckets: [0.001, 0.01, 0.1, 1, 2, 5],
+    registers: [registry]
+  })
+  const observer = new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      const detail = 'detail' in entry ? entry.detail : undefined
+      const kind = typeof detail === 'object' && detail !== null && 'kind' in detail ? detail.kind : undefined
+      duration.observe({ kind: GC_KINDS.get(kind) ?? 'other' }, entry.duration / 1000)
+    }
+  })
+  observer.observe({ entryTypes: ['gc'] })
+}
+
+function atMostEvery(intervalMs: number, collect: MetricObject['collect']): MetricObject['collect'] {
+  // At first there is nothing to collect: the smallest of no delays is 292 years.
+  let lastAt = performance.now()
+  return function (this: unknown) {
+    if (performance.now() - lastAt < intervalMs) return
+    lastAt = performance.now()
+    return collect.call(this)
+  }
+}

@@ -1,0 +1,215 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { test } from 'tap'
+import metrics, { type MetricsOptions } from '../src/index.ts'
+
+async function service(options: MetricsOptions = {}): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(metrics, options)
+  return app
+}
+
+async function lines(app: FastifyInstance, pattern: RegExp): Promise<string[]> {
+  const { body } = await app.inject('/metrics')
+  return body.split('\n').filter((line) => pattern.test(line))
+}
+
+const name = '@fastify-observability/metrics: metric'
+const REFUSED: [kind: 'counter' | 'gauge' | 'histogram', options: object, sentence: string][] = [
+  ['counter', { name: 'jobs', help: 'Jobs.' }, `${name} "jobs" must end in "_total", as counters do`],
+  ['gauge', { name: 'a-b', help: 'A.' }, `${name} "a-b" is not a name of letters, digits and "_"`],
+  ['gauge', { name: 'a', help: '' }, `${name} "a" must have a help text`],
+  [
+    'gauge',
+    { name: 'a', help: 'A.', labelNames: ['a-b'] },
+    `${name} "a" must have distinct label names of letters, digits and "_", got "a-b"`
+  ],
+  [
+    'gauge',
+    { name: 'a', help: 'A.', labelNames: ['b', 'b'] },
+    `${name} "a" must have distinct label names of letters, digits and "_", got "b"`
+  ],
+  ['histogram', { name: 'a', help: 'A.', labelNames: ['le'] }, `${name} "a" must not have a label "le"`],
+  ['histogram', { name: 'a', help: 'A.', buckets: [2, 1] }, `${name} "a" must have ascending buckets, got [2, 1]`],
+  ['gauge', { name: 'known_total', help: 'A.' }, `${name} "known_total" has already been declared as another metric`],
+  [
+    'gauge',
+    { name: 'known', help: 'A.' },
+    `${name} "known" cannot stand beside known_total: OpenMetrics has one name for both`
+  ],
+  [
+    'counter',
+    { name: 'known_total', help: 'A.', labelNames: ['b'] },
+    `${name} "known_total" has been declared with the labels [kind], got [b]`
+  ]
+]
+
+test('refuses wrong names and labels where they are declared', async (t) => {
+  const app = await service()
+  app.metrics.counter({ name: 'known_total', help: 'Known.', labelNames: ['kind'] })
+  for (const [kind, options, sentence] of REFUSED) {
+    t.throws(() => Reflect.apply(app.metrics[kind], undefined, [options]), new TypeError(sentence))
+  }
+})
+
+test('knows the labels of a metric by their names', async (t) => {
+  const app = await service()
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind', 'size'] })
+  jobs.inc({ kind: 'mail', size: 2 })
+  jobs.labels({ kind: 'mail' }).inc(3)
+  // @ts-expect-error: not a label
+  jobs.inc({ colour: 'red' })
+  // @ts-expect-error: has no labels
+  app.metrics.counter({ name: 'plain_total', help: 'Plain.' }).inc({ kind: 'mail' })
+  t.same(await lines(app, /^(jobs|plain)_total/), [
+    'jobs_total{kind="mail",size="2"} 1',
+    'jobs_total{kind="mail",size=""} 3',
+    'plain_total 0'
+  ])
+})
+
+test('counts and drops wrong values, and never throws them into a handler', async (t) => {
+  const app = await service()
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
+  const size = app.metrics.gauge({ name: 'size', help: 'Size.' })
+  const work = app.metrics.histogram({ name: 'work_seconds', help: 'Work.', buckets: [1] })
+  app.get('/', async () => {
+    jobs.inc({ kind: 'a' }, -1)
+    jobs.inc({ kind: 'a' }, Number.NaN)
+    Reflect.apply(jobs.inc, jobs, [{ colour: 'red' }])
+    Reflect.apply(jobs.inc, jobs, [{ kind: { toString: () => Promise.reject() } }])
+    Reflect.apply(jobs.inc, jobs, [null])
+    size.set(Number.POSITIVE_INFINITY)
+    Reflect.apply(work.observe, work, [{}])
+    return 'ok'
+  })
+  t.equal((await app.inject('/')).statusCode, 200)
+  t.same(await lines(app, /^(jobs_total|size|work_seconds_count|metrics_values)/), [
+    'size 0',
+    'work_seconds_count 0',
+    'metrics_values_dropped_total{metric="jobs_total",reason="negative"} 1',
+    'metrics_values_dropped_total{metric="jobs_total",reason="not_finite"} 2',
+    'metrics_values_dropped_total{metric="jobs_total",reason="label"} 2',
+    'metrics_values_dropped_total{metric="size",reason="not_finite"} 1',
+    'metrics_values_dropped_total{metric="work_seconds",reason="not_finite"} 1'
+  ])
+})
+
+test('bounds the series of a metric and the values of a label, and warns once', async (t) => {
+  const log: string[] = []
+  const app = Fastify({ logger: { level: 'warn', stream: { write: (line) => void log.push(line) } } })
+  await app.register(metrics, { maxSeries: 4, maxLabelValues: 3 })
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['a', 'b'] })
+  for (let n = 0; n < 10_000; n++) jobs.inc({ a: `a${n}`, b: 'x' })
+  for (let n = 0; n < 10; n++) jobs.inc({ a: 'a0', b: `b${n}` })
+  t.same(await lines(app, /^(jobs_total|metrics_series)/), [
+    'jobs_total{a="a0",b="x"} 1',
+    'jobs_total{a="a1",b="x"} 1',
+    'jobs_total{a="a2",b="x"} 1',
+    'jobs_total{a="__overflow__",b="x"} 9997',
+    'jobs_total{a="__overflow__",b="__overflow__"} 10',
+    'metrics_series_overflow_total{metric="jobs_total"} 10007'
+  ])
+  t.match(
+    log.map((line) => JSON.parse(line)),
+    [{ level: 40, metric: 'jobs_total' }]
+  )
+  jobs.remove({ a: 'a1', b: 'x' })
+  t.same(await lines(app, /^jobs_total\{a="a1"/), [])
+})
+
+test('keeps apart what other characters keep apart', async (t) => {
+  const app = await service()
+  const pairs = app.metrics.gauge({ name: 'pairs', help: 'Pairs.', labelNames: ['a', 'b'] })
+  pairs.set({ a: 'x|', b: 'y' }, 1)
+  pairs.set({ a: 'x', b: '|y' }, 2)
+  t.same(await lines(app, /^pairs/), ['pairs{a="x|",b="y"} 1', 'pairs{a="x",b="|y"} 2'])
+})
+
+test('times what returns, throws, resolves and rejects', async (t) => {
+  const app = await service()
+  const work = app.metrics.histogram({ name: 'work_seconds', help: 'Work.', labelNames: ['kind'] })
+  const { time } = app.metrics
+  const seven: number = time(work, { kind: 'returns' }, () => 7)
+  t.equal(seven, 7)
+  t.throws(
+    () =>
+      time(work, { kind: 'throws' }, () => {
+        throw new Error('no')
+      }),
+    /no/
+  )
+  const eight: Promise<number> = time(work, { kind: 'resolves' }, async () => 8)
+  t.equal(await eight, 8)
+  await t.rejects(
+    time(work, { kind: 'rejects' }, async () => Promise.reject(new Error('no'))),
+    /no/
+  )
+  t.same(await lines(app, /^work_seconds_count/), [
+    'work_seconds_count{kind="returns"} 1',
+    'work_seconds_count{kind="throws"} 1',
+    'work_seconds_count{kind="resolves"} 1',
+    'work_seconds_count{kind="rejects"} 1'
+  ])
+})
+
+test('takes exemplars of the request at hand, and of sampled spans only', async (t) => {
+  const app = await service()
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
+  app.observation.observe({
+    name: 'span',
+    start(observation) {
+      const isSampled = observation.path === '/sampled'
+      observation.spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: isSampled ? 1 : 0 }
+    }
+  })
+  app.get('/:kind', async ({ url }) => jobs.inc({ kind: url.slice(1) }))
+  await app.inject('/sampled')
+  await app.inject('/dropped')
+  const { body } = await app.inject({ url: '/metrics', headers: { accept: 'application/openmetrics-text' } })
+  const [sampled, dropped] = body.split('\n').filter((line) => line.startsWith('jobs_total'))
+  t.match(sampled, /^jobs_total\{kind="sampled"\} 1 # \{trace_id="a{32}",span_id="b{16}"\} 1 \d+\.?\d*$/)
+  t.equal(dropped, 'jobs_total{kind="dropped"} 1')
+})
+
+test('shows pools, and the others when one throws', async (t) => {
+  const app = await service()
+  app.metrics.observePool('main', () => ({ size: 5, idle: 2, waiting: 1 }))
+  app.metrics.observePool('broken', () => {
+    throw new Error('closed')
+  })
+  app.metrics.observePool('replica', () => ({ size: 1, idle: 1 }))
+  t.same(await lines(app, /^db_client_connection_count/), [
+    'db_client_connection_count{state="idle",pool="main"} 2',
+    'db_client_connection_count{state="used",pool="main"} 3',
+    'db_client_connection_count{state="waiting",pool="main"} 1',
+    'db_client_connection_count{state="idle",pool="replica"} 1',
+    'db_client_connection_count{state="used",pool="replica"} 0',
+    'db_client_connection_count{state="waiting",pool="replica"} 0'
+  ])
+})
+
+test('shows what is made with the client itself, and writes of the client to a metric of ours', async (t) => {
+  const app = await service()
+  const { client, registry } = app.metrics
+  new client.Summary({ name: 'theirs', help: 'Theirs.', percentiles: [0.5], registers: [registry] }).observe(1)
+  app.metrics.counter({ name: 'ours_total', help: 'Ours.' })
+  const ours = registry.getSingleMetric('ours_total')
+  if (ours instanceof client.Counter) ours.inc(2)
+  t.same(await lines(app, /^(theirs|ours)/), [
+    'theirs{quantile="0.5"} 1',
+    'theirs_sum 1',
+    'theirs_count 1',
+    'ours_total 2'
+  ])
+  t.match(await registry.metrics(), /^ours_total 2$/m)
+})
+
+test('apps come and go without a name being taken or a listener staying', async (t) => {
+  for (let round = 0; round < 30; round++) {
+    const app = await service()
+    app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' }).inc()
+    t.same(await lines(app, /^jobs_total/), ['jobs_total 1'])
+    t.equal((await lines(app, /^process_cpu_seconds_total/)).length, 1)
+    await app.close()
+  }
+})

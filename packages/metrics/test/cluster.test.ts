@@ -1,0 +1,111 @@
+import cluster, { type Worker } from 'node:cluster'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { Worker as Thread } from 'node:worker_threads'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import { clusterMetrics } from '../src/index.ts'
+
+const WORKER = fileURLToPath(new URL('cluster-worker.ts', import.meta.url))
+cluster.setupPrimary({ exec: WORKER })
+
+async function primary(t: Test): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(clusterMetrics)
+  t.teardown(() => app.close())
+  return app
+}
+
+async function startWorker(t: Test): Promise<{ worker: Worker; url: string }> {
+  const worker = cluster.fork()
+  t.teardown(() => worker.process.kill('SIGKILL'))
+  const [{ port }] = await once(worker, 'listening')
+  return { worker, url: `http://127.0.0.1:${port}` }
+}
+
+async function value(app: FastifyInstance, series: string): Promise<number> {
+  const { body } = await app.inject('/metrics')
+  return Number(
+    body
+      .split('\n')
+      .find((line) => line.startsWith(`${series} `))
+      ?.split(' ')
+      .at(-1)
+  )
+}
+
+test('4 workers under load: the sum of requests is what was sent, and no scrape times out', async (t) => {
+  const app = await primary(t)
+  const [first] = await Promise.all([1, 2, 3, 4].map(() => startWorker(t)))
+  const url = first?.url ?? ''
+  let scraping = true
+  let sent = 0
+  const client = async (): Promise<void> => {
+    while (scraping) {
+      await (await fetch(url, { headers: { connection: 'close' } })).text()
+      sent++
+    }
+  }
+  const clients = Promise.all([1, 2, 3, 4].map(client))
+  let before = 0
+  for (let scrape = 0; scrape < 100; scrape++) {
+    const answer = await app.inject('/metrics')
+    const done = Number(/^done_total (\d+)$/m.exec(answer.body)?.[1])
+    if (answer.statusCode !== 200 || !(done >= before))
+      t.fail(`scrape ${scrape}: ${answer.statusCode}, ${done} after ${before}`)
+    before = done
+  }
+  scraping = false
+  await clients
+  t.ok(sent > 100)
+  t.equal(await value(app, 'done_total'), sent)
+  const count =
+    'http_server_request_duration_seconds_count{http_request_method="GET",http_route="/",http_response_status_code="200",error_type=""}'
+  t.equal(await value(app, count), sent)
+  t.equal(
+    await value(
+      app,
+      `target_info{service_name="unknown_service:node",service_version="",deployment_environment_name="${process.env.NODE_ENV ?? 'development'}"}`
+    ),
+    1
+  )
+})
+
+test('counters stay when a worker goes', async (t) => {
+  const app = await primary(t)
+  const [{ worker, url }, stays] = [await startWorker(t), await startWorker(t)]
+  for (let n = 0; n < 10; n++) await (await fetch(n < 5 ? url : stays.url, { headers: { connection: 'close' } })).text()
+  worker.process.kill('SIGTERM')
+  await once(worker, 'disconnect')
+  t.equal(await value(app, 'done_total'), 10)
+})
+
+test('a worker that does not answer is counted as it last was', async (t) => {
+  const app = await primary(t)
+  const { url } = await startWorker(t)
+  await (await fetch(url, { headers: { connection: 'close' } })).text()
+  t.equal(await value(app, 'done_total'), 1)
+  const hanging = fetch(`${url}/hang`, { signal: AbortSignal.timeout(200) })
+  await t.rejects(hanging)
+  const startedAt = performance.now()
+  t.equal(await value(app, 'done_total'), 1)
+  t.ok(performance.now() - startedAt < 1500)
+})
+
+test('adds up worker threads too', async (t) => {
+  const app = await primary(t)
+  const threads = await Promise.all(
+    [1, 2].map(async () => {
+      const thread = new Thread(WORKER)
+      t.teardown(() => thread.terminate())
+      const [address] = await once(thread, 'message')
+      return { thread, address }
+    })
+  )
+  for (const { address } of threads) for (let n = 0; n < 3; n++) await (await fetch(address)).text()
+  t.equal(await value(app, 'done_total'), 6)
+  const [one] = threads
+  one?.thread.postMessage('leave')
+  if (one) await once(one.thread, 'exit')
+  t.equal(await value(app, 'done_total'), 6)
+})
