@@ -103,7 +103,7 @@ const REFUSED: [object, string][] = [
   [{ chekcs: {} }, `${name}: unknown option "chekcs": did you mean "checks"?, got {}`],
   [
     { checks: { db: 'x' } },
-    `${name}: option "checks.db" must be a function or { check, critical, timeoutMs }, got 'x'`
+    `${name}: option "checks.db" must be a function or { check, critical, timeoutMs, cacheMs, failAfter, recoverAfter }, got 'x'`
   ],
   [
     { checks: { db: { check: ok, timeoutMs: -1 } } },
@@ -111,7 +111,7 @@ const REFUSED: [object, string][] = [
   ],
   [
     { pressure: { maxRss: 1 } },
-    `${name}: unknown option "pressure.maxRss": allowed are maxEventLoopDelayMs, maxEventLoopUtilization, maxHeapUsedBytes, maxRssBytes, got 1`
+    `${name}: unknown option "pressure.maxRss": allowed are mode, maxEventLoopDelayMs, maxEventLoopUtilization, maxHeapUsedBytes, maxRssBytes, got 1`
   ]
 ]
 

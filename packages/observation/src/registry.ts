@@ -51,6 +51,12 @@ export interface ObservationRegistry {
   readonly answerHeaders: Set<string>
   /** Silences Fastify's own lines about requests, for a part that writes its own. */
   muteFastify(): void
+  /** Adds a way to hand on what a part still holds, within a time. */
+  onFlush(flush: (timeoutMs: number) => Promise<unknown>): void
+  /** Has every part hand on what it holds; resolves at the latest after `timeoutMs`, never rejects. */
+  flush(timeoutMs: number): Promise<void>
+  /** The process ends after the app has closed: parts leave open what the last line needs. */
+  ending: boolean
 }
 
 /** The registry's inner side: what the observation calls. */
@@ -63,6 +69,13 @@ export interface Dispatch {
 }
 
 const MINUTE_MS = 60_000
+
+async function within(timeoutMs: number, work: Promise<unknown>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, timeoutMs)
+  await Promise.race([work, promise])
+  clearTimeout(timer)
+}
 
 /** A gate that opens at most once in `intervalMs`: for warnings that must not flood. */
 export function atMostEvery(intervalMs: number): () => boolean {
@@ -79,6 +92,7 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
   const observers: Observer[] = []
   const runners: Required<Pick<Observer, 'name' | 'run'>>[] = []
   const published: Series[] = []
+  const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
   const errors = new Map<string, number>()
   const mayLog = atMostEvery(MINUTE_MS)
 
@@ -122,7 +136,10 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     publish: (series) => void published.push(series),
     published,
     answerHeaders: new Set(),
-    muteFastify
+    muteFastify,
+    onFlush: (flush) => void flushes.push(flush),
+    flush: async (timeoutMs) => within(timeoutMs, Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs)))),
+    ending: false
   }
   registry.publish({
     name: 'observability_observer_errors_total',

@@ -76,6 +76,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     return
   }
 
+  const isHandled = process.listenerCount('unhandledRejection') > 0
   const start = (): NodeClient | undefined => {
     const service = resolveService(parsed.service)
     const named = service.version && `${service.name}@${service.version}`
@@ -86,8 +87,8 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       // Its own Fastify integration reports errors before the final status is known.
       integrations: (defaults) => [
         ...defaults.filter(({ name }) => name !== 'Fastify' && name !== 'OnUnhandledRejection'),
-        // Node ends the process then; its default would have it live on.
-        Sentry.onUnhandledRejectionIntegration({ mode: 'strict' })
+        // Node ends the process then, unless somebody listens; its default would have it live on.
+        Sentry.onUnhandledRejectionIntegration({ mode: isHandled ? 'none' : 'strict' })
       ],
       tracePropagationTargets: [],
       beforeSend: scrub,
@@ -128,6 +129,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       })
     }
   })
+  app.observation.onFlush((timeoutMs) => Sentry.flush(timeoutMs))
   app.addHook('onClose', async () => {
     if (isForeign || --holders > 0) return
     const sent = await Sentry.close(CLOSE_MS)
