@@ -74,12 +74,17 @@ export function installShutdown(
   }
 
   function cutRequests(): void {
-    for (const { method, route, requestId, startedAt, raw } of inFlight) {
+    for (const request of inFlight) {
+      const { method, route, requestId, startedAt, raw } = request
       cut.push({ method, route, request_id: requestId, duration_ms: Math.round(performance.now() - startedAt) })
+      request.error ??= Object.assign(new Error('cut, because the service shuts down'), { code: 'SHUTDOWN' })
+      request.broken = true
+      // Told now: the sockets say that they have closed only after the server has.
+      request.closed()
       closeSession(raw)
+      raw.destroy()
     }
     if ('closeAllConnections' in app.server) app.server.closeAllConnections()
-    for (const { raw } of inFlight) raw.destroy()
   }
 
   function account(): object {
@@ -139,7 +144,7 @@ export function installShutdown(
     if (isSilent(app)) console.error(error)
     app.log.fatal({ err: error }, 'uncaught error, the process ends')
     cutRequests()
-    // For the observers of the requests that this has ended.
+    // For others who listen to the error, such as Sentry.
     await turn()
     await Promise.all([forceFlushTraces(FLUSH_MS), observation.flush(FLUSH_MS)])
     throw error
