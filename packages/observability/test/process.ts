@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { type Agent, get } from 'node:http'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -12,6 +12,8 @@ export interface Service {
   child: ChildProcess
   origin: string
   lines: Line[]
+  /** Resolves with the first line of that message. */
+  line(message: string): Promise<Line>
   /** Everything is read, and the process has ended with this code. */
   ended: Promise<number | null>
 }
@@ -26,14 +28,21 @@ export async function start(t: Test, env: NodeJS.ProcessEnv = {}): Promise<Servi
   })
   t.teardown(() => child.kill('SIGKILL'))
   const lines: Line[] = []
-  const { promise: origin, resolve } = Promise.withResolvers<string>()
+  const arrivals = new EventEmitter<{ line: [] }>()
   createInterface({ input: child.stdout }).on('line', (text) => {
-    const line: Line = JSON.parse(text)
-    lines.push(line)
-    if (line.msg.startsWith(LISTENING)) resolve(line.msg.slice(LISTENING.length))
+    lines.push(JSON.parse(text))
+    arrivals.emit('line')
   })
+  async function line(message: string): Promise<Line> {
+    for (;;) {
+      const found = lines.find(({ msg }) => msg.startsWith(message))
+      if (found) return found
+      await once(arrivals, 'line')
+    }
+  }
   const ended = once(child, 'close').then(([code]) => code)
-  return { child, lines, ended, origin: await origin }
+  const { msg } = await line(LISTENING)
+  return { child, lines, line, ended, origin: msg.slice(LISTENING.length) }
 }
 
 export async function statusOf(url: string, agent?: Agent): Promise<number> {

@@ -2,7 +2,6 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { Agent } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { test } from 'tap'
@@ -28,11 +27,11 @@ test('cuts a request that never ends at the deadline, and names it in the last l
   })
 })
 
-test('asks clients to leave the connection while it drains', async (t) => {
-  const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":1000}' })
+test('is not ready from the signal on, serves on, and asks clients to leave the connection', async (t) => {
+  const { child, origin, lines, line, ended } = await start(t, { SHUTDOWN: '{"delayMs":1000}' })
   t.equal((await fetch(`${origin}/orders/7`)).headers.get('connection'), 'keep-alive')
   child.kill('SIGINT')
-  while ((await statusOf(`${origin}/health/ready`)) !== 503) await wait(5)
+  await line('shutting down')
   const { status, headers } = await fetch(`${origin}/orders/7`)
   t.match([status, headers.get('connection')], [200, 'close'])
   t.same(await (await fetch(`${origin}/health/ready`)).json(), { status: 'not_ready', checks: {} })
@@ -42,9 +41,9 @@ test('asks clients to leave the connection while it drains', async (t) => {
 })
 
 test('ends at once with code 1 on a second signal', async (t) => {
-  const { child, origin, ended } = await start(t, { SHUTDOWN: 'true' })
+  const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
   child.kill('SIGTERM')
-  while ((await statusOf(`${origin}/health/ready`)) !== 503) await wait(5)
+  await line('shutting down')
   const startedAt = performance.now()
   child.kill('SIGTERM')
   t.equal(await ended, 1)
