@@ -18,11 +18,10 @@ export interface Service {
   ended: Promise<number | null>
 }
 
-const SERVICE = fileURLToPath(new URL('ending.ts', import.meta.url))
 const LISTENING = 'Server listening at '
 
-export async function start(t: Test, env: NodeJS.ProcessEnv = {}): Promise<Service> {
-  const child = spawn(process.execPath, [SERVICE], {
+export async function start(t: Test, env: NodeJS.ProcessEnv = {}, script = 'ending.ts'): Promise<Service> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], {
     env: { ...process.env, LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'pipe', 'inherit']
   })
@@ -30,6 +29,8 @@ export async function start(t: Test, env: NodeJS.ProcessEnv = {}): Promise<Servi
   const lines: Line[] = []
   const arrivals = new EventEmitter<{ line: [] }>()
   createInterface({ input: child.stdout }).on('line', (text) => {
+    // One that was killed may leave half a line.
+    if (!text.endsWith('}')) return
     lines.push(JSON.parse(text))
     arrivals.emit('line')
   })

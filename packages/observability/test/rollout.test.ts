@@ -55,8 +55,8 @@ async function rollOut(t: Test, collector: Collector) {
 test('loses no request, line or span in ten roll-outs under 200 requests a second', { timeout: 200_000 }, async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
-  for (const atOnce of [3, 3, 4]) {
-    const runs = await Promise.all(Array.from({ length: atOnce }, () => rollOut(t, collector)))
+  for (let pair = 0; pair < 5; pair++) {
+    const runs = await Promise.all([rollOut(t, collector), rollOut(t, collector)])
     for (const { sent, failures, code, completed, spans, last } of runs) {
       t.same(failures, [], `${sent} requests`)
       t.equal(code, 0)
