@@ -1,4 +1,4 @@
-import health, { type HealthOptions } from '@fastify-observability/health'
+import health, { type Check, type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
 import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
@@ -9,9 +9,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 
+export { disk, http, postgres, redis } from '@fastify-observability/health'
 export { currentObservation } from '@fastify-observability/observation'
 export { withSpan } from '@fastify-observability/tracing'
 export type {
+  Check,
   HealthOptions,
   LoggingOptions,
   MetricsOptions,
