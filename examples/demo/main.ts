@@ -32,7 +32,8 @@ async function demo(once: boolean): Promise<number> {
   const payments = startService('payments', new URL('../payments/server.ts', import.meta.url), paymentsPort, env)
   const orders = startService('orders', new URL('../orders/server.ts', import.meta.url), ordersPort, {
     ...env,
-    PAYMENTS_URL: payments.url
+    PAYMENTS_URL: payments.url,
+    SHUTDOWN_DELAY_MS: '0'
   })
   const stage = { orders, payments, collector, ingest }
   const failed = Promise.race([orders.failed, payments.failed])

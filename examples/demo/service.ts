@@ -58,7 +58,9 @@ export function startService(name: string, script: URL, port: number, env: Recor
   const inherited = Object.entries(process.env).filter(([variable]) => !FOREIGN.test(variable))
   const child = spawn(process.execPath, ['--import', LEASH, fileURLToPath(script)], {
     env: { ...Object.fromEntries(inherited), ...env, OTEL_SERVICE_NAME: name, HOST, PORT: String(port) },
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc']
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    // Ctrl-C reaches the demo alone: a second signal would end a service at once.
+    detached: true
   })
   const url = `http://${HOST}:${port}`
   const lines: Line[] = []

@@ -13,6 +13,11 @@ export interface OrdersOptions {
   redisUrl?: string
   /** Where orders are charged. @default 'http://127.0.0.1:8001' */
   paymentsUrl?: string
+  /**
+   * Ends the process in order on a signal, and serves on for so many milliseconds before it does.
+   * @default signals are left alone
+   */
+  shutdownDelayMs?: number
 }
 
 interface NewOrder {
@@ -53,7 +58,7 @@ function failure(statusCode: number, message: string, cause?: unknown): Error {
 }
 
 export async function buildApp(options: OrdersOptions = {}): Promise<FastifyInstance> {
-  const { databaseUrl, redisUrl, paymentsUrl = 'http://127.0.0.1:8001' } = options
+  const { databaseUrl, redisUrl, paymentsUrl = 'http://127.0.0.1:8001', shutdownDelayMs } = options
   const app = Fastify()
   const database = await openDatabase(databaseUrl, (error) => {
     app.log.warn({ err: error }, 'a database connection broke')
@@ -67,10 +72,11 @@ export async function buildApp(options: OrdersOptions = {}): Promise<FastifyInst
     service: { name: process.env.OTEL_SERVICE_NAME || 'orders' },
     health: {
       checks: {
-        database: () => database.ping(),
+        database: database.check,
         // Orders are served without the cache too.
-        ...(cache && { redis: { check: () => cache.ping(), critical: false } })
-      }
+        ...(cache && { redis: { check: cache.check, critical: false } })
+      },
+      shutdown: shutdownDelayMs !== undefined && { delayMs: shutdownDelayMs }
     }
   })
 

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { type Check, redis } from 'fastify-observability'
 import { createClient } from 'redis'
 import type { Order } from './database.ts'
 
@@ -8,8 +9,8 @@ export interface Cache {
   connect(): void
   get(id: string): Promise<Order | undefined>
   set(order: Order): Promise<void>
-  /** Rejects unless Redis answers. */
-  ping(): Promise<unknown>
+  /** Fails unless Redis answers. */
+  readonly check: Check
   close(): void
 }
 
@@ -39,6 +40,7 @@ export function openCache(url: string, log: () => FastifyBaseLogger): Cache {
   }
 
   return {
+    check: redis(client),
     connect() {
       // What keeps it from connecting comes as 'error'.
       client.connect().catch(() => undefined)
@@ -52,7 +54,6 @@ export function openCache(url: string, log: () => FastifyBaseLogger): Cache {
         client.set(`order:${order.id}`, JSON.stringify(order), { expiration: { type: 'EX', value: TTL_S } })
       )
     },
-    ping: () => within(ANSWER_MS, client.ping()),
     close() {
       if (client.isOpen) client.destroy()
     }

@@ -1,3 +1,4 @@
+import { type Check, postgres } from 'fastify-observability'
 import { Pool } from 'pg'
 import { SettingError, withoutPassword } from './settings.ts'
 
@@ -10,8 +11,8 @@ export interface Order {
 }
 
 export interface Database {
-  /** Rejects unless the database answers. */
-  ping(): Promise<unknown>
+  /** Fails unless the database answers. */
+  readonly check: Check
   insert(order: Omit<Order, 'createdAt'>): Promise<Order>
   find(id: string): Promise<Order | undefined>
   /** All orders, a page in memory at a time. */
@@ -86,7 +87,7 @@ export async function openDatabase(
   }
 
   return {
-    ping: () => pool.query('SELECT 1'),
+    check: postgres(pool),
     async insert({ id, customer, amount }) {
       const { rows } = await pool.query<Order>(
         `INSERT INTO orders (id, customer, amount) VALUES ($1, $2, $3) RETURNING ${COLUMNS}`,

@@ -4,7 +4,6 @@ import { readSettings, SettingError } from './settings.ts'
 async function serve(): Promise<void> {
   const { host, port, ...options } = readSettings(process.env)
   const app = await buildApp(options)
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => app.close())
   try {
     await app.listen({ host, port })
   } catch (error) {

@@ -19,6 +19,12 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new SettingError(`PORT must be a whole number from 0 to 65535, got "${env.PORT}": set PORT=8000.`)
   }
+  const shutdownDelayMs = Number(env.SHUTDOWN_DELAY_MS || 5000)
+  if (!(shutdownDelayMs >= 0 && shutdownDelayMs <= 60_000)) {
+    throw new SettingError(
+      `SHUTDOWN_DELAY_MS must be a number from 0 to 60000, got "${env.SHUTDOWN_DELAY_MS}": set SHUTDOWN_DELAY_MS=5000.`
+    )
+  }
   return {
     host: env.HOST || '127.0.0.1',
     port,
@@ -34,7 +40,8 @@ export function readSettings(env: NodeJS.ProcessEnv): Settings {
       ['redis', 'rediss'],
       'set REDIS_URL=redis://127.0.0.1:6379, or unset it to go without a cache'
     ),
-    paymentsUrl: url(env, 'PAYMENTS_URL', ['http', 'https'], 'set PAYMENTS_URL=http://127.0.0.1:8001')
+    paymentsUrl: url(env, 'PAYMENTS_URL', ['http', 'https'], 'set PAYMENTS_URL=http://127.0.0.1:8001'),
+    shutdownDelayMs
   }
 }
 

@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { setTimeout as wait } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
-import health, { type HealthOptions } from '../src/index.ts'
+import health, { disk, type HealthOptions, http } from '../src/index.ts'
 
 async function service(options: HealthOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
@@ -15,6 +17,7 @@ async function readiness(checks: HealthOptions['checks']): Promise<[number, unkn
   return [statusCode, JSON.parse(body)]
 }
 
+const name = '@fastify-observability/health'
 const ok = async (): Promise<void> => undefined
 const down = async (): Promise<never> => Promise.reject(new Error('no connection to db.internal:5432'))
 
@@ -75,6 +78,228 @@ test('answers HEAD as it answers GET', async (t) => {
   t.match(await app.inject({ method: 'HEAD', url: '/health/ready' }), { statusCode: 503, body: '' })
 })
 
+const rejections: unknown[] = []
+process.on('unhandledRejection', (reason) => rejections.push(reason))
+
+const BAD: Record<string, () => unknown> = {
+  'never settles': () => new Promise(() => undefined),
+  'settles late': () => wait(40),
+  'rejects late': () => wait(40).then(down),
+  'throws undefined': thrown,
+  'rejects with undefined': () => Promise.reject(undefined),
+  'returns what cannot become JSON': () => ({ toJSON: thrown })
+}
+for (const [how, check] of Object.entries(BAD)) {
+  test(`is not ready in time for a check that ${how}`, async (t) => {
+    const startedAt = performance.now()
+    t.same(await readiness({ database: { check, timeoutMs: 20 } }), [
+      503,
+      { status: 'not_ready', checks: { database: 'failed' } }
+    ])
+    t.ok(performance.now() - startedAt < 1_000)
+    await wait(50)
+    t.same(rejections, [])
+  })
+}
+
+test('asks a check once for 500 probes at a time, and again when its result is too old', async (t) => {
+  let runs = 0
+  const check = async (): Promise<void> => {
+    runs++
+    await wait(10)
+  }
+  const app = await service({ checks: { database: { check, cacheMs: 100 } } })
+  const answers = await Promise.all(Array.from({ length: 500 }, () => app.inject('/health/ready')))
+  t.equal(answers.filter(({ statusCode }) => statusCode === 200).length, 500)
+  t.ok(runs <= 2, `${runs} runs`)
+  const before = runs
+  await wait(110)
+  await app.inject('/health/ready')
+  t.equal(runs, before + 1)
+})
+
+test('turns after so many failures in a row, and back after so many successes', async (t) => {
+  const results = [ok, down, ok, down, down, ok, ok]
+  const check = async (): Promise<void> => results.shift()?.()
+  const app = await service({ checks: { database: { check, cacheMs: 0, failAfter: 2, recoverAfter: 2 } } })
+  const statuses: number[] = []
+  for (let probe = 0; probe < 7; probe++) statuses.push((await app.inject('/health/ready')).statusCode)
+  t.same(statuses, [200, 200, 200, 200, 503, 503, 200])
+})
+
+test('writes one line when a check turns, and none while it stays', async (t) => {
+  const results = [ok, down, down, ok, ok]
+  const lines: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } }, disableRequestLogging: true })
+  await app.register(health, { checks: { database: { check: async () => results.shift()?.(), cacheMs: 0 } } })
+  for (let probe = 0; probe < 5; probe++) await app.inject('/health/ready')
+  t.match(
+    lines.map((line) => JSON.parse(line)),
+    [
+      { level: 50, msg: 'health check failed', check: 'database', critical: true, err: { message: String } },
+      { level: 30, msg: 'health check recovered', check: 'database' }
+    ]
+  )
+  t.equal(lines.length, 2)
+})
+
+test('says why where details are allowed, without secrets', async (t) => {
+  const checks = {
+    database: () => ({ utilization: '3/10', nested: {} }),
+    queue: () => Promise.reject(new Error('password=planted is wrong'))
+  }
+  for (const details of [
+    'always',
+    ({ headers }) => headers.authorization === 'ops'
+  ] satisfies HealthOptions['details'][]) {
+    const app = await service({ checks, details })
+    const { body } = await app.inject({ url: '/health/ready', headers: { authorization: 'ops' } })
+    t.match(JSON.parse(body).details, {
+      database: { utilization: '3/10', critical: true, duration_ms: Number },
+      queue: { error: /^password=.* is wrong$/, critical: true, duration_ms: Number }
+    })
+    t.notMatch(body, /planted|nested/)
+  }
+})
+
+test('tells nobody more when the function for details says no or throws', async (t) => {
+  for (const details of [() => false, thrown]) {
+    const app = await service({ checks: { database: () => ({ utilization: '3/10' }) }, details })
+    t.same((await app.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
+  }
+})
+
+test('serves the probes on a management app too, always with details', async (t) => {
+  const management = Fastify()
+  const app = await service({ checks: { database: () => ({ utilization: '3/10' }) }, management })
+  t.teardown(() => Promise.all([app.close(), management.close()]))
+  t.match(await management.inject('/health/ready'), { statusCode: 503 }, 'before the application listens')
+  t.match(await management.inject('/health/startup'), { statusCode: 503 })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { statusCode, body } = await management.inject('/health/ready')
+  t.equal(statusCode, 200)
+  t.match(JSON.parse(body), { status: 'ready', details: { database: { utilization: '3/10', critical: true } } })
+  t.same((await app.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
+  t.match(await management.inject('/health'), { statusCode: 200 })
+  await app.close()
+  t.match(await management.inject('/health/ready'), { statusCode: 503 }, 'after it has closed')
+})
+
+test('has its probes where it is told to', async (t) => {
+  const app = await service({ paths: { liveness: '/livez', readiness: '/readyz', startup: '/startupz' } })
+  for (const url of ['/livez', '/readyz', '/startupz']) t.equal((await app.inject(url)).statusCode, 200, url)
+  for (const url of ['/health', '/health/ready']) t.equal((await app.inject(url)).statusCode, 404, url)
+})
+
+test('answers HEAD where Fastify is told not to', async (t) => {
+  const app = Fastify({ exposeHeadRoutes: false })
+  await app.register(health)
+  t.match(await app.inject({ method: 'HEAD', url: '/health/ready' }), { statusCode: 200, body: '' })
+})
+
+test('takes checks later, and the word of the service itself', async (t) => {
+  const app = await service()
+  app.health.add('database', { check: down, critical: false })
+  t.match(app.health.state, { status: 'not_ready', checks: { database: { state: 'unknown' } } })
+  t.same((await app.inject('/health/ready')).json(), { status: 'degraded', checks: { database: 'failed' } })
+  t.match(app.health.state, { status: 'degraded', started: true, checks: { database: { state: 'failed' } } })
+  app.health.setReady(false)
+  t.match(await app.inject('/health/ready'), { statusCode: 503 })
+  app.health.setReady(true)
+  t.match(await app.inject('/health/ready'), { statusCode: 200 })
+  t.throws(() => app.health.add('database', ok), new TypeError(`${name}: there is a check "database" already`))
+})
+
+test('publishes the last result and duration of each check, and runs none for it', async (t) => {
+  const app = await service({ checks: { database: ok, cache: { check: down, critical: false } } })
+  const samples = () =>
+    app.observation.published
+      .filter(({ name }) => name.startsWith('health_check_'))
+      .map(({ name, collect }) => [name, ...collect()])
+  t.same(samples(), [['health_check_up'], ['health_check_duration_seconds']])
+  await app.inject('/health/ready')
+  t.match(samples(), [
+    ['health_check_up', [['database'], 1], [['cache'], 0]],
+    ['health_check_duration_seconds', [['database'], Number], [['cache'], Number]]
+  ])
+})
+
+test('does not take a blocked event loop for a check without an answer', async (t) => {
+  const check = async (): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    execFile('true', () => resolve())
+    block(300)
+    await promise
+  }
+  t.match(await readiness({ database: { check, timeoutMs: 200 } }), [200])
+})
+
+function block(ms: number): void {
+  const until = performance.now() + ms
+  while (performance.now() < until);
+}
+
+test('http: healthy while the URL answers with 2xx', async (t) => {
+  const upstream = Fastify()
+  upstream.get('/up', async () => 'ok')
+  await upstream.listen({ port: 0, host: '127.0.0.1' })
+  const origin = upstream.listeningOrigin
+  const app = await service({
+    checks: { up: http(`${origin}/up`), missing: { check: http(`${origin}/missing`), critical: false, cacheMs: 0 } }
+  })
+  t.same((await app.inject('/health/ready')).json(), { status: 'degraded', checks: { up: 'ok', missing: 'failed' } })
+  t.match(app.health.state.checks, { up: { details: { status: 200 } }, missing: { error: 'answered 404' } })
+  await upstream.close()
+  await app.inject('/health/ready')
+  t.match(app.health.state.checks, { missing: { error: 'fetch failed' } })
+})
+
+test('disk: healthy while there is room', async (t) => {
+  const checks = {
+    roomy: disk('/', { minFreeBytes: 1 }),
+    full: disk('/', { minFreeBytes: 1e18 }),
+    gone: disk('/nowhere')
+  }
+  const app = await service({ checks })
+  await app.inject('/health/ready')
+  t.match(app.health.state.checks, {
+    roomy: { state: 'ok', details: { free_bytes: Number, utilization: /^\d+%$/ } },
+    full: { state: 'failed', error: /^\d+ bytes are free, fewer than 1000000000000000000$/ },
+    gone: { state: 'failed', error: /^ENOENT/ }
+  })
+})
+
+test('gives requests a deadline and names what it cut when the app is closed by hand', async (t) => {
+  const lines: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } } })
+  await app.register(health, { shutdown: { signals: [], timeoutMs: 100 } })
+  app.get('/hang', () => new Promise(() => undefined))
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const hung = fetch(`${app.listeningOrigin}/hang`).catch(({ cause }) => cause.code)
+  while (!lines.some((line) => line.includes('/hang'))) await wait(5)
+  await app.close()
+  t.match(await hung, /ECONNRESET|UND_ERR_SOCKET/)
+  t.match(JSON.parse(lines.at(-1) ?? '{}'), {
+    msg: 'closed, with requests cut',
+    cut: [{ method: 'GET', route: '/hang' }]
+  })
+})
+
+test('leaves no listener on the process behind', async (t) => {
+  const events = ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection']
+  const before = events.map((event) => process.listenerCount(event))
+  const app = await service({ shutdown: true })
+  t.same(
+    events.map((event) => process.listenerCount(event)),
+    before.map((count) => count + 1)
+  )
+  await app.close()
+  t.same(
+    events.map((event) => process.listenerCount(event)),
+    before
+  )
+})
+
 test('sheds application routes past a limit, and never the probes', async (t) => {
   const app = await service({ pressure: { maxRssBytes: 1 } })
   app.get('/vital', { config: { observability: { shed: false } } }, async () => 'ok')
@@ -98,20 +323,24 @@ async function underPressure(app: FastifyInstance): Promise<void> {
   }
 }
 
-const name = '@fastify-observability/health'
 const REFUSED: [object, string][] = [
   [{ chekcs: {} }, `${name}: unknown option "chekcs": did you mean "checks"?, got {}`],
   [
     { checks: { db: 'x' } },
-    `${name}: option "checks.db" must be a function or { check, critical, timeoutMs }, got 'x'`
+    `${name}: option "checks.db" must be a function or { check, critical, timeoutMs, cacheMs, failAfter, recoverAfter }, got 'x'`
   ],
   [
     { checks: { db: { check: ok, timeoutMs: -1 } } },
     `${name}: option "checks.db.timeoutMs" must be a positive number, got -1`
   ],
+  [{ pressure: 'all' }, `${name}: option "pressure" must be 'shed', 'readiness' or 'both', or limits, got 'all'`],
+  [
+    { shutdown: { signals: ['SIGKILL'] } },
+    `${name}: option "shutdown.signals.0" must be one of SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2, got 'SIGKILL'`
+  ],
   [
     { pressure: { maxRss: 1 } },
-    `${name}: unknown option "pressure.maxRss": allowed are maxEventLoopDelayMs, maxEventLoopUtilization, maxHeapUsedBytes, maxRssBytes, got 1`
+    `${name}: unknown option "pressure.maxRss": allowed are mode, maxEventLoopDelayMs, maxEventLoopUtilization, maxHeapUsedBytes, maxRssBytes, got 1`
   ]
 ]
 

@@ -156,10 +156,12 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       )
   })
 
-  // What the user made stays the user's to close.
+  app.observation.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
   app.addHook('onClose', async () => {
-    await Promise.all(sinks.map((sink) => (isGiven ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
-    if (!isGiven) forget(root, journal)
+    // What the user made stays the user's to close, and before the process ends there is a last line to come.
+    const stays = isGiven || app.observation.ending
+    await Promise.all(sinks.map((sink) => (stays ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
+    if (!stays) forget(root, journal)
   })
 }
 

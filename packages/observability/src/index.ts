@@ -1,4 +1,4 @@
-import health, { type HealthOptions } from '@fastify-observability/health'
+import health, { type Check, type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
 import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
@@ -10,10 +10,12 @@ import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
 
+export { disk, http, postgres, redis } from '@fastify-observability/health'
 export { clusterMetrics } from '@fastify-observability/metrics'
 export { currentObservation } from '@fastify-observability/observation'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
+  Check,
   HealthOptions,
   LoggingOptions,
   ManagementOptions,
@@ -75,7 +77,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (logs) await app.register(logging, { service, ...logs })
   if (traces) await app.register(tracing, { service, ...traces })
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
-  if (probes) await app.register(health, { service, ...probes })
+  if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
 }
 

@@ -54,6 +54,12 @@ export interface ObservationRegistry {
   muteFastify(): void
   /** The rules of the app's logs, for all that leaves the process. Set by logging when its options add to the defaults. */
   redactor: Redactor
+  /** Adds a way to hand on what a part still holds, within a time. */
+  onFlush(flush: (timeoutMs: number) => Promise<unknown>): void
+  /** Has every part hand on what it holds; resolves at the latest after `timeoutMs`, never rejects. */
+  flush(timeoutMs: number): Promise<void>
+  /** The process ends after the app has closed: parts leave open what the last line needs. */
+  ending: boolean
 }
 
 /** The registry's inner side: what the observation calls. */
@@ -66,6 +72,13 @@ export interface Dispatch {
 }
 
 const MINUTE_MS = 60_000
+
+async function within(timeoutMs: number, work: Promise<unknown>): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, timeoutMs)
+  await Promise.race([work, promise])
+  clearTimeout(timer)
+}
 
 /** A gate that opens at most once in `intervalMs`: for warnings that must not flood. */
 export function atMostEvery(intervalMs: number): () => boolean {
@@ -82,6 +95,7 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
   const observers: Observer[] = []
   const runners: Required<Pick<Observer, 'name' | 'run'>>[] = []
   const published: Series[] = []
+  const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
   const errors = new Map<string, number>()
   const mayLog = atMostEvery(MINUTE_MS)
 
@@ -126,7 +140,10 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     published,
     answerHeaders: new Set(),
     muteFastify,
-    redactor: createRedactor()
+    redactor: createRedactor(),
+    onFlush: (flush) => void flushes.push(flush),
+    flush: async (timeoutMs) => within(timeoutMs, Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs)))),
+    ending: false
   }
   registry.publish({
     name: 'observability_observer_errors_total',

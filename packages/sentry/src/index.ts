@@ -21,6 +21,8 @@ declare module 'node:http' {
 }
 
 const MAX_BREADCRUMBS = 50
+// By the client, and by health's shutdown: what ended those is no error of theirs.
+const CUT_SHORT = new Set(['client_disconnect', 'SHUTDOWN'])
 
 async function load(): Promise<SDK | undefined> {
   try {
@@ -79,7 +81,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
 
   function isWanted(observation: Observation, outcome: Outcome): boolean {
     const { statusCode, error, errorType } = outcome
-    if (errorType === 'client_disconnect') return false
+    if (errorType !== undefined && CUT_SHORT.has(errorType)) return false
     const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
     return shouldCapture ? asked(() => shouldCapture(outcome, observation), rule) : rule
   }
@@ -161,6 +163,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (isTracing && hasTracerProvider())
       warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
   })
+  app.observation.onFlush(async (timeoutMs) => client.flush(timeoutMs))
   if (foreign) return
   app.addHook('onClose', async () => {
     if (!(await release())) warn('the last events could not be sent')

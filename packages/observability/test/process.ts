@@ -1,0 +1,67 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import { type Agent, get } from 'node:http'
+import { createInterface } from 'node:readline'
+import { setTimeout as wait } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+
+export type Line = Record<string, unknown> & { msg: string }
+
+export interface Service {
+  child: ChildProcess
+  origin: string
+  lines: Line[]
+  /** Resolves with the first line of that message. */
+  line(message: string): Promise<Line>
+  /** Everything is read, and the process has ended with this code. */
+  ended: Promise<number | null>
+}
+
+const LISTENING = 'Server listening at '
+
+export async function start(t: Test, env: NodeJS.ProcessEnv = {}, script = 'ending.ts'): Promise<Service> {
+  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], {
+    env: { ...process.env, LOG_FORMAT: 'json', ...env },
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  const lines: Line[] = []
+  const arrivals = new EventEmitter<{ line: [] }>()
+  createInterface({ input: child.stdout }).on('line', (text) => {
+    // One that was killed may leave half a line.
+    if (!text.endsWith('}')) return
+    lines.push(JSON.parse(text))
+    arrivals.emit('line')
+  })
+  async function line(message: string): Promise<Line> {
+    for (;;) {
+      const found = lines.find(({ msg }) => msg.startsWith(message))
+      if (found) return found
+      await once(arrivals, 'line')
+    }
+  }
+  const ended = once(child, 'close').then(([code]) => code)
+  const { msg } = await line(LISTENING)
+  return { child, lines, line, ended, origin: msg.slice(LISTENING.length) }
+}
+
+export async function statusOf(url: string, agent?: Agent): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>()
+  get(url, { agent, timeout: 5_000 }, (response) => {
+    response.resume()
+    response.on('end', () => resolve(response.statusCode ?? 0)).on('error', reject)
+  })
+    .on('error', reject)
+    .on('timeout', () => reject(new Error('no answer within 5 s')))
+  return await promise
+}
+
+/** Resolves when the URL answers with 200. */
+export async function answers(url: string): Promise<void> {
+  const deadline = AbortSignal.timeout(10_000)
+  while ((await statusOf(url).catch(() => 0)) !== 200) {
+    deadline.throwIfAborted()
+    await wait(50)
+  }
+}

@@ -1,0 +1,99 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { Agent } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import { test } from 'tap'
+import { answers, start, statusOf } from './process.ts'
+
+test('cuts a request that never ends at the deadline, and names it in the last line', async (t) => {
+  const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50,"timeoutMs":300}' })
+  const hung = statusOf(`${origin}/hang?token=secret`, new Agent({ keepAlive: true })).catch(({ code }) => code)
+  await answers(`${origin}/orders/7`)
+  const startedAt = performance.now()
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.ok(performance.now() - startedAt < 3_000)
+  t.equal(await hung, 'ECONNRESET')
+  t.match(
+    lines.slice(-4).map(({ msg }) => msg),
+    ['shutting down', 'request aborted', 'the database is closed', 'shut down']
+  )
+  t.match(lines.at(-1), {
+    cut_requests: 1,
+    cut: [{ method: 'GET', route: '/hang', request_id: String, duration_ms: Number }],
+    dropped: {}
+  })
+})
+
+test('is not ready from the signal on, serves on, and asks clients to leave the connection', async (t) => {
+  const { child, origin, lines, line, ended } = await start(t, { SHUTDOWN: '{"delayMs":1000}' })
+  t.equal((await fetch(`${origin}/orders/7`)).headers.get('connection'), 'keep-alive')
+  child.kill('SIGINT')
+  await line('shutting down')
+  const { status, headers } = await fetch(`${origin}/orders/7`)
+  t.match([status, headers.get('connection')], [200, 'close'])
+  t.same(await (await fetch(`${origin}/health/ready`)).json(), { status: 'not_ready', checks: {} })
+  t.equal(await statusOf(`${origin}/health`), 200)
+  t.equal(await ended, 0)
+  t.match(lines.at(-1), { msg: 'shut down', signal: 'SIGINT', duration_ms: Number })
+})
+
+test('ends at once with code 1 on a second signal', async (t) => {
+  const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
+  child.kill('SIGTERM')
+  await line('shutting down')
+  const startedAt = performance.now()
+  child.kill('SIGTERM')
+  t.equal(await ended, 1)
+  t.ok(performance.now() - startedAt < 1_000)
+})
+
+for (const [path, message] of [
+  ['/throw', 'nobody catches me'],
+  ['/reject', 'nobody waits for me']
+]) {
+  test(`says, sends and hands on everything after ${path} before it ends with code 1`, async (t) => {
+    const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
+    t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+    const env = { SHUTDOWN: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, SENTRY_DSN: ingest.dsn }
+    const { origin, lines, ended } = await start(t, env)
+    const hung = statusOf(`${origin}/hang`).catch(() => undefined)
+    await answers(`${origin}/orders/7`)
+    const startedAt = performance.now()
+    await statusOf(origin + path)
+    t.equal(await ended, 1)
+    await hung
+    t.ok(performance.now() - startedAt < 2_500)
+    const fatal = lines.filter(({ level }) => level === 'fatal')
+    t.match(fatal, [{ msg: 'uncaught error, the process ends', err: { type: 'TypeError', message } }])
+    t.match(ingest.events, [{ exception: { values: [{ type: 'TypeError', value: message }] } }])
+    t.match(lines.at(-1), { msg: 'request aborted', route: '/hang', err: { code: 'SHUTDOWN' } })
+    const names = collector.spans.map(({ name }) => name)
+    t.same(new Set(names), new Set(['GET /orders/:id', `GET ${path}`, 'GET /hang']))
+  })
+}
+
+test('ends in time while nothing that it exports to is there, and says what that lost', async (t) => {
+  const nowhere = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', SENTRY_DSN: 'http://key@127.0.0.1:1/1' }
+  const { child, origin, lines, ended } = await start(t, { ...nowhere, SHUTDOWN: '{"delayMs":0}' })
+  await answers(`${origin}/orders/7`)
+  const startedAt = performance.now()
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.ok(performance.now() - startedAt < 10_000)
+  t.equal(lines.at(-1)?.msg, 'shut down')
+  t.match(Object.entries(lines.at(-1)?.dropped ?? {}), [[/^otel_sdk_exporter_span_exported_total\{\w+\}$/, 1]])
+})
+
+test('writes the last line into the file too', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'shutdown-'))
+  t.teardown(() => rm(folder, { recursive: true }))
+  const file = join(folder, 'service.log')
+  const { child, ended } = await start(t, { SHUTDOWN: '{"delayMs":0}', LOG_FILE: file })
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  const text = await readFile(file, 'utf8')
+  t.match(JSON.parse(text.trim().split('\n').at(-1) ?? '{}'), { msg: 'shut down' })
+})
