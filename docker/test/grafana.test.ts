@@ -78,7 +78,7 @@ test('shows exemplars in the latency of the service overview', async (t) => {
 })
 
 test('gives every panel a number, a place of its own and a title; every query a letter', async (t) => {
-  for (const { uid, title, panels = [] } of Object.values(dashboards)) {
+  for (const { title = '', panels = [] } of Object.values(dashboards)) {
     t.equal(new Set(panels.map(({ id }) => id)).size, panels.length, `${title} numbers them`)
     const cells = panels.flatMap(({ gridPos }) =>
       gridPos
@@ -96,18 +96,18 @@ test('gives every panel a number, a place of its own and a title; every query a 
     t.same(
       panels.filter(({ title, id }) => !title || !id),
       [],
-      uid
+      `${title} names them`
     )
   }
   const targets = panels.flatMap(({ panel }) => ('targets' in panel ? (panel.targets ?? []) : []))
   t.same(
-    targets.filter(({ refId }) => !refId),
+    targets.filter((target) => !('refId' in target && target.refId)),
     []
   )
 })
 
 test('opens each row with the question that its panels answer', async (t) => {
-  for (const { title, panels = [] } of Object.values(dashboards)) {
+  for (const { title = '', panels = [] } of Object.values(dashboards)) {
     const rows = panels.filter(({ type }) => type === 'row')
     t.equal(panels[0]?.type, 'row', title)
     t.same(
@@ -119,7 +119,7 @@ test('opens each row with the question that its panels answer', async (t) => {
 })
 
 test('filters every dashboard by service', async (t) => {
-  for (const { title, templating } of Object.values(dashboards)) {
+  for (const { title = '', templating } of Object.values(dashboards)) {
     t.ok(
       templating?.list?.some(({ name }) => name === 'service'),
       title
