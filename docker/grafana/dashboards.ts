@@ -479,24 +479,27 @@ const telemetry: Row[] = [
       timeseries(
         'Taken and handed on',
         [
-          { expr: `sum(rate(otelcol_receiver_accepted_spans_total[${RATE}]))`, legend: 'spans taken' },
+          { expr: `sum(rate(otelcol_receiver_accepted_spans{service="collector"}[${RATE}]))`, legend: 'spans taken' },
           {
-            expr: `sum by (exporter) (rate(otelcol_exporter_sent_spans_total[${RATE}]))`,
+            expr: `sum by (exporter) (rate(otelcol_exporter_sent_spans{service="collector"}[${RATE}]))`,
             legend: 'spans to {{exporter}}'
           },
-          { expr: `sum(rate(otelcol_receiver_accepted_log_records_total[${RATE}]))`, legend: 'log lines taken' }
+          {
+            expr: `sum(rate(otelcol_receiver_accepted_log_records{service="collector"}[${RATE}]))`,
+            legend: 'log lines taken'
+          }
         ],
         { unit: 'cps' }
       ),
       timeseries(
         'Queues',
         one(
-          'sum by (exporter) (otelcol_exporter_queue_size) / sum by (exporter) (otelcol_exporter_queue_capacity)',
+          'sum by (exporter) (otelcol_exporter_queue_size{service="collector"}) / sum by (exporter) (otelcol_exporter_queue_capacity{service="collector"})',
           '{{exporter}}'
         ),
         { unit: 'percentunit', max: 1 }
       ),
-      timeseries('Memory', one('otelcol_process_memory_rss_bytes', 'collector'), { unit: 'bytes' })
+      timeseries('Memory', one('otelcol_process_memory_rss{service="collector"}', 'collector'), { unit: 'bytes' })
     ]
   },
   {
