@@ -1,0 +1,51 @@
+import { buildApp as buildOrders } from '@fastify-observability/example-orders'
+import { buildApp as buildPayments } from '@fastify-observability/example-payments'
+import tap, { test } from 'tap'
+import { sendLoad, sendOneOfEach, type Tally } from '../load.ts'
+
+// Orders brings a PostgreSQL of its own, which takes seconds to start.
+tap.setTimeout(120_000)
+process.env.LOG_LEVEL = 'silent'
+
+const payments = await buildPayments()
+const paymentsUrl = await payments.listen({ port: 0, host: '127.0.0.1' })
+const orders = await buildOrders({ paymentsUrl })
+const url = await orders.listen({ port: 0, host: '127.0.0.1' })
+tap.teardown(async () => {
+  // Node takes a connection on which nothing was asked yet for a busy one.
+  orders.server.closeAllConnections()
+  await orders.close()
+  await payments.close()
+})
+
+test('sends requests that succeed, are refused, fail, are slow and are given up', async (t) => {
+  const { signal } = new AbortController()
+  t.same(await sendOneOfEach({ url, signal }), { 201: 2, 200: 4, 404: 2, 400: 1, 402: 1, 500: 1, aborted: 1 })
+})
+
+test('sends them until it is told to stop, and says what became of them', async (t) => {
+  const stop = new AbortController()
+  const said = Promise.withResolvers<Tally>()
+  const load = sendLoad(200, { url, signal: stop.signal }, said.resolve, 500)
+  const tally = await said.promise
+  stop.abort()
+  await load
+  t.ok((tally['201'] ?? 0) > 0, JSON.stringify(tally))
+})
+
+test('goes on when nobody answers', async (t) => {
+  const stop = new AbortController()
+  const said = Promise.withResolvers<Tally>()
+  const load = sendLoad(200, { url: 'http://127.0.0.1:1', signal: stop.signal }, said.resolve, 500)
+  const { failed = 0 } = await said.promise
+  t.ok(failed > 0)
+  stop.abort()
+  await load
+})
+
+test('stops at once when it is told before it has begun', async (t) => {
+  const stop = new AbortController()
+  stop.abort()
+  await sendLoad(1, { url, signal: stop.signal }, () => t.fail('it has nothing to say'))
+  t.equal(stop.signal.aborted, true)
+})
