@@ -84,7 +84,7 @@ function write(results: Results): void {
 
 /** Resolves with what has become too dear. */
 async function quick(rounds: number, ends: Ends): Promise<string[]> {
-  const plan = { names: GUARDED, ends, rounds, roundsAStart: ROUNDS_A_START, isPaced: false, stored: [] }
+  const plan = { names: GUARDED, ends, rounds, roundsAStart: ROUNDS_A_START, isPaced: true, stored: [] }
   const taken = await takeRounds(plan, tell)
   console.log(costTable({ rounds: taken, names: GUARDED }))
   const file = beside('ratios.json')
