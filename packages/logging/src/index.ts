@@ -105,8 +105,9 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   }
 
   function askedLevel(request: FastifyRequest): Level | undefined {
+    if (!levelFor) return undefined
     try {
-      const level = levelFor?.(request)
+      const level = levelFor(request)
       return v.is(levelSchema, level) ? level : undefined
     } catch (error) {
       report(NAME, error)

@@ -8,7 +8,7 @@ import {
   type Service
 } from '@fastify-observability/observation'
 import { trace } from '@opentelemetry/api'
-import { type DestinationStream, type Logger, stdTimeFunctions } from 'pino'
+import type { DestinationStream, Logger } from 'pino'
 import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
@@ -57,15 +57,15 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
     {
       level,
       base: { service: service.name, version: service.version, environment: service.environment },
-      timestamp: stdTimeFunctions.isoTime,
+      timestamp: timeField,
       formatters: { level: (label) => ({ level: label }) },
       mixin(_fields, number, logger) {
         const label = labelOf(logger, number)
         lines.set(label, (lines.get(label) ?? 0) + 1)
         return context(logger)
       },
-      // Nobody's own field can pass for the request's.
-      mixinMergeStrategy: (fields, own) => ({ ...fields, ...own })
+      // Nobody's own field can pass for the request's. The fields are a copy already.
+      mixinMergeStrategy: (fields, own) => Object.assign(fields, own)
     },
     { write: (line) => write(sinks, line) },
     () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
@@ -113,6 +113,19 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
   return Object.assign(Object.create(logger), { [BOUND]: observation })
 }
 
+let timeMs = 0
+let timeText = ''
+
+// Lines of the same millisecond are many under load, and a date's text takes longer than the rest of most lines.
+function timeField(): string {
+  const now = Date.now()
+  if (now !== timeMs) {
+    timeMs = now
+    timeText = `,"time":"${new Date(now).toISOString()}"`
+  }
+  return timeText
+}
+
 function labelOf({ levels }: Logger, level: number): string {
   return levels.labels[level] ?? 'info'
 }
@@ -135,13 +148,12 @@ function context(logger: object): object {
   const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
   const span = active ?? observation?.spanContext
   return {
-    ...(observation && {
-      request_id: observation.requestId,
-      correlation_id: observation.correlationId,
-      method: observation.method,
-      path: observation.path
-    }),
-    ...(span && { trace_id: span.traceId, span_id: span.spanId })
+    request_id: observation?.requestId,
+    correlation_id: observation?.correlationId,
+    method: observation?.method,
+    path: observation?.path,
+    trace_id: span?.traceId,
+    span_id: span?.spanId
   }
 }
 

@@ -45,6 +45,8 @@ export const MAX_HELD_BYTES = 16 * 1024 * 1024
 export const STUCK_MS = 100
 const CHUNK_BYTES = 256 * 1024
 const EXIT_PATIENCE_MS = 1000
+// A write costs as much as a few lines, and a reader does not see the difference.
+const GATHER_MS = 10
 
 /** A bounded queue of lines in front of an outlet. */
 export function createSink(outlet: Outlet): Sink {
@@ -54,6 +56,7 @@ export function createSink(outlet: Outlet): Sink {
   let sending: Chunk | undefined
   let spare: Buffer | undefined
   let idle: PromiseWithResolvers<void> | undefined
+  let gathering: NodeJS.Timeout | undefined
   let closed = false
 
   function drop(reason: string, lines: number): void {
@@ -91,6 +94,7 @@ export function createSink(outlet: Outlet): Sink {
   }
 
   async function drain(): Promise<void> {
+    gathering = undefined
     for (sending = held.shift(); sending; sending = held.shift()) {
       await outlet.write(sending).catch(() => undefined)
       giveUp(sending, closed ? 'closed' : 'write_error')
@@ -101,6 +105,10 @@ export function createSink(outlet: Outlet): Sink {
   }
 
   async function flush(deadlineMs: number): Promise<void> {
+    if (gathering) {
+      clearTimeout(gathering)
+      void drain()
+    }
     if (idle) await within(deadlineMs, idle.promise)
   }
 
@@ -116,8 +124,7 @@ export function createSink(outlet: Outlet): Sink {
       chunk.ends.push(chunk.filled)
       if (idle) return
       idle = Promise.withResolvers()
-      // The other lines of this turn go with it.
-      setImmediate(drain)
+      gathering = setTimeout(drain, GATHER_MS)
     },
     flush,
     flushSync() {

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setImmediate as turn } from 'node:timers/promises'
 import { type Test, test } from 'tap'
 import { createSink, MAX_HELD_BYTES } from '../src/sink.ts'
 import { mountDisk, noDisks } from './tmpfs.ts'
@@ -34,6 +35,23 @@ test('writes every line to a redirected file, in order', async (t) => {
   const { report } = startWriter({ lines: 20_000, end: 'close' }, openSync(path, 'w'))
   t.same((await report).dropped, {})
   t.same(numbersIn(readFileSync(path, 'utf8')), range(20_000))
+})
+
+test('writes the lines of several turns of the event loop at once', async (t) => {
+  const written: string[] = []
+  const sink = createSink({
+    async write(chunk) {
+      written.push(chunk.buffer.toString('utf8', chunk.sent, chunk.filled))
+      chunk.sent = chunk.filled
+    },
+    writeSync: () => true
+  })
+  for (const line of ['one\n', 'two\n', 'three\n']) {
+    sink.write(line)
+    await turn()
+  }
+  await sink.flush(1000)
+  t.same(written, ['one\ntwo\nthree\n'])
 })
 
 for (const end of ['exit', 'throw', 'nothing'] as const) {

@@ -1,0 +1,107 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { availableParallelism } from 'node:os'
+import type { Answered, Load } from './load.ts'
+import type { Usage } from './server.ts'
+import type { Ends, VariantName } from './variants.ts'
+
+export interface Running {
+  url: string
+  usage(): Promise<Usage>
+  stop(): Promise<void>
+}
+
+interface ServerOptions {
+  variant: VariantName
+  ends: Ends
+  databaseUrl?: string
+  /** A file descriptor for standard output. */
+  log: number | 'ignore'
+  /** Further flags of Node. */
+  flags?: string[]
+}
+
+/** The server has a core to itself; load, sinks and database share the other. */
+const SERVER_CORE = 0
+const LOAD_CORE = 1
+export const canPin: boolean = availableParallelism() > 1 && spawnSync('taskset', ['-c', '0,1', 'true']).status === 0
+
+/** The command with its arguments, kept on a core where the system can do that. */
+export function pinned(core: number, command: string, args: string[]): [string, string[]] {
+  return canPin ? ['taskset', ['-c', String(core), command, ...args]] : [command, args]
+}
+
+/** On the core of the load. */
+export function besideLoad(command: string, args: string[]): [string, string[]] {
+  return pinned(LOAD_CORE, command, args)
+}
+
+function startNode(
+  core: number,
+  file: string,
+  args: string[],
+  log: number | 'ignore',
+  env: NodeJS.ProcessEnv
+): ChildProcess {
+  const [command, all] = pinned(core, process.execPath, [...args.slice(0, -1), here(file), ...args.slice(-1)])
+  // None of the variables that the suite or OpenTelemetry listens to.
+  const { PATH, HOME } = process.env
+  return spawn(command, all, {
+    stdio: ['ignore', log, 'inherit', 'ipc'],
+    env: { PATH, HOME, NODE_ENV: 'production', ...env }
+  })
+}
+
+function here(file: string): string {
+  return new URL(file, import.meta.url).pathname
+}
+
+async function reply<Message>(child: ChildProcess): Promise<Message> {
+  const answered = new AbortController()
+  const { signal } = answered
+  const ended = once(child, 'exit', { signal }).then(([code, by]) => {
+    throw new Error(`${child.spawnargs.join(' ')} ended with ${code ?? by}`)
+  })
+  const [message] = await Promise.race([once(child, 'message', { signal }), ended])
+  ended.catch(() => undefined)
+  answered.abort()
+  return message
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+}
+
+/** Resolves when the server listens. */
+export async function startServer({ variant, ends, databaseUrl, log, flags = [] }: ServerOptions): Promise<Running> {
+  const args = ['--import', here('built.ts'), ...flags, variant]
+  const child = startNode(SERVER_CORE, 'server.ts', args, log, {
+    BENCH_OTLP: ends.endpoint,
+    BENCH_DSN: ends.dsn,
+    ...(databaseUrl && { BENCH_DATABASE_URL: databaseUrl })
+  })
+  const url = await reply<string>(child)
+  return {
+    url,
+    usage() {
+      child.send('usage')
+      return reply<Usage>(child)
+    },
+    stop: () => kill(child)
+  }
+}
+
+export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }> {
+  const child = startNode(LOAD_CORE, 'sink.ts', [''], 'ignore', {})
+  return { ends: await reply<Ends>(child), stop: () => kill(child) }
+}
+
+export async function load(load: Load): Promise<Answered> {
+  const child = startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
+  child.send(load)
+  const answered = await reply<Answered>(child)
+  await kill(child)
+  return answered
+}

@@ -1,0 +1,118 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { ratios, regressions } from './guard.ts'
+import { startPostgres } from './postgres.ts'
+import { canPin, startSink } from './process.ts'
+import { chart, costTable, markdown, type Results } from './report.ts'
+import { rssAfter, takeRounds } from './sample.ts'
+import { startUps } from './startup.ts'
+import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
+
+const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
+const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
+const GROWN: VariantName[] = ['bare', 'ours', 'hand-wired']
+const GROWN_REQUESTS = 1_000_000
+const ROUNDS_A_START = 5
+const START_UPS = 10
+
+const { values } = parseArgs({
+  options: {
+    /** Compares with ratios.json and fails on a regression. */
+    quick: { type: 'boolean', default: false },
+    /** With --quick: writes ratios.json instead. */
+    keep: { type: 'boolean', default: false },
+    rounds: { type: 'string', default: '20' },
+    /** Variants, separated by commas. */
+    only: { type: 'string' }
+  }
+})
+
+function tell(progress: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r${progress.padEnd(70)}`)
+}
+
+function beside(file: string): URL {
+  return new URL(file, import.meta.url)
+}
+
+async function full(names: VariantName[], rounds: number, ends: Ends): Promise<void> {
+  const postgres = await startPostgres()
+  try {
+    const missing = [
+      ...(postgres
+        ? []
+        : ['the route with a query: no PostgreSQL (initdb, postgres) on this machine and no TEST_DATABASE_URL']),
+      ...(canPin ? [] : ['apart from the load: no second core, or no taskset, so the server shared its core'])
+    ]
+    const results: Results = {
+      names,
+      rounds: await takeRounds(
+        {
+          names,
+          ends,
+          rounds,
+          roundsAStart: ROUNDS_A_START,
+          isPaced: true,
+          stored: STORED,
+          ...(postgres && { databaseUrl: postgres.url })
+        },
+        tell
+      ),
+      startUps: [],
+      grown: [],
+      missing
+    }
+    write(results)
+    results.startUps = await startUps(ends, START_UPS)
+    write(results)
+    for (const name of GROWN.filter((name) => names.includes(name))) {
+      tell(`${name}: ${GROWN_REQUESTS} requests`)
+      results.grown.push({ name, requests: GROWN_REQUESTS, rssBytes: await rssAfter(GROWN_REQUESTS, name, ends) })
+      write(results)
+    }
+    console.log(markdown(results))
+  } finally {
+    await postgres?.stop()
+  }
+}
+
+// After each part, because all of them take a while.
+function write(results: Results): void {
+  writeFileSync(beside('results.md'), markdown(results))
+  writeFileSync(beside('results.svg'), chart(results))
+}
+
+/** Resolves with what has become too dear. */
+async function quick(rounds: number, ends: Ends): Promise<string[]> {
+  const plan = { names: GUARDED, ends, rounds, roundsAStart: ROUNDS_A_START, isPaced: true, stored: [] }
+  const taken = await takeRounds(plan, tell)
+  console.log(costTable({ rounds: taken, names: GUARDED }))
+  const file = beside('ratios.json')
+  if (values.keep) {
+    writeFileSync(file, `${JSON.stringify(ratios(taken), undefined, 2)}\n`)
+    return []
+  }
+  const kept = JSON.parse(readFileSync(file, 'utf8'))
+  const found = regressions(taken, kept)
+  if (found.length === 0) return []
+  console.log(`${found.join('\n')}\nMeasuring again, to be sure.`)
+  return regressions([...taken, ...(await takeRounds(plan, tell))], kept)
+}
+
+const names = values.only?.split(',') ?? Object.keys(variants)
+const rounds = Number(values.rounds)
+if (!names.every(isVariant)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
+if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number from 1')
+
+const sink = await startSink()
+try {
+  if (values.quick) {
+    const found = await quick(rounds, sink.ends)
+    for (const regression of found) console.error(regression)
+    if (found.length > 0) process.exitCode = 1
+  } else {
+    await full(names, rounds, sink.ends)
+  }
+} finally {
+  await sink.stop()
+}

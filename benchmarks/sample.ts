@@ -1,0 +1,162 @@
+import { closeSync, openSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Load } from './load.ts'
+import { load, type Running, startServer } from './process.ts'
+import type { Ends, VariantName } from './variants.ts'
+
+/** CPU time a request of the server's process, all its threads together. */
+export interface Cost {
+  userUs: number
+  systemUs: number
+  perSecond: number
+  p50Ms: number
+  p99Ms: number
+}
+
+/** What one server took in one round. */
+export interface Sample {
+  /** As many requests as it can take. */
+  full: Cost
+  /** The same request at a fixed rate. */
+  paced?: Cost
+  /** One query each, as many as it can take. */
+  stored?: Cost
+  rssBytes: number
+}
+
+/** The samples of one round, taken one after the other. */
+export type Round = Partial<Record<VariantName, Sample>>
+
+export interface Plan {
+  names: VariantName[]
+  ends: Ends
+  rounds: number
+  /** The servers are started anew after so many rounds, because no two compile alike. */
+  roundsAStart: number
+  isPaced: boolean
+  /** Variants that are asked for a query too. */
+  stored: VariantName[]
+  databaseUrl?: string
+}
+
+export const PACE_PER_SECOND = 1_000
+const SMALL = '/users/17'
+const STORED = '/stored-users/17'
+const WARM_UP = 15_000
+// Spans leave in batches of 512: no round leaves any to the next one.
+const REQUESTS = 8 * 512
+const PACED_REQUESTS = 2 * 512
+const SETTLE_MS = 30
+const SCRAPE_MS = 1_000
+const TRIES = 50
+const TRY_MS = 100
+
+/**
+ * Rounds of short turns, A B C A B C, of servers that stay up: what slows the machine for a second or two hits all of
+ * them alike.
+ */
+export async function takeRounds(plan: Plan, tell: (progress: string) => void): Promise<Round[]> {
+  const taken: Round[] = []
+  while (taken.length < plan.rounds) {
+    const count = Math.min(plan.roundsAStart, plan.rounds - taken.length)
+    taken.push(
+      ...(await takeFromOneStart(plan, count, (what) => tell(`${taken.length} of ${plan.rounds} rounds, ${what}`)))
+    )
+  }
+  return taken
+}
+
+async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: string) => void): Promise<Round[]> {
+  const servers = new Map<VariantName, Running>()
+  const taken: Round[] = []
+  try {
+    for (const name of plan.names) {
+      tell(`warming up ${name}`)
+      const server = await start(name, plan.ends, plan.databaseUrl)
+      servers.set(name, server)
+      await load({ url: server.url + SMALL, requests: WARM_UP })
+      if (isStored(plan, name)) await load({ url: server.url + STORED, requests: WARM_UP / 3 })
+    }
+    for (let index = 0; index < rounds; index++) {
+      const round: Round = {}
+      for (const [name, server] of servers) {
+        tell(`${index + 1} in this start, ${name}`)
+        round[name] = await sampleOf(server, plan.isPaced, isStored(plan, name))
+      }
+      taken.push(round)
+    }
+    return taken
+  } finally {
+    for (const server of servers.values()) await server.stop()
+  }
+}
+
+function isStored({ databaseUrl, stored }: Plan, name: VariantName): boolean {
+  return databaseUrl !== undefined && stored.includes(name)
+}
+
+/** RSS of one fresh server after so many requests. */
+export async function rssAfter(requests: number, name: VariantName, ends: Ends): Promise<number> {
+  const server = await start(name, ends)
+  try {
+    await costOf(server, { url: server.url + SMALL, requests })
+    return (await server.usage()).rssBytes
+  } finally {
+    await server.stop()
+  }
+}
+
+/** A server whose standard output goes to a file, as a container's does. */
+async function start(variant: VariantName, ends: Ends, databaseUrl?: string): Promise<Running> {
+  const path = join(tmpdir(), `bench-${process.pid}-${variant}.log`)
+  const log = openSync(path, 'w')
+  // Gone with its last user, even when this process is killed.
+  rmSync(path)
+  const server = await startServer({ variant, ends, log, ...(databaseUrl && { databaseUrl }) })
+  closeSync(log)
+  await untilItAnswers(server.url + SMALL)
+  return server
+}
+
+// under-pressure sheds for a second when loading took longer than one.
+async function untilItAnswers(url: string): Promise<void> {
+  for (let tries = 1; (await fetch(url)).status !== 200; tries++) {
+    if (tries === TRIES) throw new Error(`${url} does not answer with 200`)
+    await sleep(TRY_MS)
+  }
+}
+
+async function sampleOf(server: Running, isPaced: boolean, isStored: boolean): Promise<Sample> {
+  const url = server.url + SMALL
+  const full = await costOf(server, { url, requests: REQUESTS })
+  const paced = isPaced && (await costOf(server, { url, requests: PACED_REQUESTS, perSecond: PACE_PER_SECOND }))
+  const stored = isStored && (await costOf(server, { url: server.url + STORED, requests: REQUESTS }))
+  const { rssBytes } = await server.usage()
+  return { full, ...(paced && { paced }), ...(stored && { stored }), rssBytes }
+}
+
+async function costOf(server: Running, asked: Load): Promise<Cost> {
+  const before = await server.usage()
+  await scrape(server)
+  const scraper = setInterval(() => scrape(server), SCRAPE_MS)
+  const { seconds, p50Ms, p99Ms } = await load(asked)
+  clearInterval(scraper)
+  // The last batch is still on its way.
+  await sleep(SETTLE_MS)
+  const after = await server.usage()
+  return {
+    userUs: (after.userUs - before.userUs) / asked.requests,
+    systemUs: (after.systemUs - before.systemUs) / asked.requests,
+    perSecond: asked.requests / seconds,
+    p50Ms,
+    p99Ms
+  }
+}
+
+// As Prometheus would; what has no such route answers 404, like everything else.
+async function scrape({ url }: Running): Promise<void> {
+  const answer = await fetch(`${url}/metrics`).catch(() => undefined)
+  await answer?.text().catch(() => undefined)
+}

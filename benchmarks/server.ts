@@ -1,0 +1,24 @@
+import { addRoutes } from './routes.ts'
+import { isVariant, variants } from './variants.ts'
+
+/** What the server has used since it began, asked for over IPC so that start-up and warm-up can be left out. */
+export interface Usage {
+  userUs: number
+  systemUs: number
+  rssBytes: number
+}
+
+const [name] = process.argv.slice(2)
+const { BENCH_OTLP = '', BENCH_DSN = '', BENCH_DATABASE_URL: connectionString } = process.env
+if (!isVariant(name)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
+
+const app = await variants[name].build({ endpoint: BENCH_OTLP, dsn: BENCH_DSN })
+addRoutes(app, connectionString ? new (await import('pg')).Pool({ connectionString, max: 10 }) : undefined)
+const url = await app.listen({ host: '127.0.0.1', port: 0 })
+
+process.on('disconnect', () => process.exit())
+process.on('message', () => {
+  const { userCPUTime, systemCPUTime } = process.resourceUsage()
+  process.send?.({ userUs: userCPUTime, systemUs: systemCPUTime, rssBytes: process.memoryUsage.rss() } satisfies Usage)
+})
+process.send?.(url)

@@ -1,0 +1,89 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+
+export interface Ends {
+  /** Where the OTLP sink listens. */
+  endpoint: string
+  /** A DSN of the Sentry sink. */
+  dsn: string
+}
+
+interface Variant {
+  /** For the table. */
+  what: string
+  build(ends: Ends): Promise<FastifyInstance>
+}
+
+const SERVICE = { name: 'users', version: '1.0.0', environment: 'production' }
+// Watched, and never reached: a request that is shed costs next to nothing.
+const PRESSURE = { maxEventLoopDelayMs: 60_000, maxRssBytes: 4 * 1024 ** 3 }
+
+async function bare(): Promise<FastifyInstance> {
+  const { default: Fastify } = await import('fastify')
+  return Fastify()
+}
+
+/** A part alone, which brings the observation with it. */
+async function alone<Options extends object>(
+  load: Promise<{ default: FastifyPluginAsync<Options> }>,
+  options: Options
+): Promise<FastifyInstance> {
+  const app = await bare()
+  const { default: plugin } = await load
+  await app.register(plugin as FastifyPluginAsync, options)
+  return app
+}
+
+/** All parts, each switched on. Sentry needs a DSN. */
+async function everything({ endpoint, dsn }: Ends, sampleRatio: number, withSentry: boolean): Promise<FastifyInstance> {
+  const app = await bare()
+  const { default: observability } = await import('fastify-observability')
+  await app.register(observability, {
+    service: SERVICE,
+    tracing: { endpoint, sampleRatio },
+    health: { checks: { self: () => undefined }, pressure: PRESSURE },
+    sentry: withSentry && { dsn }
+  })
+  return app
+}
+
+export const variants = {
+  bare: { what: 'Fastify alone', build: bare },
+  ours: { what: 'everything on but Sentry, every trace exported', build: (ends) => everything(ends, 1, false) },
+  'ours-10': { what: 'the same, one trace in ten exported', build: (ends) => everything(ends, 0.1, false) },
+  'ours-sentry': { what: 'everything on and a Sentry DSN', build: (ends) => everything(ends, 1, true) },
+  'hand-wired': {
+    what: 'NodeSDK, @fastify/otel, fastify-metrics, under-pressure and Fastify’s log lines',
+    build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint)
+  },
+  observation: {
+    what: 'the observation that all parts share',
+    build: () => alone(import('@fastify-observability/observation'), {})
+  },
+  'request-id': { what: 'request-id alone', build: () => alone(import('@fastify-observability/request-id'), {}) },
+  logging: {
+    what: 'logging alone',
+    build: () => alone(import('@fastify-observability/logging'), { service: SERVICE })
+  },
+  tracing: {
+    what: 'tracing alone, every trace exported',
+    build: ({ endpoint }) => alone(import('@fastify-observability/tracing'), { service: SERVICE, endpoint })
+  },
+  metrics: {
+    what: 'metrics alone',
+    build: () => alone(import('@fastify-observability/metrics'), { service: SERVICE })
+  },
+  health: {
+    what: 'health alone, with limits',
+    build: () => alone(import('@fastify-observability/health'), { service: SERVICE, pressure: PRESSURE })
+  },
+  sentry: {
+    what: 'sentry alone',
+    build: ({ dsn }) => alone(import('@fastify-observability/sentry'), { service: SERVICE, dsn })
+  }
+} satisfies Record<string, Variant>
+
+export type VariantName = keyof typeof variants
+
+export function isVariant(name: string | undefined): name is VariantName {
+  return name !== undefined && Object.hasOwn(variants, name)
+}
