@@ -38,14 +38,25 @@ function presetLimits(): Omit<PressureOptions, 'mode'> {
 }
 
 // under-pressure goes on with the request when its handler resolves and answers with what it rejects with.
-async function shedUnlessExempt(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (request.is404 || request.routeOptions.config.observability?.shed === false) return
+async function shed(reply: FastifyReply): Promise<never> {
   reply.header('retry-after', RETRY_AFTER_S)
   throw Object.assign(new Error('The service is under pressure'), { statusCode: 503, code: 'FST_UNDER_PRESSURE' })
 }
 
 /** Watches event loop and memory from now on. */
 export async function watchPressure(app: FastifyInstance, given: PressureMode | PressureOptions): Promise<Pressure> {
+  // Loading keeps the event loop busy, or so busy that it is not measured at all: the first samples say nothing of the load.
+  let countsFrom = Number.POSITIVE_INFINITY
+  app.addHook('onReady', async () => {
+    countsFrom = performance.now() + 2 * SAMPLE_MS
+  })
+
+  async function shedUnlessExempt(request: FastifyRequest, reply: FastifyReply, type: string): Promise<void> {
+    if (request.is404 || request.routeOptions.config.observability?.shed === false) return
+    if (type.startsWith('eventLoop') && performance.now() < countsFrom) return
+    await shed(reply)
+  }
+
   const { mode = 'shed', ...limits } = typeof given === 'string' ? { mode: given, ...presetLimits() } : given
   await app.register(underPressure, {
     sampleInterval: SAMPLE_MS,
@@ -63,7 +74,7 @@ export async function watchPressure(app: FastifyInstance, given: PressureMode | 
   app.addHook('onClose', async () => clearInterval(timer))
 
   function compare(): void {
-    if (isHigh === app.isUnderPressure()) return
+    if (performance.now() < countsFrom || isHigh === app.isUnderPressure()) return
     isHigh = !isHigh
     if (isHigh) app.log.warn(measurements(), 'under pressure')
     else app.log.info(measurements(), 'no longer under pressure')

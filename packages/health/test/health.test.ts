@@ -314,6 +314,16 @@ test('sheds application routes past a limit, and never the probes', async (t) =>
   }
 })
 
+test('does not take the work of starting up for pressure', async (t) => {
+  const app = await service({ pressure: { maxEventLoopDelayMs: 100, maxEventLoopUtilization: 0.5 } })
+  t.teardown(() => app.close())
+  const loadedAt = performance.now() + 1_200
+  while (performance.now() < loadedAt);
+  await app.ready()
+  await underPressure(app)
+  t.equal((await app.inject('/')).statusCode, 200)
+})
+
 // under-pressure takes its first sample a second after its start.
 async function underPressure(app: FastifyInstance): Promise<void> {
   const deadline = AbortSignal.timeout(5_000)
