@@ -1,5 +1,6 @@
 // The stack without Docker: what is installed of it, with the configuration files of compose.yaml. `--check` sends traffic,
 // sees what becomes of it in every part, and ends.
+import { rmSync } from 'node:fs'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { freePorts } from '@fastify-observability/testing/ports'
 import { freePort, PortError } from '../examples/demo/ports.ts'
@@ -51,7 +52,10 @@ async function check(): Promise<number> {
   if (typeof outcome === 'number') return outcome
   console.log(`${outcome.filter(({ seen }) => seen).length} of ${outcome.length} checks hold`)
   // A check of a stack with parts missing has not checked the stack.
-  return outcome.every(({ seen }) => seen) && unwell.length === 0 && stack.missing.length === 0 ? 0 : 1
+  const holds = outcome.every(({ seen }) => seen) && unwell.length === 0
+  // What the parts said is kept only where it may explain something.
+  if (holds) rmSync(stack.folder, { recursive: true, force: true })
+  return holds && stack.missing.length === 0 ? 0 : 1
 }
 
 function welcome({ orders, payments, prometheus, jaeger, logFile, missing, folder }: Stack): string {
