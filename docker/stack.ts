@@ -1,8 +1,9 @@
 // The stack without Docker: what is installed of it, with the configuration files of compose.yaml. `--check` sends traffic,
 // sees what becomes of it in every part, and ends.
+import { rmSync } from 'node:fs'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { freePorts } from '@fastify-observability/testing/ports'
-import { PortError } from '../examples/demo/ports.ts'
+import { freePort, PortError } from '../examples/demo/ports.ts'
 import { logLine } from '../examples/demo/report.ts'
 import { ServiceError } from '../examples/demo/service.ts'
 import { sendLoad } from '../examples/load/load.ts'
@@ -20,6 +21,16 @@ const interrupted = new Promise<typeof INTERRUPTED>((resolve) => {
 async function anyPorts(): Promise<Ports> {
   const free = await freePorts(PORT_NAMES.length)
   return Object.fromEntries(PORT_NAMES.map((name, index) => [name, free[index] ?? 0])) as Ports
+}
+
+/** The usual ones, or what variables such as PROMETHEUS_PORT and JAEGER_OTLP_PORT name. */
+async function usualPorts(): Promise<Ports> {
+  const ports = { ...USUAL_PORTS }
+  for (const name of PORT_NAMES) {
+    const variable = `${name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}_PORT`
+    ports[name] = await freePort(variable, USUAL_PORTS[name])
+  }
+  return ports
 }
 
 /** Resolves with the exit code: 0 only if everything was seen and everything ended well. */
@@ -41,7 +52,10 @@ async function check(): Promise<number> {
   if (typeof outcome === 'number') return outcome
   console.log(`${outcome.filter(({ seen }) => seen).length} of ${outcome.length} checks hold`)
   // A check of a stack with parts missing has not checked the stack.
-  return outcome.every(({ seen }) => seen) && unwell.length === 0 && stack.missing.length === 0 ? 0 : 1
+  const holds = outcome.every(({ seen }) => seen) && unwell.length === 0
+  // What the parts said is kept only where it may explain something.
+  if (holds) rmSync(stack.folder, { recursive: true, force: true })
+  return holds && stack.missing.length === 0 ? 0 : 1
 }
 
 function welcome({ orders, payments, prometheus, jaeger, logFile, missing, folder }: Stack): string {
@@ -59,7 +73,7 @@ function welcome({ orders, payments, prometheus, jaeger, logFile, missing, folde
 }
 
 async function stay(): Promise<number> {
-  const stack = await startStack(USUAL_PORTS)
+  const stack = await startStack(await usualPorts())
   console.log(welcome(stack))
   for (const service of [stack.orders, stack.payments]) {
     service.follow((line) => {
