@@ -153,6 +153,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   })
   app.observation.observe(
     serverSpans({
+      tracer: pipeline.tracer,
       isTrusted: (raw) => decide(trustInbound, false, raw),
       isError: (outcome, observation) => decide(isError, outcome.statusCode >= 500, outcome, observation)
     })

@@ -1,6 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
 import { atMostEvery, type Hosts, hostMatcher, type Series, type Service } from '@fastify-observability/observation'
-import { context, ProxyTracerProvider, propagation, type TextMapPropagator, trace } from '@opentelemetry/api'
+import {
+  context,
+  ProxyTracerProvider,
+  propagation,
+  type TextMapPropagator,
+  type Tracer,
+  trace
+} from '@opentelemetry/api'
 import { CompositePropagator, getNumberFromEnv, W3CBaggagePropagator } from '@opentelemetry/core'
 import { containerDetector } from '@opentelemetry/resource-detector-container'
 import {
@@ -18,11 +25,12 @@ import { disable, enable, isPreloaded } from './instrumentations.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
 import { createSampler } from './sampler.ts'
 import { scrubSpans } from './scrubber.ts'
-import { redactor } from './span.ts'
+import { redactor, tracer } from './span.ts'
 import { printTraces } from './tree.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
+  tracer: Tracer
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
@@ -70,11 +78,12 @@ export function startPipeline({ log, shutdownTimeoutMs, ...settings }: PipelineO
     log.info('tracing: using the tracer provider that is already registered')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
-    return { series: [], release: async () => {} }
+    return { tracer: tracer(), series: [], release: async () => {} }
   } else {
     running = { holders: 1, settings, ...start(settings, log, shutdownTimeoutMs) }
   }
   return {
+    tracer: tracer(),
     series: running.series,
     async release() {
       if (!running || --running.holders > 0) return

@@ -9,20 +9,23 @@ import {
   ROOT_CONTEXT,
   type Span,
   SpanKind,
+  type SpanOptions,
   SpanStatusCode,
+  type Tracer,
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
 import { withRatio } from './sampler.ts'
-import { exceptionOf, redactor, SCOPE, tracer } from './span.ts'
+import { exceptionOf, redactor, SCOPE } from './span.ts'
 
 export interface ServerSpanOptions {
+  tracer: Tracer
   isTrusted: (request: IncomingMessage) => boolean
   isError: (outcome: Outcome, observation: Observation) => boolean
 }
 
 /** The one server span of a request: started here, or by another instrumentation and completed here. */
-export function serverSpans({ isTrusted, isError }: ServerSpanOptions): Observer {
+export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): Observer {
   // Spans that another instrumentation ends.
   const foreign = new WeakSet<Span>()
 
@@ -53,14 +56,13 @@ export function serverSpans({ isTrusted, isError }: ServerSpanOptions): Observer
     }
     const { raw, config, startedAt } = observation
     const [parent, link] = parentOf(raw)
-    const options = {
-      kind: SpanKind.SERVER,
-      startTime: startedAt,
-      attributes: attributesOf(observation),
-      ...(link && { root: true, links: [link] })
+    const options: SpanOptions = { kind: SpanKind.SERVER, startTime: startedAt, attributes: attributesOf(observation) }
+    if (link) {
+      options.root = true
+      options.links = [link]
     }
     const own = typeof config.trace === 'object' ? withRatio(parent, config.trace.ratio) : parent
-    const span = tracer().startSpan(nameOf(observation), options, own)
+    const span = tracer.startSpan(nameOf(observation), options, own)
     return [trace.setSpan(parent, span), span]
   }
 
@@ -102,23 +104,24 @@ function nameOf({ method, route }: Observation): string {
 
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 function attributesOf(observation: Observation): Attributes {
-  const { request, raw, method, route, path, clientAddress, requestId, correlationId } = observation
-  const query = raw.url?.slice(path.length + 1)
-  return {
-    'http.request.method': method,
-    ...(route !== 'unmatched' && { 'http.route': route }),
-    ...(request && {
-      'url.scheme': request.protocol,
-      'server.address': request.hostname || undefined,
-      'server.port': request.port ?? undefined
-    }),
+  const { request, raw, route, path, requestId, correlationId } = observation
+  const { url = '', headers } = raw
+  const attributes: Attributes = {
+    'http.request.method': observation.method,
     'url.path': path,
-    // The rules know parameters by the question mark before them.
-    ...(query && { 'url.query': redactor.text(`?${query}`).slice(1) }),
-    'client.address': clientAddress,
+    'client.address': observation.clientAddress,
     'network.protocol.version': raw.httpVersion,
-    'user_agent.original': raw.headers['user-agent'],
+    'user_agent.original': headers['user-agent'],
     'request.id': requestId,
     'correlation.id': correlationId
   }
+  if (route !== 'unmatched') attributes['http.route'] = route
+  // The rules know parameters by the question mark before them.
+  if (url.length > path.length + 1) attributes['url.query'] = redactor.text(url.slice(path.length)).slice(1)
+  if (request) {
+    attributes['url.scheme'] = request.protocol
+    attributes['server.address'] = request.hostname || undefined
+    attributes['server.port'] = request.port ?? undefined
+  }
+  return attributes
 }
