@@ -20,6 +20,8 @@ export interface Redactor {
    * separators do not count.
    */
   isSecret(key: string): boolean
+  /** The same by the names of secrets alone, for keys that no allow-list can list: it only takes names away here. */
+  isSecretName(key: string): boolean
   /** What stands in the place of a secret. */
   readonly replacement: string
   /**
@@ -61,6 +63,7 @@ export function createRedactor({ redact = [], allow }: RedactOptions = {}): Reda
 
   return {
     isSecret,
+    isSecretName: isSecretInText,
     replacement: REDACTED,
     text: (text) =>
       text.length <= MAX_TEXT

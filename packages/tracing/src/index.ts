@@ -10,7 +10,7 @@ import observation, {
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation'
-import type { Span } from '@opentelemetry/api'
+import { type Span, trace } from '@opentelemetry/api'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -117,7 +117,12 @@ function isHttpUrl(value: string): boolean {
 }
 
 function listOf<const Name extends string>(names: Name[], rule: string) {
-  const split = (text: string): string[] => text.split(',').map((name) => name.trim())
+  // Case does not count, and empty entries say nothing.
+  const split = (text: string): string[] =>
+    text
+      .toLowerCase()
+      .split(',')
+      .flatMap((name) => name.trim() || [])
   return v.optional(v.pipe(v.string(), v.transform(split), v.array(v.picklist(names, rule), rule)))
 }
 
@@ -140,9 +145,10 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     traceContext: propagators.includes('tracecontext'),
     baggage: parsed.baggage ?? propagators.includes('baggage'),
     shutdownTimeoutMs: parsed.shutdownTimeoutMs,
+    redactor: () => app.observation.redactor,
     log: app.log
   })
-  addInstrumentations(parsed.instrumentations ?? [])
+  addInstrumentations(parsed.instrumentations ?? [], trace.getTracerProvider())
   reportInstrumentations(app.log)
   if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
   for (const series of pipeline.series) app.observation.publish(series)

@@ -40,8 +40,10 @@ function theSet(): InstrumentationSet {
   const found = findSet()
   if (found) return found
   // Server spans are ours; these two see only the calls that go out.
+  // Off until `enable` or `preload`: beside a provider of the user's, their own instrumentations see these calls.
   const http = new HttpInstrumentation({ disableIncomingRequestInstrumentation: true })
   const instrumentations = [http, new UndiciInstrumentation()]
+  for (const instrumentation of instrumentations) instrumentation.disable()
   const created = { preloaded: false, instrumentations, provider: undefined, problems: [] }
   Reflect.set(globalThis, KEY, created)
   return created
@@ -58,17 +60,20 @@ export function preload(instrumentations: Instrumentation[], problems: string[])
   set.preloaded = true
   set.problems.push(...problems)
   addInstrumentations(instrumentations)
-  for (const instrumentation of set.instrumentations) direct(instrumentation, set.provider)
+  for (const instrumentation of set.instrumentations) {
+    direct(instrumentation, set.provider)
+    instrumentation.enable()
+  }
   patchHttp()
 }
 
 /** Adds instrumentations that the application has made. */
-export function addInstrumentations(instrumentations: readonly Instrumentation[]): void {
+export function addInstrumentations(instrumentations: readonly Instrumentation[], provider?: TracerProvider): void {
   const set = theSet()
   for (const instrumentation of instrumentations) {
     if (set.instrumentations.includes(instrumentation)) continue
     set.instrumentations.push(instrumentation)
-    direct(instrumentation, set.provider)
+    direct(instrumentation, set.provider ?? provider)
   }
 }
 

@@ -1,4 +1,5 @@
-import { trace } from '@opentelemetry/api'
+import { currentObservation, type Observation } from '@fastify-observability/observation'
+import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import { withoutErrorText } from './discretion.ts'
 
@@ -13,7 +14,7 @@ export async function traceLifecycle(app: FastifyInstance): Promise<void> {
     }
   }
   const instrumentation = new LifecycleInstrumentation({ enabled: false })
-  instrumentation.setTracerProvider(withoutErrorText(trace.getTracerProvider()))
+  instrumentation.setTracerProvider(endingWithRequest(app, withoutErrorText(trace.getTracerProvider())))
 
   const { addHook } = app
   const own = new Map<unknown, onRequestHookHandler>()
@@ -36,4 +37,35 @@ export async function traceLifecycle(app: FastifyInstance): Promise<void> {
     const hooks = [route.preHandler ?? []].flat()
     if (atHandler && !hooks.includes(atHandler)) route.preHandler = [...hooks, atHandler]
   })
+}
+
+const MAX_NAME = 128
+
+/** A provider whose spans end with their request at the latest: upstream never ends those of a hijacked reply. */
+function endingWithRequest(app: FastifyInstance, provider: TracerProvider): TracerProvider {
+  const started = new WeakMap<Observation, Span[]>()
+  app.observation.observe({
+    name: '@fastify-observability/tracing/lifecycle',
+    end(observation) {
+      for (const span of started.get(observation) ?? []) if (span.isRecording()) span.end()
+    }
+  })
+  return {
+    getTracer(...scope) {
+      const tracer = provider.getTracer(...scope)
+      const ending: Tracer = Object.create(tracer)
+      ending.startSpan = (name, ...rest) => {
+        // A plugin without a name is named after its source.
+        const [title = ''] = name.split(/[\r\n]|=>|[({]/)
+        const span = tracer.startSpan(title.trim().slice(0, MAX_NAME), ...rest)
+        const observation = currentObservation()
+        if (!observation) return span
+        const spans = started.get(observation)
+        if (spans) spans.push(span)
+        else started.set(observation, [span])
+        return span
+      }
+      return ending
+    }
+  }
 }

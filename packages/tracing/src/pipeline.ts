@@ -1,5 +1,12 @@
 import { isDeepStrictEqual } from 'node:util'
-import { atMostEvery, type Hosts, hostMatcher, type Series, type Service } from '@fastify-observability/observation'
+import {
+  atMostEvery,
+  type Hosts,
+  hostMatcher,
+  type Redactor,
+  type Series,
+  type Service
+} from '@fastify-observability/observation'
 import {
   context,
   ProxyTracerProvider,
@@ -25,7 +32,7 @@ import { disable, enable, isPreloaded } from './instrumentations.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
 import { createSampler } from './sampler.ts'
 import { scrubSpans } from './scrubber.ts'
-import { redactor, tracer } from './span.ts'
+import { tracer } from './span.ts'
 import { printTraces } from './tree.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
@@ -51,6 +58,8 @@ interface Settings {
 interface PipelineOptions extends Settings {
   /** How long the last `release` may take to deliver what is queued. @default 5000 */
   shutdownTimeoutMs: number | undefined
+  /** The rules of the app's logs, which may still be set. */
+  redactor: () => Redactor
   log: FastifyBaseLogger
 }
 
@@ -68,7 +77,7 @@ const MINUTE_MS = 60_000
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
 let running: Running | undefined
 
-export function startPipeline({ log, shutdownTimeoutMs, ...settings }: PipelineOptions): Pipeline {
+export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }: PipelineOptions): Pipeline {
   if (running) {
     running.holders++
     if (!isDeepStrictEqual(running.settings, settings)) {
@@ -80,7 +89,7 @@ export function startPipeline({ log, shutdownTimeoutMs, ...settings }: PipelineO
     if (isPreloaded()) enable(trace.getTracerProvider())
     return { tracer: tracer(), series: [], release: async () => {} }
   } else {
-    running = { holders: 1, settings, ...start(settings, log, shutdownTimeoutMs) }
+    running = { holders: 1, settings, ...start(settings, log, redactor, shutdownTimeoutMs) }
   }
   return {
     tracer: tracer(),
@@ -102,6 +111,7 @@ function hasProvider(): boolean {
 function start(
   settings: Settings,
   log: FastifyBaseLogger,
+  redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
 ): Pick<Running, 'series' | 'stop'> {
   const { service, endpoint, console, sampleRatio, propagateTo } = settings

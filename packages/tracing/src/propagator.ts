@@ -72,6 +72,14 @@ export function withheld(parent: Context, traceState = trace.getSpanContext(pare
   return new WithheldTraceState(traceState)
 }
 
+/** The trace state of a span that may be propagated although the one around it may not. */
+export function released(
+  parent: Context,
+  traceState = trace.getSpanContext(parent)?.traceState
+): TraceState | undefined {
+  return traceState instanceof WithheldTraceState ? traceState.inner : traceState
+}
+
 /** Sends what the propagators send, unless the span is withheld. What they throw must not reach the caller. */
 export function sendingOnlyWhereAllowed(
   propagator: TextMapPropagator<unknown>,
@@ -193,6 +201,10 @@ class WithheldTraceState implements TraceState {
 
   set(key: string, value: string): TraceState {
     return new WithheldTraceState(this.#inner.set(key, value))
+  }
+
+  get inner(): TraceState {
+    return this.#inner
   }
 
   unset(key: string): TraceState {

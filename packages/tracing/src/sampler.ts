@@ -8,15 +8,24 @@ import {
   TraceIdRatioBasedSampler
 } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
-import { withheld } from './propagator.ts'
+import { released, withheld } from './propagator.ts'
 
 const NAME = '@fastify-observability/tracing'
-const SAMPLERS = ['always_on', 'always_off', 'traceidratio'] as const
+const SAMPLERS = [
+  'always_on',
+  'always_off',
+  'traceidratio',
+  'parentbased_always_on',
+  'parentbased_always_off',
+  'parentbased_traceidratio'
+] as const
 const RATIO_RULE = 'a number from 0 to 1'
 const ratio = v.pipe(v.number(RATIO_RULE), v.minValue(0, RATIO_RULE), v.maxValue(1, RATIO_RULE))
 const envSchema = v.object({
-  OTEL_TRACES_SAMPLER: v.optional(v.picklist([...SAMPLERS, ...SAMPLERS.map((name) => `parentbased_${name}` as const)])),
-  OTEL_TRACES_SAMPLER_ARG: v.optional(v.pipe(v.string(), v.transform(Number), ratio))
+  OTEL_TRACES_SAMPLER: v.optional(v.pipe(v.string(), v.trim(), v.toLowerCase(), v.picklist(SAMPLERS)))
+})
+const argSchema = v.object({
+  OTEL_TRACES_SAMPLER_ARG: v.optional(v.pipe(v.string(RATIO_RULE), v.trim(), v.transform(numberOf), ratio))
 })
 
 /** The share of the traces that begin here which are recorded, from 0 to 1. */
@@ -52,9 +61,10 @@ export function createSampler({ sampleRatio, mayCarry }: SamplerOptions): Sample
       if (!mayCarry || kind !== SpanKind.CLIENT) return result
       const host = attributes['server.address']
       // The only mark that a span which is not recorded can carry to the propagator.
-      return typeof host === 'string' && !mayCarry(host.toLowerCase())
-        ? { ...result, traceState: withheld(context, result.traceState) }
-        : result
+      if (typeof host !== 'string') return result
+      const mark = mayCarry(host.toLowerCase()) ? released : withheld
+      const traceState = mark(context, result.traceState)
+      return traceState ? { ...result, traceState } : result
     },
     toString: () => String(base)
   }
@@ -70,14 +80,18 @@ function parentBased(ratio: number): Sampler {
 
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration */
 function samplerFromEnv(): Sampler {
-  const { OTEL_TRACES_SAMPLER: name = 'parentbased_always_on', OTEL_TRACES_SAMPLER_ARG: ratio = 1 } = parseEnv(
-    NAME,
-    envSchema
-  )
-  const root = name.endsWith('always_on')
-    ? new AlwaysOnSampler()
-    : name.endsWith('always_off')
-      ? new AlwaysOffSampler()
-      : new TraceIdRatioBasedSampler(ratio)
+  const { OTEL_TRACES_SAMPLER: name = 'parentbased_always_on' } = parseEnv(NAME, envSchema)
+  const root = rootSampler(name)
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root
+}
+
+function rootSampler(name: string): Sampler {
+  if (name.endsWith('always_on')) return new AlwaysOnSampler()
+  if (name.endsWith('always_off')) return new AlwaysOffSampler()
+  const { OTEL_TRACES_SAMPLER_ARG: ratio = 1 } = parseEnv(NAME, argSchema)
+  return new TraceIdRatioBasedSampler(ratio)
+}
+
+function numberOf(text: string): number {
+  return text === '' ? Number.NaN : Number(text)
 }

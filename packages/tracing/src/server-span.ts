@@ -34,17 +34,27 @@ export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): 
     const active = trace.getActiveSpan()
     if (!active || active.spanContext().isRemote || foreign.has(active)) return undefined
     // A request injected by a handler runs below the server span of another.
-    const isOurs = 'instrumentationScope' in active && scopeName(active.instrumentationScope) === SCOPE
-    return !isOurs && 'kind' in active && active.kind === SpanKind.SERVER && active.isRecording() ? active : undefined
+    return !isOurs(active) && kindOf(active) === SpanKind.SERVER && active.isRecording() ? active : undefined
+  }
+
+  /**
+   * What a request begins in. What is active when it comes over a socket, other than the span of an HTTP instrumentation,
+   * is what was active when the server began to listen.
+   */
+  function surroundings({ response }: Observation): Context {
+    const active = trace.getActiveSpan()
+    const isLeft =
+      active && !('isLightMyRequest' in response) && (isOurs(active) || kindOf(active) === SpanKind.INTERNAL)
+    return isLeft ? ROOT_CONTEXT : context.active()
   }
 
   /** The context to start in, and the caller's span where it may not be the parent. */
-  function parentOf(raw: IncomingMessage): [parent: Context, link?: Link] {
-    const caller = propagation.extract(context.active(), raw.headers)
+  function parentOf(raw: IncomingMessage, around: Context): [parent: Context, link?: Link] {
+    const caller = propagation.extract(around, raw.headers)
     const remote = trace.getSpanContext(caller)
-    const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getActiveBaggage()
+    const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getBaggage(around)
     if (!isFromCaller || isTrusted(raw)) return [caller]
-    return [context.active(), remote?.isRemote ? { context: remote } : undefined]
+    return [around, remote?.isRemote ? { context: remote } : undefined]
   }
 
   function begin(observation: Observation): [Context, Span] {
@@ -55,7 +65,7 @@ export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): 
       return [context.active(), opened]
     }
     const { raw, config, startedAt } = observation
-    const [parent, link] = parentOf(raw)
+    const [parent, link] = parentOf(raw, surroundings(observation))
     const options: SpanOptions = { kind: SpanKind.SERVER, startTime: startedAt, attributes: attributesOf(observation) }
     if (link) {
       options.root = true
@@ -63,7 +73,7 @@ export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): 
     }
     const own = typeof config.trace === 'object' ? withRatio(parent, config.trace.ratio) : parent
     const span = tracer.startSpan(nameOf(observation), options, own)
-    return [trace.setSpan(parent, span), span]
+    return [trace.setSpan(own, span), span]
   }
 
   return {
@@ -92,6 +102,14 @@ export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): 
       if (!foreign.has(span)) span.end(startedAt + durationMs)
     }
   }
+}
+
+function isOurs(span: Span): boolean {
+  return 'instrumentationScope' in span && scopeName(span.instrumentationScope) === SCOPE
+}
+
+function kindOf(span: Span): unknown {
+  return 'kind' in span ? span.kind : undefined
 }
 
 function scopeName(scope: unknown): unknown {

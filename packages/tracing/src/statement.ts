@@ -21,15 +21,16 @@ const TOKEN = new RegExp(
  * An SQL statement with `?` in the place of its strings and numbers and without comments; placeholders such as `$1` and
  * quoted names stay. Takes time linear in the length, of which it looks at the first 4,096 characters, and never throws.
  * What cannot be told apart from a value is left out, with all that follows.
+ * @param isMySql `"…"` is a value there, and `#` begins a comment.
  */
-export function withoutValues(sql: string): string {
+export function withoutValues(sql: string, isMySql = false): string {
   const whole = sql.length <= MAX_LENGTH
-  const { shape, complete } = shapeOf(whole ? sql : sql.slice(0, MAX_LENGTH))
+  const { shape, complete } = shapeOf(whole ? sql : sql.slice(0, MAX_LENGTH), isMySql)
   const trimmed = shape.trim().replace(/\bIN \(\?(?:, ?\?)+\)/gi, (list) => `${list.slice(0, 2)} (?)`)
   return whole && complete ? trimmed : `${trimmed}…`
 }
 
-function shapeOf(sql: string): { shape: string; complete: boolean } {
+function shapeOf(sql: string, isMySql: boolean): { shape: string; complete: boolean } {
   let shape = ''
   let position = 0
   let word = ''
@@ -50,11 +51,14 @@ function shapeOf(sql: string): { shape: string; complete: boolean } {
       shape += '?'
     } else if (quote) {
       const start = position
-      end = endOfQuoted(sql, end, quote, /^e$/i.test(before))
+      const isValue = quote === "'" || (isMySql && quote === '"')
+      end = endOfQuoted(sql, end, quote, isValue, /^e$/i.test(before))
       if (end < 0) return { shape: `${shape}?`, complete: false }
-      if (quote !== "'") shape += sql.slice(start, end)
+      if (!isValue) shape += sql.slice(start, end)
       // What is written as E'…', B'…', X'…' or N'…' is one value.
       else shape = `${/^[ebxn]$/i.test(before) ? shape.slice(0, -1) : shape}?`
+    } else if (isMySql && kept.other === '#') {
+      end = endOfLine(sql, end)
     } else {
       shape += sql.slice(position, end)
     }
@@ -73,13 +77,18 @@ function endOfComment(sql: string, from: number): number {
   return sql.length
 }
 
+function endOfLine(sql: string, from: number): number {
+  const end = sql.indexOf('\n', from)
+  return end === -1 ? sql.length : end
+}
+
 /** The position after the closing quote, or -1 where there is none or it depends on a setting which one that is. */
-function endOfQuoted(sql: string, from: number, quote: string, hasEscapes: boolean): number {
+function endOfQuoted(sql: string, from: number, quote: string, isValue: boolean, hasEscapes: boolean): number {
   for (let position = from; position < sql.length; position++) {
     if (hasEscapes && sql[position] === '\\') position++
     else if (sql[position] === quote) {
       // 'a\' ends here with standard_conforming_strings, and goes on without.
-      if (quote === "'" && !hasEscapes && sql[position - 1] === '\\') return -1
+      if (isValue && !hasEscapes && sql[position - 1] === '\\') return -1
       if (sql[position + 1] !== quote) return position + 1
       position++
     }

@@ -39,3 +39,9 @@ test('a request injected by a handler has a span of its own below it', async (t)
   const inner = named(spans, 'GET /orders/:id')
   t.match(inner, { kind: 'SERVER', parentSpanId: outer.spanId, scope: '@fastify-observability/tracing' })
 })
+
+test('beside a provider of the application it leaves calls to the instrumentations of the application', async (t) => {
+  const child = fork(new URL('own-provider.ts', import.meta.url))
+  const [said] = await once(child, 'message')
+  t.same(said, { traceparents: 1, spans: ['GET', 'GET /'] })
+})

@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import { json } from 'node:stream/consumers'
-import { trace } from '@opentelemetry/api'
-import type { FastifyInstance } from 'fastify'
+import observation, { createRedactor } from '@fastify-observability/observation'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { SpanKind, trace } from '@opentelemetry/api'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
-import { withSpan } from '../src/index.ts'
+import tracing, { withSpan } from '../src/index.ts'
 import { named, spansOf, traced, withEnv } from './traced.ts'
 
 /** A service that answers with the headers it got. */
@@ -44,9 +46,13 @@ test('leaves secrets out of what the application puts on spans', async (t) => {
   const { app, collector } = await traced(t)
   withSpan('mine', { password: 'planted', note: ['token=planted', 'fine'], count: 3 }, (span) => {
     span.addEvent('login', { 'http.request.header.authorization': 'planted', detail: 'secret: planted' })
-    span.setStatus({ code: 2, message: 'refused: password=planted' })
+    span.addEvent('retried with password=planted')
+    span.setStatus({ code: 2, message: `refused: password=planted ${'x'.repeat(10_000)}` })
   })
   const [span] = await spansOf(app, collector)
+  t.equal(span?.events[1]?.name, 'retried with password=[redacted]')
+  t.match(span?.statusMessage, /^refused: password=\[redacted\] x+$/)
+  t.equal(span?.statusMessage.length, 4096)
   t.same(span?.attributes, { password: '[redacted]', note: ['token=[redacted]', 'fine'], count: 3 })
   t.same(span?.events[0]?.attributes, {
     'http.request.header.authorization': '[redacted]',
@@ -54,11 +60,34 @@ test('leaves secrets out of what the application puts on spans', async (t) => {
   })
 })
 
+test('goes by the rules of the logs, where those are others, and keeps names that no list can know', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  for (const rules of [{ redact: ['licence'] }, { redact: ['licence'], allow: ['order'] }]) {
+    const app = Fastify()
+    await app.register(observation)
+    app.observation.redactor = createRedactor(rules)
+    await app.register(tracing, { endpoint: collector.url })
+    app.get('/', async ({ span }) => {
+      span?.setAttribute('licence', 'planted')
+      throw new Error('licence=planted')
+    })
+    await app.inject('/?licence=planted')
+    await app.close()
+  }
+  t.equal(collector.spans.length, 2)
+  t.notMatch(JSON.stringify(collector.spans), 'planted')
+  t.match(collector.spans[1]?.attributes, { 'url.path': '/', 'error.type': 'Error' })
+})
+
 test('leaves the values out of the statements of any instrumentation', async (t) => {
   const { app, collector } = await traced(t)
   withSpan('query', { 'db.query.text': "SELECT * FROM users WHERE card = '4111' AND id = 7" }, () => undefined)
   withSpan('old', { 'db.statement': "INSERT INTO t VALUES ('planted', 1.5)" }, () => undefined)
+  const mySql = 'SELECT * FROM `users` WHERE card = "4111" # it\'s\nAND id = 7'
+  withSpan('mysql', { 'db.system.name': 'mysql', 'db.query.text': mySql }, () => undefined)
   const spans = await spansOf(app, collector)
+  t.equal(named(spans, 'mysql').attributes['db.query.text'], 'SELECT * FROM `users` WHERE card = ? AND id = ?')
   t.equal(named(spans, 'query').attributes['db.query.text'], 'SELECT * FROM users WHERE card = ? AND id = ?')
   t.equal(named(spans, 'old').attributes['db.statement'], 'INSERT INTO t VALUES (?, ?)')
 })
@@ -98,6 +127,22 @@ test('propagateTo limits which hosts get the trace, recorded or not, over fetch 
       await app.close()
     }
   }
+})
+
+test('a host that may have the trace gets it below a call to one that may not', async (t) => {
+  const url = await peer(t)
+  const options = { kind: SpanKind.CLIENT, attributes: { 'server.address': 'payments.internal' } }
+  const declare = (app: FastifyInstance): void => {
+    app.get('/', () =>
+      trace.getTracer('test').startActiveSpan('charge', options, async (span) => {
+        const headers = await (await fetch(url)).json()
+        span.end()
+        return headers
+      })
+    )
+  }
+  const { app } = await traced(t, declare, { propagateTo: ['127.0.0.1'] })
+  t.match((await app.inject('/')).json(), { traceparent: String })
 })
 
 test('keeps the client span of a call that does not get the trace', async (t) => {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
-import tracing, { type TracingOptions } from '../src/index.ts'
+import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
 import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
 
 function declare(app: FastifyInstance): void {
@@ -45,6 +45,15 @@ test('a route has a ratio of its own, which its children follow and a caller ove
   t.same(names.toSorted(), ['GET /', 'GET /0', 'GET /1'])
 })
 
+test('the ratio of a route holds for its children under any sampler', async (t) => {
+  withEnv(t, { OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '0' })
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', { config: { observability: { trace: { ratio: 1 } } } }, async () => withSpan('child', () => 'ok'))
+  })
+  await app.inject('/')
+  t.same((await spansOf(app, collector)).map(({ name }) => name).toSorted(), ['GET /', 'child'])
+})
+
 test('understands the samplers that the specification names', async (t) => {
   for (const [sampler, ratio, isRecording] of [
     ['always_on', '', true],
@@ -53,7 +62,8 @@ test('understands the samplers that the specification names', async (t) => {
     ['parentbased_always_on', '', true],
     ['parentbased_always_off', '', false],
     ['parentbased_traceidratio', '1', true],
-    ['parentbased_traceidratio', '', true]
+    ['parentbased_traceidratio', '', true],
+    ['ParentBased_Always_On', 'of no use here', true]
   ] as const) {
     withEnv(t, { OTEL_TRACES_SAMPLER: sampler, OTEL_TRACES_SAMPLER_ARG: ratio })
     const app = Fastify()
@@ -67,8 +77,10 @@ test('understands the samplers that the specification names', async (t) => {
 const NAME = '@fastify-observability/tracing'
 
 test('refuses samplers, ratios, exporters and propagators that do not exist', async (t) => {
+  process.env.OTEL_TRACES_SAMPLER = 'traceidratio'
   for (const [variable, value, rule] of [
     ['OTEL_TRACES_SAMPLER_ARG', '1.5', 'a number from 0 to 1, got 1.5'],
+    ['OTEL_TRACES_SAMPLER_ARG', ' ', 'a number from 0 to 1, got NaN'],
     ['OTEL_TRACES_EXPORTER', 'zipkin', 'a list of "otlp", "console" and "none", got \'zipkin\''],
     ['OTEL_PROPAGATORS', 'b3', 'a list of "tracecontext", "baggage" and "none", got \'b3\'']
   ] as const) {
@@ -86,6 +98,13 @@ test('refuses samplers, ratios, exporters and propagators that do not exist', as
   for (const [options, sentence] of refused) {
     await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
   }
+})
+
+test('reads lists of the environment in any case and with empty entries', async (t) => {
+  withEnv(t, { OTEL_PROPAGATORS: 'TraceContext, baggage,', OTEL_TRACES_EXPORTER: 'OTLP' })
+  const app = Fastify()
+  await app.register(tracing)
+  await t.resolves(app.close())
 })
 
 test('refuses a route whose trace is neither a boolean nor a ratio', async (t) => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import http from 'node:http'
+import net from 'node:net'
 import { json } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { type Span, trace } from '@opentelemetry/api'
@@ -178,6 +179,36 @@ test('withSpan runs its function when nothing is registered', async (t) => {
     withSpan('alone', (span) => span.isRecording()),
     false
   )
+})
+
+test('a span around listen() is not the parent of the requests', async (t) => {
+  const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'))
+  const url = await withSpan('boot', () => app.listen({ port: 0, host: '127.0.0.1' }))
+  const { port } = new URL(url)
+  for (let request = 0; request < 2; request++) {
+    const socket = net.connect(Number(port), '127.0.0.1').resume()
+    socket.write('GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+    await once(socket, 'close')
+  }
+  const servers = (await spansOf(app, collector)).filter(({ kind }) => kind === 'SERVER')
+  t.match(servers, [{ parentSpanId: '' }, { parentSpanId: '' }])
+  t.equal(new Set(servers.map(({ traceId }) => traceId)).size, 2)
+})
+
+test('ends the spans of hooks and handlers with their request, and names them in a few words', async (t) => {
+  const { app, collector } = await traced(t, () => undefined, { lifecycleSpans: true })
+  app.get('/', function takeOver(_request, reply) {
+    reply.hijack()
+    reply.raw.end('ok')
+  })
+  app.register(async (scope) => {
+    scope.addHook('onRequest', async () => undefined)
+    scope.get('/scoped', async () => 'ok')
+  })
+  for (const url of ['/', '/scoped']) await app.inject(url)
+  const spans = await spansOf(app, collector)
+  t.match(named(spans, 'request handler - takeOver'), { parentSpanId: named(spans, 'GET /').spanId })
+  for (const { name } of spans) t.notMatch(name, /[\n{]|=>/)
 })
 
 test('gives the request its span', async (t) => {
