@@ -66,7 +66,7 @@ function print(thrown: unknown): void {
   try {
     console.error(thrown)
   } catch {
-    console.error('Uncaught: a thrown value that cannot be shown')
+    console.error('an uncaught exception that cannot be shown')
   }
 }
 
