@@ -4,6 +4,7 @@ import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { ErrorEvent, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Cap, createCap, fingerprintOf } from './cap.ts'
 import { watchCrashes } from './crash.ts'
+import { isReadable } from './failure.ts'
 import type { Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
@@ -17,6 +18,8 @@ export interface Connection {
   client: NodeClient
   cap: Cap
   tally: Tally
+  /** Of the app whose rules clean the client's events, `undefined` for a client of the user's. */
+  rules: ObservationRegistry | undefined
   /** Whether Sentry makes spans of its own. */
   isTracing: boolean
   /** Paths of routes that Sentry must not trace. */
@@ -81,6 +84,7 @@ export function adopt(client: NodeClient, settings: Settings): Connection {
     client,
     cap: createCap(settings),
     tally: createTally(),
+    rules: undefined,
     isTracing: false,
     untraced: new Set<string>()
   }
@@ -156,7 +160,7 @@ async function start(
   if (!client) return undefined
   ours.add(client)
 
-  const connection: Connection = { client, cap: createCap(settings), tally, isTracing, untraced }
+  const connection: Connection = { client, cap: createCap(settings), tally, rules, isTracing, untraced }
   // Without a DSN there is only Spotlight, and nobody who takes events.
   if (dsn !== undefined) countResponses(client, tally, false)
   capOthers(connection, countDrops(client, tally))
@@ -168,6 +172,7 @@ async function start(
     return isSent
   }
   const crashes = watchCrashes((thrown, level) => {
+    if (!isReadable(thrown)) return tally.drop('unreadable')
     const mechanism = { handled: false, type: 'uncaught' }
     const hint = { originalException: thrown, captureContext: { level }, mechanism }
     client.captureException(thrown, hint, Sentry.getCurrentScope())

@@ -7,23 +7,32 @@ type Heard = (thrown: unknown, level: 'fatal' | 'error') => void
 export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { stop(): void } {
   let dying = false
 
+  // What is thrown here would end the process, with another code.
+  function tell(thrown: unknown, level: 'fatal' | 'error'): void {
+    try {
+      heard(thrown, level)
+    } catch {
+      // It stays the application's, and Node's.
+    }
+  }
+
   // The SDK's own handlers, which a user may add, carry this mark and do not count each other as the application's.
   const uncaught = Object.assign(onUncaught, { _errorHandler: true })
   function onUncaught(thrown: unknown): void {
     if (dying) return
     const isHandled = process.listeners('uncaughtException').some((other) => !isOfSentry(other))
-    heard(thrown, isHandled ? 'error' : 'fatal')
+    tell(thrown, isHandled ? 'error' : 'fatal')
     if (isHandled) return
     dying = true
     // With a listener, Node leaves both to it.
-    console.error(thrown)
+    print(thrown)
     void flush().finally(() => process.exit(1))
   }
 
   // Node makes a rejection an uncaught exception unless somebody listens to it: so we do only beside another.
   // https://nodejs.org/api/process.html#event-unhandledrejection
   function onRejection(reason: unknown): void {
-    heard(reason, 'error')
+    tell(reason, 'error')
   }
   function hasOthers(): boolean {
     return process.listeners('unhandledRejection').some((other) => other !== onRejection)
@@ -38,7 +47,8 @@ export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { sto
     if (event === 'unhandledRejection' && !hasOthers()) process.off('unhandledRejection', onRejection)
   }
 
-  process.on('uncaughtException', uncaught)
+  // First, because a listener that is there once is gone when the next one looks for it.
+  process.prependListener('uncaughtException', uncaught)
   process.on('newListener', added)
   process.on('removeListener', removed)
   if (hasOthers()) listen()
@@ -49,6 +59,14 @@ export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { sto
       process.off('removeListener', removed)
       process.off('unhandledRejection', onRejection)
     }
+  }
+}
+
+function print(thrown: unknown): void {
+  try {
+    console.error(thrown)
+  } catch {
+    console.error('an uncaught exception that cannot be shown')
   }
 }
 

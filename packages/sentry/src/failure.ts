@@ -5,6 +5,8 @@ import type { NodeClient, Scope } from '@sentry/node'
 import { ADMITTED } from './client.ts'
 
 const MARK = '__sentry_captured__'
+// As deep as the SDK follows them.
+const MAX_CAUSES = 6
 /** Errors that this plugin has captured. */
 const captured = new WeakSet<object>()
 
@@ -22,6 +24,20 @@ export function isCaptured(error: unknown): boolean {
   try {
     if (!Reflect.get(error, MARK)) return false
     return !(captured.has(error) && Reflect.deleteProperty(error, MARK))
+  } catch {
+    return false
+  }
+}
+
+/** Whether the SDK can look at it: it throws where it cannot, and then waits for the event whenever it is flushed. */
+export function isReadable(thrown: unknown, depth = 0): boolean {
+  if (typeof thrown !== 'object' || thrown === null || depth === MAX_CAUSES) return true
+  try {
+    Object.prototype.toString.call(thrown)
+    for (const key of ['name', 'message', 'stack']) Reflect.get(thrown, key)
+    const errors: unknown = Reflect.get(thrown, 'errors')
+    const causes: unknown[] = [Reflect.get(thrown, 'cause'), ...(Array.isArray(errors) ? errors : [])]
+    return causes.every((cause) => isReadable(cause, depth + 1))
   } catch {
     return false
   }

@@ -4,19 +4,22 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { fingerprintOf } from './cap.ts'
 import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
-import { captureFailure, continueTrace, describe, hasFailed, isCaptured } from './failure.ts'
+import { captureFailure, continueTrace, describe, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { scrubEvent } from './scrub.ts'
 import { publishTally } from './tally.ts'
 
 export type { SentryOptions } from './options.ts'
 
+const ADMISSION: unique symbol = Symbol('fastify-observability.sentry.admission')
 const SCOPE: unique symbol = Symbol('fastify-observability.sentry.scope')
 
 declare module 'node:http' {
   interface IncomingMessage {
     /** The request's isolation scope: what the application and its log lines have told Sentry meanwhile. */
     [SCOPE]?: object
+    /** What was decided about the request's event when its body was sent. */
+    [ADMISSION]?: { eventId: string | undefined }
   }
 }
 
@@ -66,7 +69,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
   const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, app.observation, warn)
   if (!connection) return
-  const { client, cap, tally, isTracing, untraced } = connection
+  const { client, cap, tally, rules, isTracing, untraced } = connection
   const crumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
   publishTally(app.observation, tally)
 
@@ -90,7 +93,9 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   function admit({ route }: Observation, error: unknown): string | undefined {
     const refusal = isCaptured(error)
       ? 'already_captured'
-      : cap(error === undefined ? route : fingerprintOf(error), false)
+      : isReadable(error)
+        ? cap(error === undefined ? route : fingerprintOf(error), false)
+        : 'unreadable'
     if (refusal === undefined) return randomUUID().replaceAll('-', '')
     tally.drop(refusal)
     return undefined
@@ -121,11 +126,12 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       })
     },
     end(observation, outcome) {
-      const { raw, sentryEventId } = observation
-      observation.sentryEventId = undefined
+      const { raw } = observation
       if (!isWanted(observation, outcome)) return
-      const eventId = sentryEventId ?? admit(observation, outcome.error)
+      const { eventId } = raw[ADMISSION] ?? { eventId: admit(observation, outcome.error) }
       if (eventId === undefined) return
+      // Another request may have failed by the same object since this one was admitted.
+      if (raw[ADMISSION]) isCaptured(outcome.error)
       const isolation = raw[SCOPE] instanceof Sentry.Scope ? raw[SCOPE] : undefined
       try {
         // Whoever closes the response may be in another request's context.
@@ -134,8 +140,8 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
           const { request } = observation
           const identified = request && user && asked(() => user(request), undefined)
           if (identified) scope.setUser(identified)
-          // Our own client scrubs all of its events.
-          if (foreign && settings.scrub) {
+          // Our own client scrubs all of its events, by the rules of the app that has opened it.
+          if (settings.scrub && rules !== app.observation) {
             scope.addEventProcessor((event) => scrubEvent(event, app.observation.redactor))
           }
           captureFailure(client, scope, observation, outcome, eventId)
@@ -154,9 +160,10 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       const isJson = String(reply.getHeader('content-type')).includes('json')
       const body = isFailure && isJson && typeof payload === 'string' ? objectOf(payload) : undefined
       if (!body || !observation) return done(null, payload)
-      observation.sentryEventId ??= admit(observation, observation.error)
-      const { sentryEventId } = observation
-      done(null, sentryEventId ? JSON.stringify({ ...body, sentry_event_id: sentryEventId }) : payload)
+      const { raw } = observation
+      raw[ADMISSION] ??= { eventId: admit(observation, observation.error) }
+      const { eventId } = raw[ADMISSION]
+      done(null, eventId ? JSON.stringify({ ...body, sentry_event_id: eventId }) : payload)
     })
   }
   app.addHook('onReady', async () => {

@@ -37,6 +37,15 @@ test('sends both where the application lives on, and lets it', async (t) => {
   t.same(await crash(t, 'reject, handled'), [0, 'error'])
 })
 
+test('lets the application live on whose listener is there once', async (t) => {
+  t.same(await crash(t, 'throw, caught once'), [0, 'error'])
+})
+
+test('ends, or does not, by what it cannot read as it does without the plugin', async (t) => {
+  t.same(await crash(t, 'throw what cannot be read, caught'), [0])
+  t.equal((await run('throw what cannot be read', ['http://key@127.0.0.1:1/1'])).code, 1)
+})
+
 test('leaves it to Node whether a rejection ends the process', async (t) => {
   t.same(await crash(t, 'reject', ['--unhandled-rejections=warn']), [0])
 })

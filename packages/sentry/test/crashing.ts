@@ -3,12 +3,20 @@ import Fastify from 'fastify'
 // A process that ends, or does not, as its argument says.
 const [how = '', dsn] = process.argv.slice(2)
 
+// As close-with-grace listens: before the app is made, and once.
+if (how === 'throw, caught once') process.once('uncaughtException', () => undefined)
+
 const app = Fastify()
 if (dsn) {
   const { default: sentry } = await import('../src/index.ts')
   await app.register(sentry, { dsn, tracesSampleRate: 0 })
 }
 
+const hostile = Object.defineProperty(new TypeError('uncaught'), 'message', {
+  get() {
+    throw new Error('hands off')
+  }
+})
 const ways: Record<string, () => void> = {
   throw: () => {
     throw new TypeError('uncaught')
@@ -16,6 +24,16 @@ const ways: Record<string, () => void> = {
   'throw, caught': () => {
     process.on('uncaughtException', () => undefined)
     throw new TypeError('uncaught')
+  },
+  'throw, caught once': () => {
+    throw new TypeError('uncaught')
+  },
+  'throw what cannot be read, caught': () => {
+    process.on('uncaughtException', () => undefined)
+    throw hostile
+  },
+  'throw what cannot be read': () => {
+    throw hostile
   },
   reject: () => void Promise.reject(new TypeError('unhandled')),
   'reject, handled': () => {

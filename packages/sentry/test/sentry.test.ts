@@ -1,3 +1,4 @@
+import { createRedactor } from '@fastify-observability/observation'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -152,6 +153,42 @@ test('counts an error that cannot be looked at, and answers its request', async 
   await app.inject('/')
   await app.close()
   t.same(countsOf(app, 'sentry_events_dropped_total'), [[['unreadable'], 1]])
+})
+
+test('counts an error whose cause cannot be read, and closes at once', async (t) => {
+  const { app, ingest } = await service(t)
+  app.get('/:key', async ({ params }) => {
+    throw Object.defineProperty(new Error('boom'), (params as { key: string }).key, { get: refuse })
+  })
+  for (const key of ['cause', 'stack']) await app.inject(`/${key}`)
+  t.equal(await Sentry.flush(500), true)
+  await app.close()
+  t.same(ingest.events, [])
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['unreadable'], 2]])
+})
+
+test('cleans the events of each app by its own rules', async (t) => {
+  const { app, ingest } = await service(t)
+  const other = Fastify()
+  await other.register(sentry, { dsn: ingest.dsn })
+  other.observation.redactor = createRedactor({ redact: ['loyalty_number'] })
+  other.get('/', async () => Promise.reject(new Error('loyalty_number=planted')))
+  await other.inject('/')
+  await Promise.all([other.close(), app.close()])
+  t.equal(ingest.events.length, 1)
+  t.notMatch(ingest.envelopes.join(''), 'planted')
+})
+
+test('sends an event for each request that one error object fails, and counts a refusal once', async (t) => {
+  const { app, ingest } = await service(t, { eventIdInBody: true, maxEqualEventsPerMinute: 3 })
+  const constant = new Error('constant')
+  app.get('/', async () => Promise.reject(constant))
+  const answers = await Promise.all(Array.from({ length: 4 }, () => app.inject('/')))
+  await app.close()
+  const ids = answers.flatMap((answer) => answer.json().sentry_event_id ?? [])
+  t.same(new Set(ingest.events.map(({ event_id }) => event_id)), new Set(ids))
+  t.equal(ids.length, 3)
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['fingerprint_limit'], 1]])
 })
 
 test('collects nothing by itself, in any category that the SDK has', async (t) => {
