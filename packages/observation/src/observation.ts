@@ -171,6 +171,12 @@ export class Observation {
     }
   }
 
+  /** How it would end now if this status went out whole. */
+  outlook(statusCode: number): Outcome {
+    const errorType = this.errorType(statusCode, false)
+    return { ...this.close(), statusCode, headersSent: true, aborted: false, errorType }
+  }
+
   // A WebSocket's 101 is written past the response, to the socket.
   private isUpgraded(): boolean {
     const { raw, response, reply } = this

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ObservationRegistry, Redactor } from '@fastify-observability/observation'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
-import type { ErrorEvent, EventHint, NodeClient, NodeOptions } from '@sentry/node'
+import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Cap, createCap, fingerprintOf } from './cap.ts'
 import { watchCrashes } from './crash.ts'
 import { isReadable } from './failure.ts'
@@ -192,16 +192,28 @@ async function within(deadlineMs: number, closed: PromiseLike<boolean>): Promise
   return Promise.race([closed, late]).finally(() => timer.abort())
 }
 
+type Hooks = Pick<NodeOptions, 'beforeSend' | 'beforeSendTransaction' | 'beforeSendSpan' | 'beforeSendLog'>
+
 /** The user's hooks run first, so that nothing they add leaves unscrubbed. */
 function scrubbing(
-  { beforeSend, beforeSendSpan, traceLifecycle }: Settings['sdk'],
+  { beforeSend, beforeSendTransaction, beforeSendSpan, beforeSendLog, traceLifecycle }: Settings['sdk'],
   redactor: () => Redactor
-): Pick<NodeOptions, 'beforeSend' | 'beforeSendSpan'> {
-  const scrub = (event: ErrorEvent | null): ErrorEvent | null => event && scrubEvent(event, redactor())
-  const hooks: Pick<NodeOptions, 'beforeSend' | 'beforeSendSpan'> = {
+): Hooks {
+  const scrub = <Sent extends Event>(event: Sent | null): Sent | null => event && scrubEvent(event, redactor())
+  const hooks: Hooks = {
     beforeSend(event, hint) {
       const sent = beforeSend ? beforeSend(event, hint) : event
       return isThenable(sent) ? sent.then(scrub) : scrub(sent)
+    },
+    beforeSendTransaction(event, hint) {
+      const sent = beforeSendTransaction ? beforeSendTransaction(event, hint) : event
+      return isThenable(sent) ? sent.then(scrub) : scrub(sent)
+    },
+    beforeSendLog(log) {
+      const sent = beforeSendLog ? beforeSendLog(log) : log
+      if (!sent) return sent
+      const message = redactor().text(String(sent.message))
+      return { ...sent, message, ...(sent.attributes && { attributes: scrubAttributes(sent.attributes, redactor()) }) }
     }
   }
   if (traceLifecycle === 'static') return hooks
@@ -213,7 +225,7 @@ function scrubbing(
   return hooks
 }
 
-function isThenable(value: unknown): value is PromiseLike<ErrorEvent | null> {
+function isThenable<Sent>(value: Sent | PromiseLike<Sent>): value is PromiseLike<Sent> {
   return typeof value === 'object' && value !== null && 'then' in value
 }
 

@@ -51,6 +51,12 @@ function objectOf(json: string): object | undefined {
   }
 }
 
+// Written into the text: parsing it would change numbers that JavaScript does not have.
+function withMember(object: string, member: string): string {
+  const open = object.trimEnd().slice(0, -1).trimEnd()
+  return `${open}${open.endsWith('{') ? '' : ','}${member}}`
+}
+
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
   const settings = resolveOptions(options)
   const { dsn, spotlight, shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
@@ -158,12 +164,13 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       const observation = currentObservation()
       const isFailure = reply.statusCode >= 500 && observation?.error !== undefined
       const isJson = String(reply.getHeader('content-type')).includes('json')
-      const body = isFailure && isJson && typeof payload === 'string' ? objectOf(payload) : undefined
-      if (!body || !observation) return done(null, payload)
+      const isObject = isFailure && isJson && typeof payload === 'string' && objectOf(payload) !== undefined
+      if (!isObject || !observation) return done(null, payload)
+      if (!isWanted(observation, observation.outlook(reply.statusCode))) return done(null, payload)
       const { raw } = observation
       raw[ADMISSION] ??= { eventId: admit(observation, observation.error) }
       const { eventId } = raw[ADMISSION]
-      done(null, eventId ? JSON.stringify({ ...body, sentry_event_id: eventId }) : payload)
+      done(null, eventId ? withMember(payload, `"sentry_event_id":"${eventId}"`) : payload)
     })
   }
   app.addHook('onReady', async () => {

@@ -13,15 +13,22 @@ export function scrubEvent<Sent extends Event>(event: Sent, redactor: Redactor):
   for (const [key, value] of Object.entries(event)) {
     if (!KEPT.has(key)) Object.assign(event, { [key]: scrub(value, redactor, APPLICATION_KEYS.has(key)) })
   }
+  // What says who it was has keys that no allow-list need name.
+  if (event.user) event.user = scrubAttributes(event.user, redactor)
   for (const [name, context] of Object.entries(event.contexts ?? {})) {
     if (!SDK_CONTEXTS.has(name)) Object.assign(event.contexts ?? {}, { [name]: scrub(context, redactor, true) })
   }
   return event
 }
 
-/** Takes secrets out of the texts of a span's attributes. */
+/** Takes secrets out of the texts, and the values of keys that are named like secrets. */
 export function scrubAttributes(attributes: Record<string, unknown>, redactor: Redactor): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, scrub(value, redactor, false)]))
+  return Object.fromEntries(
+    Object.entries(attributes).map(([key, value]) => [
+      key,
+      redactor.isSecretName(key) ? redactor.replacement : scrub(value, redactor, false)
+    ])
+  )
 }
 
 function scrub(value: unknown, redactor: Redactor, hasOwnKeys: boolean, depth = 0): unknown {

@@ -191,6 +191,59 @@ test('sends an event for each request that one error object fails, and counts a 
   t.same(countsOf(app, 'sentry_events_dropped_total'), [[['fingerprint_limit'], 1]])
 })
 
+test('names no event in the body that shouldCapture refuses, nor takes it for the caps', async (t) => {
+  const shouldCapture: SentryOptions['shouldCapture'] = ({ error, errorType, statusCode }) =>
+    error instanceof Error && error.message !== 'known' && errorType === 'Error' && statusCode === 500
+  const { app, ingest } = await service(t, { eventIdInBody: true, shouldCapture, maxEventsPerMinute: 1 })
+  for (const message of ['known', 'real']) app.get(`/${message}`, async () => Promise.reject(new Error(message)))
+  const known = await Promise.all([app.inject('/known'), app.inject('/known')])
+  t.notMatch(
+    known.map(({ body }) => body),
+    'sentry_event_id'
+  )
+  const { sentry_event_id } = (await app.inject('/real')).json()
+  await app.close()
+  t.match(ingest.events, [{ event_id: sentry_event_id }])
+})
+
+test('leaves the rest of the body as it is', async (t) => {
+  const { app } = await service(t, { eventIdInBody: true })
+  app.setErrorHandler((_error, request, reply) => {
+    const body = request.url === '/empty' ? '{ }' : '{"n":12345678901234567890, "text":"}"}\n'
+    return reply.code(500).type('application/json').send(body)
+  })
+  for (const path of ['/empty', '/full']) app.get(path, async () => Promise.reject(new Error(path)))
+  const id = /"sentry_event_id":"[0-9a-f]{32}"\}$/
+  const empty = (await app.inject('/empty')).body
+  t.same([empty.replace(id, ''), id.test(empty)], ['{', true])
+  const full = (await app.inject('/full')).body
+  t.same([full.replace(id, ''), id.test(full)], ['{"n":12345678901234567890, "text":"}",', true])
+})
+
+test('sends of the user what is no secret', async (t) => {
+  const row = { id: 7, email: 'ada@example.org', password_hash: 'planted', note: 'token=planted' }
+  const { app, ingest } = await service(t, { user: () => row })
+  await app.inject('/orders/7')
+  await app.close()
+  t.match(ingest.events, [{ user: { id: 7, email: 'ada@example.org', password_hash: '[redacted]' } }])
+  t.notMatch(ingest.envelopes.join(''), 'planted')
+})
+
+test('takes secrets out of transactions and logs too, where the SDK is asked for those', async (t) => {
+  const { app, ingest } = await service(t, { tracesSampleRate: 1, sdk: { traceLifecycle: 'static' } })
+  app.get('/', async () => {
+    Sentry.logger.info('password=planted', { token: 'planted' })
+    return Sentry.startSpan({ name: 'inner password=planted', attributes: { password: 'planted' } }, () => 'ok')
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const address = app.server.address()
+  await fetch(`http://127.0.0.1:${typeof address === 'object' && address?.port}/`)
+  await app.close()
+  const sent = ingest.envelopes.join('')
+  for (const text of ['inner password=[redacted]', '"body":"password=[redacted]"']) t.match(sent, text)
+  t.notMatch(sent, 'planted')
+})
+
 test('collects nothing by itself, in any category that the SDK has', async (t) => {
   await service(t)
   t.same(Sentry.getClient()?.getDataCollectionOptions(), {
