@@ -129,7 +129,9 @@ export function journalOf(logger: object): Journal {
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
 export function bind(logger: Logger, observation: Observation | undefined): Logger {
-  return Object.assign(Object.create(logger), { [BOUND]: observation })
+  const bound = Object.create(logger)
+  bound[BOUND] = observation
+  return bound
 }
 
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
