@@ -79,8 +79,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   app.observation.redactor = redactor
   muteFastify()
 
-  function requestLogger(request: FastifyRequest): Logger {
-    const wanted = askedLevel(request) ?? request.routeOptions.logLevel
+  function requestLogger(request: FastifyRequest, routeLevel: string | undefined): Logger {
+    const wanted = askedLevel(request) ?? routeLevel
     // Routes declared before this plugin still carry Fastify's first logger.
     const log = isOurs(request.log) ? request.log : root
     return wanted ? log.child({}, { level: wanted }) : log
@@ -109,8 +109,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   observe({
     name: NAME,
     start(observation) {
-      const { request, reply } = observation
-      if (request && reply) request.log = reply.log = bind(requestLogger(request), observation)
+      const { request, reply, logLevel } = observation
+      if (request && reply) request.log = reply.log = bind(requestLogger(request, logLevel), observation)
     },
     end(observation, outcome) {
       const level = levelOf(observation, outcome)
