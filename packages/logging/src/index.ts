@@ -1,3 +1,4 @@
+import { tracingChannel } from 'node:diagnostics_channel'
 import observation, {
   type LogLevel,
   type Observation,
@@ -8,6 +9,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import * as v from 'valibot'
+import { canonicalFields, canonicalText } from './canonical-line.ts'
 import { bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
@@ -26,26 +28,6 @@ declare module 'fastify' {
 
 const CLOSE_MS = 2_000
 const SLOW_PROBE_MS = 1_000
-
-function canonicalLine({ route, raw, clientAddress, sentryEventId }: Observation, outcome: Outcome): object {
-  const { statusCode, aborted, durationMs, ttfbMs, responseBytes, error } = outcome
-  return {
-    route,
-    status_code: statusCode,
-    duration_ms: micros(durationMs),
-    ttfb_ms: ttfbMs === undefined ? undefined : micros(ttfbMs),
-    response_bytes: responseBytes,
-    client_ip: clientAddress,
-    user_agent: raw.headers['user-agent'],
-    aborted,
-    sentry_event_id: sentryEventId,
-    ...(error !== undefined && { err: error })
-  }
-}
-
-function micros(ms: number): number {
-  return Math.round(ms * 1000) / 1000
-}
 
 /** The level of a canonical line, `undefined` for none. */
 function levelOf(
@@ -79,7 +61,7 @@ function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger,
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
   const isGiven = isOurs(app.log)
   const [root, journal] = adoptOrReplace(app, options)
-  const { lines, lost, sinks, redactor, levelFor } = journal
+  const { lines, lost, sinks, redactor, levelFor, ready } = journal
 
   await app.register(observation)
   const { observe, publish, report, muteFastify } = app.observation
@@ -97,8 +79,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   app.observation.redactor = redactor
   muteFastify()
 
-  function requestLogger(request: FastifyRequest): Logger {
-    const wanted = askedLevel(request) ?? request.routeOptions.logLevel
+  function requestLogger(request: FastifyRequest, routeLevel: string | undefined): Logger {
+    const wanted = askedLevel(request) ?? routeLevel
     // Routes declared before this plugin still carry Fastify's first logger.
     const log = isOurs(request.log) ? request.log : root
     return wanted ? log.child({}, { level: wanted }) : log
@@ -115,18 +97,29 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     }
   }
 
+  const textOf = ready && canonicalText(redactor, ready.quote)
+  // Who listens to pino's lines is to hear of these too.
+  const pinoLines = tracingChannel('pino_asJson')
+
+  /** Whether the logger is as this plugin has made it, with nobody's bindings, serializers or redaction of its own. */
+  function isPlain(log: object): log is Logger {
+    return Object.getPrototypeOf(log) === root && !pinoLines.hasSubscribers
+  }
+
   observe({
     name: NAME,
     start(observation) {
-      const { request, reply } = observation
-      if (request && reply) request.log = reply.log = bind(requestLogger(request), observation)
+      const { request, reply, logLevel } = observation
+      if (request && reply) request.log = reply.log = bind(requestLogger(request, logLevel), observation)
     },
     end(observation, outcome) {
       const level = levelOf(observation, outcome)
       if (level === undefined) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
-      log[level](canonicalLine(observation, outcome), message)
+      if (ready && textOf && outcome.error === undefined && isPlain(log))
+        ready.write(log, level, textOf(observation, outcome), message)
+      else log[level](canonicalFields(observation, outcome), message)
     },
     malformed({ statusCode, error, clientAddress }) {
       const fields = {

@@ -2,18 +2,19 @@ import { createRequire } from 'node:module'
 import {
   createRedactor,
   currentObservation,
+  type LogLevel,
   Observation,
   type Redactor,
   resolveService,
   type Service
 } from '@fastify-observability/observation'
-import { trace } from '@opentelemetry/api'
-import type { DestinationStream, Logger } from 'pino'
+import { type SpanContext, trace } from '@opentelemetry/api'
+import { type DestinationStream, type Logger, pino } from 'pino'
 import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { createSafe } from './safe.ts'
+import { createSafe, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
 /** What a logger keeps beside pino. */
@@ -26,6 +27,16 @@ export interface Journal {
   readonly sinks: readonly Sink[]
   readonly redactor: Redactor
   readonly levelFor: LoggingOptions['levelFor']
+  /** `undefined` for a copy of a logger, whose lines only its own methods can write. */
+  readonly ready: ReadyLines | undefined
+}
+
+/** Lines whose fields are JSON already: putting them together is most of what pino does for a line. */
+export interface ReadyLines {
+  /** Somebody else's text as it may stand in a line, without secrets and quoted. */
+  quote(text: string): string
+  /** Writes what `log[level](fields, message)` would. The fields begin with a comma, the message needs no escapes. */
+  write(log: Logger, level: LogLevel, fields: string, message: string): void
 }
 
 const require = createRequire(import.meta.url)
@@ -52,16 +63,17 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   const sinks = sinksFor(rest, service)
   const lost = new Map<string, number>()
   const redactor = createRedactor({ redact, allow })
+  const safe = createSafe(redactor)
+  const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
   const logger = guardedPino(
-    createSafe(redactor),
+    safe,
     {
       level,
       base: { service: service.name, version: service.version, environment: service.environment },
       timestamp: timeField,
       formatters: { level: (label) => ({ level: label }) },
       mixin(_fields, number, logger) {
-        const label = labelOf(logger, number)
-        lines.set(label, (lines.get(label) ?? 0) + 1)
+        count(labelOf(logger, number))
         return context(logger)
       },
       // Nobody's own field can pass for the request's. The fields are a copy already.
@@ -73,7 +85,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   )
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
-  journals.set(logger, { lines, lost, sinks, redactor, levelFor })
+  journals.set(logger, { lines, lost, sinks, redactor, levelFor, ready: readyLines(safe, sinks, count) })
   roots.add(root)
   return root
 }
@@ -105,12 +117,34 @@ export function journalOf(logger: object): Journal {
     const journal = journals.get(target)
     if (journal) return journal
   }
-  return { lines: new Map(), lost: new Map(), sinks: [], redactor: createRedactor(), levelFor: undefined }
+  return {
+    lines: new Map(),
+    lost: new Map(),
+    sinks: [],
+    redactor: createRedactor(),
+    levelFor: undefined,
+    ready: undefined
+  }
 }
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
 export function bind(logger: Logger, observation: Observation | undefined): Logger {
-  return Object.assign(Object.create(logger), { [BOUND]: observation })
+  const bound = Object.create(logger)
+  bound[BOUND] = observation
+  return bound
+}
+
+function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
+  return {
+    quote: (text) => JSON.stringify(safe.text(text)),
+    write(log, level, fields, message) {
+      if (!log.isLevelEnabled(level)) return
+      count(level)
+      const bindings = Reflect.get(log, pino.symbols.chindingsSym)
+      write(sinks, `{"level":"${level}"${timeField()}${bindings}${fields}${contextText(log)},"msg":"${message}"}\n`)
+      boundTo(log)?.onLine?.(level, message)
+    }
+  }
 }
 
 let timeMs = 0
@@ -141,12 +175,15 @@ function tell(logger: Logger, level: number, message: string | undefined): void 
 }
 
 // Read per line: the active span changes while a request runs.
-function context(logger: object): object {
+function contextOf(logger: object): { observation: Observation | undefined; span: SpanContext | undefined } {
   const current = currentObservation()
-  const bound = boundTo(logger)
-  const observation = bound ?? current
+  const observation = boundTo(logger) ?? current
   const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
-  const span = active ?? observation?.spanContext
+  return { observation, span: active ?? observation?.spanContext }
+}
+
+function context(logger: object): object {
+  const { observation, span } = contextOf(logger)
   return {
     request_id: observation?.requestId,
     correlation_id: observation?.correlationId,
@@ -155,6 +192,22 @@ function context(logger: object): object {
     trace_id: span?.traceId,
     span_id: span?.spanId
   }
+}
+
+/** The same as JSON, of a request's logger. */
+function contextText(logger: object): string {
+  const { observation, span } = contextOf(logger)
+  if (!observation) return ''
+  const { requestId, correlationId, method, path } = observation
+  const id = JSON.stringify(requestId)
+  return (
+    (requestId === undefined ? '' : `,"request_id":${id}`) +
+    (correlationId === undefined
+      ? ''
+      : `,"correlation_id":${correlationId === requestId ? id : JSON.stringify(correlationId)}`) +
+    `,"method":"${method}","path":${JSON.stringify(path)}` +
+    (span ? `,"trace_id":"${span.traceId}","span_id":"${span.spanId}"` : '')
+  )
 }
 
 function write(sinks: Sink[], line: string): void {

@@ -20,6 +20,8 @@ export interface Safe {
   args(passed: readonly unknown[], serializers?: Fields): SafeArgs
   /** Makes the bindings of a child logger safe. Never throws. */
   fields(bindings: unknown, serializers?: Fields): Fields
+  /** Text without secrets, not too long, on one line. */
+  text(text: string): string
 }
 
 const MAX_DEPTH = 8
@@ -269,7 +271,7 @@ export function createSafe(redactor: Redactor): Safe {
     )
   }
 
-  return { args, fields }
+  return { args, fields, text: (text) => clean(text, newCall()) }
 }
 
 function newCall(): Call {

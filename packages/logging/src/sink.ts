@@ -44,6 +44,8 @@ export const MAX_HELD_BYTES = 16 * 1024 * 1024
 /** A write without progress for this long is stuck. */
 export const STUCK_MS = 100
 const CHUNK_BYTES = 256 * 1024
+// Of UTF-8, for a unit of JavaScript's UTF-16.
+const MAX_BYTES_A_UNIT = 3
 const EXIT_PATIENCE_MS = 1000
 // A write costs as much as a few lines, and a reader does not see the difference.
 const GATHER_MS = 10
@@ -70,9 +72,13 @@ export function createSink(outlet: Outlet): Sink {
     chunk.filled = chunk.sent
   }
 
-  function roomFor(bytes: number): Chunk | undefined {
+  function roomFor(line: string): Chunk | undefined {
     const last = held.at(-1)
-    if (last && last.filled + bytes <= last.buffer.length) return last
+    const room = last ? last.buffer.length - last.filled : 0
+    // Looked at closely only near the end of a chunk: counting takes as long as writing.
+    if (last && line.length * MAX_BYTES_A_UNIT <= room) return last
+    const bytes = Buffer.byteLength(line)
+    if (last && bytes <= room) return last
     const size = Math.max(bytes, CHUNK_BYTES)
     if (heldBytes + size > MAX_HELD_BYTES) return undefined
     heldBytes += size
@@ -117,8 +123,7 @@ export function createSink(outlet: Outlet): Sink {
     write(line) {
       if (closed) return drop('closed', 1)
       // Encoded at once: what is held is then known to the byte, and pino's strings are ropes that take more.
-      const bytes = Buffer.byteLength(line)
-      const chunk = roomFor(bytes)
+      const chunk = roomFor(line)
       if (!chunk) return drop('buffer_full', 1)
       chunk.filled += chunk.buffer.write(line, chunk.filled)
       chunk.ends.push(chunk.filled)

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { EventEmitter, once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
@@ -61,6 +62,50 @@ test('writes one canonical line a request', async (t) => {
     msg: 'request completed'
   })
   t.same(lines, [], 'and nothing else')
+})
+
+test('writes the same canonical line through a logger of the handler’s own', async (t) => {
+  const { app, completion } = await service()
+  app.get('/plain', async () => 'ok')
+  app.get('/own', async (request) => {
+    request.log = request.log.child({ tenant: 'a' })
+    return 'ok'
+  })
+  const headers = { 'user-agent': '"\\\u0007\u0085 é password=hunter2' }
+  await app.inject({ url: '/plain?a', headers })
+  const { duration_ms: _, ttfb_ms: __, time: ___, ...plain } = await completion()
+  await app.inject({ url: '/own?a', headers })
+  const { duration_ms: _d, ttfb_ms: _t, time: _time, ...own } = await completion()
+  t.equal(plain.user_agent, '"\\\u0007\n é password=[redacted]')
+  t.same(own, { ...plain, route: '/own', path: '/own', request_id: 'req-2', tenant: 'a' })
+})
+
+test('puts bindings set later into the canonical line', async (t) => {
+  const { app, completion } = await service()
+  app.get('/', async () => 'ok')
+  await app.ready()
+  logger().setBindings({ region: 'north' })
+  await app.inject('/')
+  t.match(await completion(), { region: 'north', status_code: 200 })
+})
+
+test('keeps a field of the canonical line secret when asked to', async (t) => {
+  const { app, completion } = await service({}, { redact: ['client_ip'] })
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  t.match(await completion(), { client_ip: '[redacted]', status_code: 200 })
+})
+
+test('tells who listens to pino’s lines of the canonical one', async (t) => {
+  const { app, completion } = await service()
+  app.get('/', async () => 'ok')
+  const heard: unknown[] = []
+  const hear = (message: unknown): void => void heard.push(message)
+  subscribe('tracing:pino_asJson:end', hear)
+  t.teardown(() => unsubscribe('tracing:pino_asJson:end', hear))
+  await app.inject('/')
+  const line = await completion()
+  t.match(heard, [{ result: new RegExp(String(line.request_id)) }])
 })
 
 const SERVERS: [string, () => FastifyServerOptions][] = [

@@ -85,7 +85,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   if (app.hasDecorator('observation')) return
 
   const fastify = listenToFastify(app, {
-    isOurs: ({ server }) => server.hasDecorator('observation') && server.observation === registry,
+    isOurs: ({ server }) => server.observation === registry,
     arrived: adopt,
     streamFailed(error, { raw }) {
       const observation = raw[OBSERVATION]
@@ -151,10 +151,11 @@ async function observation(app: FastifyInstance): Promise<void> {
   // Fastify writes its reply's headers itself; a hijacked reply, a stream or an early answer does without some of them.
   function completeHeaders({ reply, response }: Observation, written: unknown): void {
     if (!reply) return
+    const isWritten = typeof written === 'object' && written !== null
     for (const name of registry.answerHeaders) {
+      if (isWritten && name in written) continue
       const value = reply.getHeader(name)
-      if (value === undefined || response.hasHeader(name)) continue
-      if (typeof written !== 'object' || written === null || !(name in written)) response.setHeader(name, value)
+      if (value !== undefined && !response.hasHeader(name)) response.setHeader(name, value)
     }
   }
 

@@ -52,6 +52,8 @@ export interface Outcome {
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#common-attributes
 const METHODS = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE'])
 
+const UNCONFIGURED: RouteObservability = Object.freeze({})
+
 /** What happens to a request, for the plugin to act on. */
 export interface Lifecycle {
   headers(observation: Observation, written: unknown): void
@@ -67,7 +69,9 @@ export class Observation {
   reply: FastifyReply | undefined
   /** The route's pattern (`/orders/:id`), or `unmatched`. */
   route = 'unmatched'
-  config: RouteObservability = {}
+  config: RouteObservability = UNCONFIGURED
+  /** The level that the route asks for. */
+  logLevel: string | undefined
   /** `performance.now()` at the arrival. */
   readonly startedAt: number = performance.now()
   /** One of the methods that HTTP defines, or `_OTHER`: over HTTP/2 a caller can send any word. */
@@ -116,11 +120,13 @@ export class Observation {
 
   /** Called when Fastify has found the route. */
   adopt(request: FastifyRequest, reply: FastifyReply): void {
-    const { url, config } = request.routeOptions
+    // Made anew at each reading.
+    const { url, config, logLevel } = request.routeOptions
     this.request = request
     this.reply = reply
     this.requestId = request.id
-    this.config = config?.observability ?? {}
+    this.config = config?.observability ?? UNCONFIGURED
+    this.logLevel = logLevel
     if (!request.is404 && url !== undefined) this.route = url
   }
 

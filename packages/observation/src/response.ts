@@ -7,29 +7,36 @@ import { OBSERVATION, type Observation } from './observation.ts'
  */
 export function watchResponse(response: ServerResponse, observation: Observation): void {
   response[OBSERVATION] = observation
-  Object.assign(response, wrappers)
+  wrap(response)
 }
 
-const wrappers = {
-  writeHead(this: ServerResponse, ...args: unknown[]): unknown {
-    const observation = this[OBSERVATION]
-    if (observation && observation.headersAt === undefined) {
-      observation.headersAt = performance.now()
-      observation.beforeHeaders(args.at(-1))
-    }
-    return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, args)
-  },
-  write(this: ServerResponse, ...args: unknown[]): unknown {
-    count(this, args[0], args[1])
-    return Reflect.apply(Object.getPrototypeOf(this).write, this, args)
-  },
-  end(this: ServerResponse, ...args: unknown[]): unknown {
-    count(this, args[0], args[1])
-    // Some responses write the last chunk through their own write().
-    const observation = this[OBSERVATION]
-    if (observation) observation.ending = true
-    return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+// One by one: Object.assign takes several times as long.
+function wrap(response: Record<'writeHead' | 'write' | 'end', unknown>): void {
+  response.writeHead = writeHead
+  response.write = write
+  response.end = end
+}
+
+function writeHead(this: ServerResponse, ...args: unknown[]): unknown {
+  const observation = this[OBSERVATION]
+  if (observation && observation.headersAt === undefined) {
+    observation.headersAt = performance.now()
+    observation.beforeHeaders(args.at(-1))
   }
+  return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, args)
+}
+
+function write(this: ServerResponse, ...args: unknown[]): unknown {
+  count(this, args[0], args[1])
+  return Reflect.apply(Object.getPrototypeOf(this).write, this, args)
+}
+
+function end(this: ServerResponse, ...args: unknown[]): unknown {
+  count(this, args[0], args[1])
+  // Some responses write the last chunk through their own write().
+  const observation = this[OBSERVATION]
+  if (observation) observation.ending = true
+  return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
 }
 
 function count(response: ServerResponse, chunk: unknown, encoding: unknown): void {
