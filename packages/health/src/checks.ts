@@ -44,17 +44,25 @@ const ignore = (): void => undefined
  */
 export function postgres(pool: PostgresPool): Check {
   pool.on('error', ignore)
-  let acquiring: Promise<PostgresClient> | undefined
-  let latest: AbortSignal | undefined
+  let pending: { client: Promise<PostgresClient>; taker: AbortSignal } | undefined
 
   // While the pool gives none, one request waits and not one a run. The newest run gets what comes.
   async function acquire(signal: AbortSignal): Promise<PostgresClient> {
-    latest = signal
-    acquiring ??= pool.connect().finally(() => {
-      acquiring = undefined
-    })
-    const client = await acquiring
-    if (latest === signal && signal.aborted) client.release()
+    pending ??= {
+      client: pool.connect().finally(() => {
+        pending = undefined
+      }),
+      taker: signal
+    }
+    const mine = pending
+    mine.taker = signal
+    const client = await mine.client
+    // Another check of the same function, in another app, has it.
+    if (mine.taker !== signal) {
+      signal.throwIfAborted()
+      return await acquire(signal)
+    }
+    if (signal.aborted) client.release()
     signal.throwIfAborted()
     return client
   }

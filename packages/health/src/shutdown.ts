@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import type { Observation, ObservationRegistry, Series } from '@fastify-observability/observation'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
@@ -50,6 +51,7 @@ export function installShutdown(
 ): void {
   const { observation } = app
   const inFlight = new Set<Observation>()
+  const sockets = new Set<Socket>()
   const cut: Cut[] = []
   let draining = false
   let closing = false
@@ -66,6 +68,11 @@ export function installShutdown(
       inFlight.delete(request)
       if (closing) setImmediate(closeIdleConnections)
     }
+  })
+
+  app.server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
   })
 
   // An answer whose headers went out before promised to keep its connection, and closing would wait for it.
@@ -85,6 +92,8 @@ export function installShutdown(
       raw.destroy()
     }
     if ('closeAllConnections' in app.server) app.server.closeAllConnections()
+    // Upgraded past Fastify, such as by socket.io: closing the server waits for them, and Node counts them no more.
+    for (const socket of sockets) socket.destroy()
   }
 
   function account(): object {
@@ -160,16 +169,32 @@ export function installShutdown(
             { delay: false, logger: false, skip: [...unwanted, ...FOREIGN, ...ERRORS, 'beforeExit'] },
             ({ signal }) => together(shutDown(signal))
           ),
-          closeWithGrace(
-            { delay: FLUSH_MS + 200, logger: false, skip: [...SIGNALS, ...FOREIGN, 'beforeExit'] },
-            ({ err }) => together(crash(err))
-          )
+          endOnErrors(crash)
         ]
+}
+
+/** Unlike close-with-grace it lets a second error, such as another rejection of the same outage, not cut the first short. */
+function endOnErrors(crash: (error: unknown) => Promise<never>): { uninstall(): void } {
+  let ends = false
+  const end = (error: unknown): void => {
+    if (ends) return
+    ends = true
+    setTimeout(() => process.exit(1), FLUSH_MS + 200)
+    together(crash(error)).catch(() => process.exit(1))
+  }
+  for (const event of ERRORS) process.on(event, end)
+  return {
+    uninstall() {
+      for (const event of ERRORS) process.off(event, end)
+    }
+  }
 }
 
 /** Resolves when all apps of the process are done; rejects when this one did. */
 async function together(shutdown: Promise<void>): Promise<void> {
   shutdowns.add(shutdown)
+  // The other apps hear of the signal after this one.
+  await turn()
   await Promise.allSettled(shutdowns)
   await shutdown
 }

@@ -18,9 +18,19 @@ app.get('/hang', () => new Promise(() => undefined))
 app.get('/reject', async () => {
   setTimeout(() => Promise.reject(new TypeError('nobody waits for me')))
 })
+app.get('/outage', async () => {
+  setTimeout(() => {
+    for (let query = 0; query < 3; query++) Promise.reject(new TypeError('nobody waits for us'))
+  })
+})
 app.get('/throw', async () => {
   setTimeout(() => {
     throw new TypeError('nobody catches me')
   })
+})
+// As socket.io does, past Fastify.
+app.server.on('upgrade', (_request, socket) => {
+  socket.on('error', () => undefined)
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\n')
 })
 await app.listen({ port: Number(PORT ?? 0), host: '127.0.0.1' })

@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { Agent } from 'node:http'
+import { Agent, get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startCollector } from '@fastify-observability/testing/collector'
@@ -40,6 +41,20 @@ test('is not ready from the signal on, serves on, and asks clients to leave the 
   t.match(lines.at(-1), { msg: 'shut down', signal: 'SIGINT', duration_ms: Number })
 })
 
+test('cuts a connection that was upgraded past Fastify at the deadline', async (t) => {
+  const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50,"timeoutMs":300}' })
+  const headers = { connection: 'upgrade', upgrade: 'chat' }
+  const [, socket] = await once(get(origin, { headers }), 'upgrade')
+  const left = once(socket, 'close')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  await left
+  t.match(
+    lines.slice(-2).map(({ msg }) => msg),
+    ['the database is closed', 'shut down']
+  )
+})
+
 test('ends at once with code 1 on a second signal', async (t) => {
   const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
   child.kill('SIGTERM')
@@ -52,7 +67,8 @@ test('ends at once with code 1 on a second signal', async (t) => {
 
 for (const [path, message] of [
   ['/throw', 'nobody catches me'],
-  ['/reject', 'nobody waits for me']
+  ['/reject', 'nobody waits for me'],
+  ['/outage', 'nobody waits for us']
 ]) {
   test(`says, sends and hands on everything after ${path} before it ends with code 1`, async (t) => {
     const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
