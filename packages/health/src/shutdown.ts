@@ -169,15 +169,18 @@ export function installShutdown(
             { delay: false, logger: false, skip: [...unwanted, ...FOREIGN, ...ERRORS, 'beforeExit'] },
             ({ signal }) => together(shutDown(signal))
           ),
-          endOnErrors(crash)
+          endOnErrors(crash, (err) => app.log.fatal({ err }, 'another uncaught error, while the process ends'))
         ]
 }
 
 /** Unlike close-with-grace it lets a second error, such as another rejection of the same outage, not cut the first short. */
-function endOnErrors(crash: (error: unknown) => Promise<never>): { uninstall(): void } {
+function endOnErrors(crash: (error: unknown) => Promise<never>, tell: (error: unknown) => void): { uninstall(): void } {
   let ends = false
   const end = (error: unknown): void => {
-    if (ends) return
+    if (ends) {
+      tell(error)
+      return
+    }
     ends = true
     setTimeout(() => process.exit(1), FLUSH_MS + 200)
     together(crash(error)).catch(() => process.exit(1))

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { Agent, get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { test } from 'tap'
@@ -55,6 +56,17 @@ test('cuts a connection that was upgraded past Fastify at the deadline', async (
   )
 })
 
+test('the apps of a process end together: none cuts the requests of another', async (t) => {
+  const { child, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}' }, 'two-apps.ts')
+  const slow = lines.find(({ msg }) => msg.startsWith('slow at '))?.msg.slice('slow at '.length)
+  const answer = fetch(`${slow}/`)
+  await setTimeout(100)
+  child.kill('SIGTERM')
+  t.equal((await answer).status, 200)
+  t.equal(await ended, 0)
+  t.equal(lines.filter(({ msg }) => msg === 'shut down').length, 2)
+})
+
 test('ends at once with code 1 on a second signal', async (t) => {
   const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
   child.kill('SIGTERM')
@@ -85,7 +97,8 @@ for (const [path, message] of [
     const fatal = lines.filter(({ level }) => level === 'fatal')
     t.match(fatal, [{ msg: 'uncaught error, the process ends', err: { type: 'TypeError', message } }])
     t.match(ingest.events, [{ exception: { values: [{ type: 'TypeError', value: message }] } }])
-    t.match(lines.at(-1), { msg: 'request aborted', route: '/hang', err: { code: 'SHUTDOWN' } })
+    const aborted = lines.filter(({ msg }) => msg === 'request aborted')
+    t.match(aborted, [{ route: '/hang', err: { code: 'SHUTDOWN' } }])
     const names = collector.spans.map(({ name }) => name)
     t.same(new Set(names), new Set(['GET /orders/:id', `GET ${path}`, 'GET /hang']))
   })

@@ -186,13 +186,15 @@ export class Observation {
   // A WebSocket's 101 is written past the response, to the socket.
   private isUpgraded(): boolean {
     const { raw, response, reply } = this
-    return raw.headers.upgrade !== undefined && reply?.sent === true && !response.headersSent && !response.writableEnded
+    const isHandedOver = this.upgradedAt !== undefined && reply?.sent === true
+    return isHandedOver && raw.headers.upgrade !== undefined && !response.headersSent && !response.writableEnded
   }
 
   private errorType(statusCode: number, aborted: boolean): string | undefined {
     if (aborted && !this.broken) return 'client_disconnect'
     if (statusCode < 500 && !this.broken) return undefined
-    return nameOf(this.error) ?? String(statusCode)
+    // A code may be empty.
+    return nameOf(this.error) || String(statusCode)
   }
 }
 

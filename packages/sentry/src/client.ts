@@ -205,10 +205,6 @@ function scrubbing(
       const sent = beforeSend ? beforeSend(event, hint) : event
       return isThenable(sent) ? sent.then(scrub) : scrub(sent)
     },
-    beforeSendTransaction(event, hint) {
-      const sent = beforeSendTransaction ? beforeSendTransaction(event, hint) : event
-      return isThenable(sent) ? sent.then(scrub) : scrub(sent)
-    },
     beforeSendLog(log) {
       const sent = beforeSendLog ? beforeSendLog(log) : log
       if (!sent) return sent
@@ -216,7 +212,14 @@ function scrubbing(
       return { ...sent, message, ...(sent.attributes && { attributes: scrubAttributes(sent.attributes, redactor()) }) }
     }
   }
-  if (traceLifecycle === 'static') return hooks
+  // The SDK has transactions or single spans, and warns of a hook for the other ones.
+  if (traceLifecycle === 'static') {
+    hooks.beforeSendTransaction = (event, hint) => {
+      const sent = beforeSendTransaction ? beforeSendTransaction(event, hint) : event
+      return isThenable(sent) ? sent.then(scrub) : scrub(sent)
+    }
+    return hooks
+  }
   hooks.beforeSendSpan = (span) => {
     const sent = beforeSendSpan ? beforeSendSpan(span) : span
     const attributes = scrubAttributes(sent.attributes, redactor())
