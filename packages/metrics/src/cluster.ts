@@ -89,10 +89,12 @@ function connect(): void {
 }
 
 async function collectAll(): Promise<readonly Family[]> {
+  // Before the wait: an app that closes meanwhile is among those asked.
+  const past = closed
   const all = await Promise.all([...apps].map((collect) => collect()))
   const families = merge([
     ...all.map((families, at) => (at === 0 ? families : families.filter(({ name }) => !RUNTIME.test(name)))),
-    closed
+    past
   ])
   return fromHere(families)
 }
