@@ -112,7 +112,11 @@ abstract class Metric<Label extends string, Child> {
     this.ledger.dropped(this.name, reason)
   }
 
-  private valuesOf(labels: object): string[] | undefined {
+  private valuesOf(labels: unknown): string[] | undefined {
+    if (typeof labels !== 'object' || labels === null) {
+      this.drop('label')
+      return undefined
+    }
     const values: string[] = []
     let given = 0
     for (const name of this.labelNames) {
@@ -122,7 +126,7 @@ abstract class Metric<Label extends string, Child> {
         this.drop('label')
         return undefined
       }
-      values.push(value === undefined ? '' : String(value).slice(0, MAX_LABEL_LENGTH))
+      values.push(value === undefined ? '' : String(value).slice(0, MAX_LABEL_LENGTH).toWellFormed())
     }
     // All that were asked for are accounted for, unless there is one that nobody asked for.
     if (given === Object.keys(labels).length || Object.keys(labels).every((name) => isOneOf(this.labelNames, name))) {

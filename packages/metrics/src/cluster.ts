@@ -39,6 +39,8 @@ const RUNTIME = /^(process|nodejs)_/
 
 // The apps of this process or thread speak with one voice: the runtime is the same for all of them.
 const apps = new Set<Collect>()
+// What the closed ones have counted, as long as others go on: a sum that falls is a restart to Prometheus.
+let closed: readonly Family[] = []
 let disconnect: (() => void) | undefined
 let say: ((message: Message) => Promise<void>) | undefined
 
@@ -48,8 +50,14 @@ export function joinCluster(collect: Collect): () => Promise<void> {
   apps.add(collect)
   if (!disconnect) connect()
   return async () => {
-    if (apps.size === 1) await say?.(message('families', { families: await collectAll() }))
+    const last = counted(await collect())
     apps.delete(collect)
+    closed = merge([closed, last.filter(({ name }) => !RUNTIME.test(name))])
+    if (apps.size > 0) return
+    const families = fromHere([...closed, ...last.filter(({ name }) => RUNTIME.test(name))])
+    // A thread's last words are its end; a process is the same one when another app starts in it.
+    if (!isMainThread) closed = []
+    await say?.(message('families', { families }))
     if (apps.size > 0) return
     disconnect?.()
     disconnect = undefined
@@ -81,11 +89,18 @@ function connect(): void {
 }
 
 async function collectAll(): Promise<readonly Family[]> {
+  // Before the wait: an app that closes meanwhile is among those asked.
+  const past = closed
   const all = await Promise.all([...apps].map((collect) => collect()))
-  const families = merge(
-    all.map((families, at) => (at === 0 ? families : families.filter(({ name }) => !RUNTIME.test(name))))
-  )
-  // Threads share their process.
+  const families = merge([
+    ...all.map((families, at) => (at === 0 ? families : families.filter(({ name }) => !RUNTIME.test(name)))),
+    past
+  ])
+  return fromHere(families)
+}
+
+// Threads share their process.
+function fromHere(families: readonly Family[]): readonly Family[] {
   return isMainThread
     ? families
     : families.map((family) => (PROCESS.test(family.name) ? { ...family, aggregator: 'max' } : family))

@@ -81,8 +81,9 @@ function labelSet(labels: Sample['labels'], write: (name: string, value: string 
   return text === '' ? '' : `${text}}`
 }
 
-function labelValue(_name: string, value: string | number): string {
-  return typeof value === 'number' ? number(value) : escapeLabel(value)
+// The client keeps what it was given: in JavaScript, also booleans and null.
+function labelValue(_name: string, value: unknown): string {
+  return typeof value === 'number' ? number(value) : escapeLabel(String(value).toWellFormed())
 }
 
 // Bounds and quantiles are floats: `1` is written `1.0`.

@@ -127,7 +127,11 @@ export function observeRequests(
     return custom.map((label) => {
       try {
         const value: unknown = request && reply && label(request, reply)
-        return value === undefined || value === null ? '' : String(value).slice(0, MAX_CUSTOM_LABEL_LENGTH)
+        // JavaScript takes an async function for one; its rejection must not end the process.
+        if (value instanceof Promise) value.catch(report)
+        return value === undefined || value === null
+          ? ''
+          : String(value).slice(0, MAX_CUSTOM_LABEL_LENGTH).toWellFormed()
       } catch (error) {
         report(error)
         return ''

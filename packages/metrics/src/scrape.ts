@@ -105,6 +105,8 @@ function createShelf(): (body: Buffer, response: ServerResponse) => void {
   }
 
   return (body, response) => {
+    // Who has left while the answer was made closes no second time.
+    if (response.destroyed) return
     const readers = unread.get(body) ?? new Set()
     unread.set(body, readers.add(response))
     const timer = setTimeout(() => response.destroy(), READ_TIMEOUT_MS).unref()

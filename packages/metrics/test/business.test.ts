@@ -213,3 +213,29 @@ test('apps come and go without a name being taken or a listener staying', async 
     await app.close()
   }
 })
+
+test('shows the booleans and nulls that a metric of the client was given as labels', async (t) => {
+  const app = await service()
+  const { client, registry } = app.metrics
+  const counter = new client.Counter({ name: 'native_total', help: 'N.', labelNames: ['ok'], registers: [registry] })
+  for (const ok of [true, null]) Reflect.apply(counter.inc, counter, [{ ok }])
+  t.same(await lines(app, /^native_total/), ['native_total{ok="true"} 1', 'native_total{ok="null"} 1'])
+})
+
+test('label values that cannot be told apart on the wire are one series', async (t) => {
+  const app = await service()
+  const counter = app.metrics.counter({ name: 'text_total', help: 'T.', labelNames: ['text'] })
+  counter.inc({ text: '\ud800' })
+  counter.inc({ text: '\ud801' })
+  t.same(await lines(app, /^text_total/), ['text_total{text="\ufffd"} 2'])
+})
+
+test('what is no labels at all is dropped, not thrown', async (t) => {
+  const app = await service()
+  const gauge = app.metrics.gauge({ name: 'size', help: 'S.', labelNames: ['room'] })
+  Reflect.apply(gauge.remove, gauge, ['hall'])
+  Reflect.apply(gauge.setToCurrentTime, gauge, ['hall'])
+  t.same(await lines(app, /^(size|metrics_values_dropped_total)/), [
+    'metrics_values_dropped_total{metric="size",reason="label"} 2'
+  ])
+})

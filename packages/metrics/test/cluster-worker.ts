@@ -10,6 +10,13 @@ app.get('/', async () => {
   done.inc()
   return String(process.pid)
 })
+app.get('/brief', async () => {
+  const brief = Fastify()
+  await brief.register(metrics)
+  brief.metrics.counter({ name: 'done_total', help: 'Done.' }).inc(5)
+  await brief.close()
+  return 'closed'
+})
 app.get('/hang', async () => {
   const until = performance.now() + 3_000
   while (performance.now() < until);

@@ -80,6 +80,13 @@ test('counters stay when a worker goes', async (t) => {
   t.equal(await value(app, 'done_total'), 10)
 })
 
+test('counters stay when one of the apps of a worker closes', async (t) => {
+  const app = await primary(t)
+  const { url } = await startWorker(t)
+  await (await fetch(`${url}/brief`)).text()
+  t.equal(await value(app, 'done_total'), 5)
+})
+
 test('a worker that does not answer is counted as it last was', async (t) => {
   const app = await primary(t)
   const { url } = await startWorker(t)

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { gunzipSync } from 'node:zlib'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
@@ -258,6 +258,39 @@ test('takes an answer away from those who do not read it, when more follow', asy
     responses.map(({ destroyed }) => destroyed),
     [true, true, false, false, false, false]
   )
+})
+
+test('who leaves before the answer takes none from those who read', async (t) => {
+  const app = await smallApp()
+  t.teardown(() => app.close())
+  for (const name of ['one', 'other']) {
+    const many = app.metrics.histogram({ name, help: 'Many.', labelNames: ['n'] })
+    for (let n = 0; n < 500; n++) many.observe({ n: `${n}`.padEnd(1000) }, n)
+  }
+  let gate: Promise<void> | undefined
+  app.metrics.gauge({ name: 'gated', help: 'G.', collect: () => gate })
+  const { port } = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  async function ask(): Promise<{ socket: Socket; response: ServerResponse }> {
+    const socket = connect(Number(port), '127.0.0.1').pause()
+    t.teardown(() => socket.destroy())
+    socket.write('GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n')
+    const [, response] = await once(app.server, 'request')
+    return { socket, response }
+  }
+  const reader = await ask()
+  await once(reader.socket, 'readable')
+  for (let n = 0; n < 5; n++) {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    gate = promise
+    const { socket, response } = await ask()
+    socket.destroy()
+    await once(response, 'close')
+    resolve()
+    const next = await ask()
+    next.socket.resume()
+    await once(next.response, 'close')
+  }
+  t.equal(reader.response.destroyed, false)
 })
 
 const promtool = process.env.TEST_PROMTOOL ?? 'promtool'
