@@ -52,7 +52,10 @@ export interface Metrics {
   gauge<const Label extends string = never>(options: GaugeOptions<Label>): Gauge<Label>
   /** @throws TypeError when the name, the labels, the buckets or their meaning are wrong. */
   histogram<const Label extends string = never>(options: HistogramOptions<Label>): Histogram<Label>
-  /** Runs `fn` and observes the seconds until it returns, throws or its promise settles. */
+  /**
+   * Runs `fn` and observes the seconds until it returns, throws or its promise settles. What is only like a promise, as a
+   * query builder's query, wants an `async` function around it.
+   */
   time<Label extends string, Result>(histogram: Histogram<Label>, labels: Labels<Label>, fn: () => Result): Result
   /** Shows a connection pool as `db_client_connection_count`. The same name again replaces the first. */
   observePool(name: string, state: () => PoolState): void
