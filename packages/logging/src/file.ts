@@ -1,7 +1,8 @@
 import { EventEmitter, once } from 'node:events'
 import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
-import { createStream, type RotatingFileStream } from 'rotating-file-stream'
+import type { RotatingFileStream } from 'rotating-file-stream'
 import { keepArchives } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
 
@@ -35,6 +36,8 @@ interface Flight {
   length: number
 }
 
+// Loaded only where somebody wants a file.
+const require = createRequire(import.meta.url)
 const NAME = '@fastify-observability/logging'
 const MODE = 0o640
 const DAY_MS = 86_400_000
@@ -88,6 +91,7 @@ function rotatedFile(path: string, options: FileOptions, onState: (message: stri
   const maxTotalSize = options.maxTotalSize ? readSize('maxTotalSize', options.maxTotalSize) : maxSize * 10
   if (maxTotalSize <= maxSize) throw new Error(`${NAME}: option "file.maxTotalSize" must be more than "file.maxSize"`)
   proveWritable(path)
+  const { createStream }: typeof import('rotating-file-stream') = require('rotating-file-stream')
   const archives = keepArchives(path, {
     compress: compress === 'gzip',
     maxAgeMs: maxAgeDays * DAY_MS,

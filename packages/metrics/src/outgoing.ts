@@ -1,7 +1,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { ClientRequest, IncomingMessage } from 'node:http'
 import { currentObservation } from '@fastify-observability/observation'
 import type { createFactory } from './business.ts'
+
+// An import would read every export, and one of them loads undici: 10 ms of the start for nothing.
+const { ClientRequest, IncomingMessage } = process.getBuiltinModule('node:http')
 
 interface Call {
   startedAt: number
