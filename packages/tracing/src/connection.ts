@@ -5,6 +5,7 @@ import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace
 import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto'
 import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
+import { encodeSpans } from './encoder.ts'
 
 /** One attempt: how many spans of an accepted batch were rejected, or why the batch was not accepted. */
 export type Sent = { rejected: number } | { error: unknown }
@@ -65,7 +66,14 @@ function pem(name: string): Buffer | undefined {
   return file === undefined ? undefined : readFileSync(file)
 }
 
-const delegateSchema = v.object({ _serializer: v.looseObject({ deserializeResponse: v.function() }) })
+type Serialize = (spans: ReadableSpan[]) => Uint8Array | undefined
+
+const delegateSchema = v.object({
+  _serializer: v.looseObject({
+    serializeRequest: v.custom<Serialize>((value) => typeof value === 'function'),
+    deserializeResponse: v.function()
+  })
+})
 const partialSuccessSchema = v.object({
   partialSuccess: v.object({ rejectedSpans: v.pipe(v.number(), v.minValue(0)) })
 })
@@ -79,6 +87,14 @@ function connectionOf(exporter: SpanExporter, close: () => Promise<void>): Conne
     const serializer = delegate._serializer
     delegate._serializer = {
       ...serializer,
+      serializeRequest(spans) {
+        try {
+          return encodeSpans(spans)
+        } catch {
+          // Upstream's is slower, and may get on with what ours does not.
+          return serializer.serializeRequest(spans)
+        }
+      },
       deserializeResponse(bytes) {
         const response = serializer.deserializeResponse(bytes)
         if (v.is(partialSuccessSchema, response)) rejected = response.partialSuccess.rejectedSpans
