@@ -1,7 +1,9 @@
-import http from 'node:http'
-import https from 'node:https'
 import type { NodeOptions } from '@sentry/node'
 import type { Tally } from './tally.ts'
+
+// An ES import of these loads undici, which is not wanted here.
+const http = process.getBuiltinModule('node:http')
+const https = process.getBuiltinModule('node:https')
 
 type Transport = NonNullable<NodeOptions['transport']>
 type TransportOptions = Parameters<Transport>[0]
