@@ -3,15 +3,15 @@ import type { Agent } from 'node:http'
 import { ExportResultCode, getStringFromEnv } from '@opentelemetry/core'
 import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto'
-import type { ReadableSpan, SpanExporter } from '@opentelemetry/sdk-trace-node'
+import type { SpanExporter } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
-import { encodeSpans } from './encoder.ts'
 
 /** One attempt: how many spans of an accepted batch were rejected, or why the batch was not accepted. */
 export type Sent = { rejected: number } | { error: unknown }
 
 export interface Connection {
-  send(spans: ReadableSpan[]): Promise<Sent>
+  /** Sends an ExportTraceServiceRequest. */
+  send(request: Uint8Array): Promise<Sent>
   close(): Promise<void>
 }
 
@@ -66,46 +66,37 @@ function pem(name: string): Buffer | undefined {
   return file === undefined ? undefined : readFileSync(file)
 }
 
-type Serialize = (spans: ReadableSpan[]) => Uint8Array | undefined
-
 const delegateSchema = v.object({
-  _serializer: v.looseObject({
-    serializeRequest: v.custom<Serialize>((value) => typeof value === 'function'),
-    deserializeResponse: v.function()
-  })
+  _serializer: v.looseObject({ serializeRequest: v.function(), deserializeResponse: v.function() })
 })
 const partialSuccessSchema = v.object({
   partialSuccess: v.object({ rejectedSpans: v.pipe(v.number(), v.minValue(0)) })
 })
 
+/** Upstream's exporter for requests that are encoded already. */
 function connectionOf(exporter: SpanExporter, close: () => Promise<void>): Connection {
-  let rejected = 0
-  // Upstream reports a partial success as a success and only logs its number. It reads the response in the same tick as
-  // it calls back, so the number belongs to the call that is answered next.
   const delegate: unknown = Reflect.get(exporter, '_delegate')
-  if (v.is(delegateSchema, delegate)) {
-    const serializer = delegate._serializer
-    delegate._serializer = {
-      ...serializer,
-      serializeRequest(spans) {
-        try {
-          return encodeSpans(spans)
-        } catch {
-          // Upstream's is slower, and may get on with what ours does not.
-          return serializer.serializeRequest(spans)
-        }
-      },
-      deserializeResponse(bytes) {
-        const response = serializer.deserializeResponse(bytes)
-        if (v.is(partialSuccessSchema, response)) rejected = response.partialSuccess.rejectedSpans
-        return response
-      }
+  if (!v.is(delegateSchema, delegate)) throw new Error(`${NAME}: this version of the OTLP exporter is not supported`)
+  const serializer = delegate._serializer
+  let encoded: Uint8Array
+  let rejected = 0
+  delegate._serializer = {
+    ...serializer,
+    serializeRequest: () => encoded,
+    // Upstream reports a partial success as a success and only logs its number. It reads the response in the same tick
+    // as it calls back, so the number belongs to the call that is answered next.
+    deserializeResponse(bytes) {
+      const response = serializer.deserializeResponse(bytes)
+      if (v.is(partialSuccessSchema, response)) rejected = response.partialSuccess.rejectedSpans
+      return response
     }
   }
   return {
-    send(spans) {
+    send(request) {
       return new Promise((resolve) => {
-        exporter.export(spans, ({ code, error }) => {
+        // Asked for by the call below, before it returns.
+        encoded = request
+        exporter.export([], ({ code, error }) => {
           resolve(code === ExportResultCode.SUCCESS ? { rejected } : { error })
           rejected = 0
         })

@@ -1,7 +1,10 @@
 import type { HrTime, SpanContext } from '@opentelemetry/api'
+import type { InstrumentationScope } from '@opentelemetry/core'
+import type { Resource } from '@opentelemetry/resources'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
 import {
   begin,
+  copyTo,
   endContent,
   endMessage,
   finish,
@@ -28,32 +31,80 @@ const MAX_MISSES = 64
 // Most attributes have the value that they had in the span before.
 const known = new Map<string, { value: unknown; encoded: Uint8Array; misses: number }>()
 
+const INITIAL_BYTES = 16 * 1024
+
+/** Spans of one scope, one after the other. */
+interface Encoded {
+  buffer: Buffer
+  filled: number
+}
+
 /**
- * An ExportTraceServiceRequest of these spans, in the same bytes as OpenTelemetry's own serializer makes.
+ * An ExportTraceServiceRequest in the making, in the same bytes as OpenTelemetry's own serializer makes. Each span is
+ * encoded when it is added: what waits is a few large buffers, and not objects for the garbage collector to move about.
  * @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto
  */
-export function encodeSpans(spans: ReadableSpan[]): Uint8Array {
-  begin()
-  for (const [resource, ofResource] of [...Map.groupBy(spans, (span) => span.resource)].reverse()) {
-    const end = written()
-    if (resource.schemaUrl) writeText(3, resource.schemaUrl)
-    for (const [scope, ofScope] of [...Map.groupBy(ofResource, (span) => span.instrumentationScope)].reverse()) {
-      const scopeSpansEnd = written()
-      if (scope.schemaUrl) writeText(3, scope.schemaUrl)
-      for (const span of ofScope.reverse()) writeSpan(span)
-      const scopeEnd = written()
-      if (scope.version) writeText(2, scope.version)
-      writeText(1, scope.name)
-      endMessage(1, scopeEnd)
-      endMessage(2, scopeSpansEnd)
-    }
-    const resourceEnd = written()
-    writeInteger(2, 0)
-    writeAttributes(1, resource.attributes)
-    endMessage(1, resourceEnd)
-    endMessage(1, end)
+export class SpanBatch {
+  spans = 0
+  private readonly resources = new Map<Resource, Map<InstrumentationScope, Encoded>>()
+
+  /** Throws what the span's own objects throw, and is then as before. */
+  add(span: ReadableSpan): void {
+    begin()
+    writeSpan(span)
+    append(this.of(span))
+    this.spans++
   }
-  return finish()
+
+  /** Resolves when everything is known that the request says. */
+  async ready(): Promise<void> {
+    for (const resource of this.resources.keys()) await resource.waitForAsyncAttributes?.()
+  }
+
+  /** The request. */
+  encode(): Uint8Array {
+    begin()
+    for (const [resource, scopes] of [...this.resources].reverse()) {
+      const end = written()
+      if (resource.schemaUrl) writeText(3, resource.schemaUrl)
+      for (const [scope, { buffer, filled }] of [...scopes].reverse()) {
+        const scopeSpansEnd = written()
+        if (scope.schemaUrl) writeText(3, scope.schemaUrl)
+        writeBytes(buffer.subarray(0, filled))
+        const scopeEnd = written()
+        if (scope.version) writeText(2, scope.version)
+        writeText(1, scope.name)
+        endMessage(1, scopeEnd)
+        endMessage(2, scopeSpansEnd)
+      }
+      const resourceEnd = written()
+      writeInteger(2, 0)
+      writeAttributes(1, resource.attributes)
+      endMessage(1, resourceEnd)
+      endMessage(1, end)
+    }
+    return finish()
+  }
+
+  private of({ resource, instrumentationScope }: ReadableSpan): Encoded {
+    const scopes = this.resources.get(resource) ?? new Map<InstrumentationScope, Encoded>()
+    const known = scopes.get(instrumentationScope)
+    if (known) return known
+    const encoded = { buffer: Buffer.allocUnsafeSlow(INITIAL_BYTES), filled: 0 }
+    this.resources.set(resource, scopes.set(instrumentationScope, encoded))
+    return encoded
+  }
+}
+
+function append(to: Encoded): void {
+  const needed = to.filled + written()
+  if (needed > to.buffer.length) {
+    const larger = Buffer.allocUnsafeSlow(Math.max(2 * to.buffer.length, needed))
+    larger.set(to.buffer.subarray(0, to.filled))
+    to.buffer = larger
+  }
+  copyTo(to.buffer, to.filled)
+  to.filled = needed
 }
 
 function writeSpan(span: ReadableSpan): void {

@@ -1,16 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { atMostEvery, parseEnv, type Series } from '@fastify-observability/observation'
-import { TraceFlags } from '@opentelemetry/api'
-import { ExportResultCode, getNumberFromEnv } from '@opentelemetry/core'
-import {
-  BatchSpanProcessor,
-  type ReadableSpan,
-  type SpanExporter,
-  type SpanProcessor
-} from '@opentelemetry/sdk-trace-node'
+import { context, ROOT_CONTEXT, TraceFlags } from '@opentelemetry/api'
+import { getNumberFromEnv, suppressTracing } from '@opentelemetry/core'
+import type { SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
 import { connectGrpc, connectHttp, type Sent } from './connection.ts'
+import { SpanBatch } from './encoder.ts'
 import { reasonOf, waitBeforeRetry } from './failure.ts'
 
 export interface SpanExportOptions {
@@ -34,6 +30,8 @@ export interface SpanExport {
 const NAME = '@fastify-observability/tracing'
 const MINUTE_MS = 60_000
 const MAX_QUEUE_SIZE = 2048
+const MAX_BATCH_SIZE = 512
+const DELAY_MS = 5_000
 const TIMEOUT_MS = 10_000
 const BATCH_MS = 30_000
 // Shares of the time for a shutdown, each with room for what comes after it.
@@ -50,6 +48,8 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   const env = parseEnv(NAME, envSchema)
   const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'grpc'
   const maxQueueSize = numberFromEnv('OTEL_BSP_MAX_QUEUE_SIZE') ?? MAX_QUEUE_SIZE
+  const maxBatchSize = Math.min(numberFromEnv('OTEL_BSP_MAX_EXPORT_BATCH_SIZE') ?? MAX_BATCH_SIZE, maxQueueSize)
+  const delayMs = numberFromEnv('OTEL_BSP_SCHEDULE_DELAY') ?? DELAY_MS
   const batchMs = numberFromEnv('OTEL_BSP_EXPORT_TIMEOUT') ?? BATCH_MS
   const timeoutMs = numberFromEnv('OTEL_EXPORTER_OTLP_TRACES_TIMEOUT', 'OTEL_EXPORTER_OTLP_TIMEOUT') ?? TIMEOUT_MS
   // Upstream cannot cancel an attempt: one that begins just before the shutdown must end by itself in time.
@@ -57,7 +57,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   const connect = protocol === 'grpc' ? connectGrpc : connectHttp
   const connection = connect(endpoint, attemptMs)
 
-  const processed = new Map(['', 'queue_full', 'shutdown'].map((errorType) => [errorType, 0]))
+  const processed = new Map(['', 'queue_full', 'not_encodable', 'shutdown'].map((errorType) => [errorType, 0]))
   const exported = new Map(['', 'export_failed', 'rejected', 'shutdown'].map((errorType) => [errorType, 0]))
   let queued = 0
   let inFlight = 0
@@ -87,17 +87,19 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   let stopped = false
   let stopBy = Number.POSITIVE_INFINITY
 
-  async function attempt(spans: ReadableSpan[]): Promise<Sent> {
+  async function attempt(request: Uint8Array): Promise<Sent> {
     const left = stopBy - performance.now()
-    if (left >= attemptMs) return connection.send(spans)
+    if (left >= attemptMs) return connection.send(request)
     const last = connect(endpoint, Math.max(1, left))
-    return last.send(spans).finally(last.close)
+    return last.send(request).finally(last.close)
   }
 
-  async function deliver(spans: ReadableSpan[]): Promise<Sent> {
+  async function deliver(batch: SpanBatch): Promise<Sent> {
     const giveUpAt = performance.now() + batchMs
+    await batch.ready()
+    const request = batch.encode()
     for (let retry = 0; ; retry++) {
-      const sent = await attempt(spans)
+      const sent = await attempt(request)
       const wait = 'error' in sent ? waitBeforeRetry(sent.error, retry) : undefined
       if (wait === undefined || performance.now() + wait >= Math.min(giveUpAt, stopBy)) return sent
       // The shutdown wakes it for another try at once.
@@ -110,20 +112,21 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     return sleep(ms, 'slept', { signal: stopping.signal, ref: false }).catch(() => 'woken')
   }
 
-  const exporter: SpanExporter = {
-    export(spans, done) {
-      queued -= spans.length
-      inFlight += spans.length
-      add(processed, '', spans.length)
-      const sending = deliver(spans).catch((error): Sent => ({ error }))
-      const delivery = sending.then((sent) => {
+  function send(batch: SpanBatch): Promise<void> {
+    const { spans } = batch
+    queued -= spans
+    inFlight += spans
+    add(processed, '', spans)
+    // Neither a child of the request whose span came last, nor traced itself.
+    const sending = context.with(suppressTracing(ROOT_CONTEXT), deliver, undefined, batch)
+    const delivery = sending
+      .catch((error): Sent => ({ error }))
+      .then((sent) => {
         deliveries.delete(delivery)
-        if (!stopped) settle(spans.length, sent)
-        done({ code: 'error' in sent ? ExportResultCode.FAILED : ExportResultCode.SUCCESS })
+        if (!stopped) settle(spans, sent)
       })
-      deliveries.add(delivery)
-    },
-    shutdown: async () => undefined
+    deliveries.add(delivery)
+    return delivery
   }
   function settle(spans: number, sent: Sent): void {
     inFlight -= spans
@@ -137,33 +140,63 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     drop(exported, 'rejected', rejected)
   }
 
-  /** A flush waits neither for the batch that was in flight already nor, once one has failed, for the others. */
-  async function settled(flush: Promise<void>): Promise<void> {
-    await flush.catch(() => undefined)
+  const full: SpanBatch[] = []
+  let filling = new SpanBatch()
+  let timer: NodeJS.Timeout | undefined
+  let isSending = false
+
+  function nextBatch(): SpanBatch {
+    const batch = full.shift() ?? filling
+    if (batch === filling) filling = new SpanBatch()
+    return batch
+  }
+
+  // One at a time, and the others wait where they are counted.
+  async function sendOne(): Promise<void> {
+    timer = clear(timer)
+    if (queued === 0) return
+    isSending = true
+    await send(nextBatch())
+    isSending = false
+    schedule()
+  }
+
+  function schedule(): void {
+    if (isSending || queued === 0) return
+    if (full.length > 0) void sendOne()
+    else timer ??= context.with(ROOT_CONTEXT, () => setTimeout(sendOne, delayMs).unref())
+  }
+
+  async function flush(): Promise<void> {
+    timer = clear(timer)
+    while (queued > 0) void send(nextBatch())
     await Promise.all(deliveries)
   }
 
-  const batches = new BatchSpanProcessor(exporter, {
-    maxQueueSize,
-    // Deliveries end by themselves; the processor's own clock must not start the next batch beside one.
-    exportTimeoutMillis: batchMs + 2 * attemptMs
-  })
   const processor: SpanProcessor = {
-    onStart: (span, context) => batches.onStart(span, context),
+    onStart() {},
     onEnd(span) {
       if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return
       if (stopping.signal.aborted) return drop(processed, 'shutdown', 1)
-      // Bounded here, with the spans in flight: BatchSpanProcessor forgets those, and drops without a word.
       if (queued + inFlight >= maxQueueSize) return drop(processed, 'queue_full', 1)
+      try {
+        filling.add(span)
+      } catch {
+        return drop(processed, 'not_encodable', 1)
+      }
       queued++
-      batches.onEnd(span)
+      if (filling.spans >= maxBatchSize) {
+        full.push(filling)
+        filling = new SpanBatch()
+      }
+      schedule()
     },
-    forceFlush: () => settled(batches.forceFlush()),
+    forceFlush: flush,
     async shutdown() {
       if (stopping.signal.aborted) return
       stopBy = performance.now() + DELIVERY_SHARE * shutdownTimeoutMs
       stopping.abort()
-      await within(SETTLING_SHARE * shutdownTimeoutMs, settled(batches.shutdown()))
+      await within(SETTLING_SHARE * shutdownTimeoutMs, flush())
       stopped = true
       drop(processed, 'shutdown', queued)
       drop(exported, 'shutdown', inFlight)
@@ -214,6 +247,10 @@ function numberFromEnv(...names: string[]): number | undefined {
 function withoutSecrets(endpoint: string): string {
   const { origin, pathname } = new URL(endpoint)
   return `${origin}${pathname.replace(/\/$/, '')}`
+}
+
+function clear(timer: NodeJS.Timeout | undefined): undefined {
+  clearTimeout(timer)
 }
 
 /** Waits for work that cannot fail, at most so long. */

@@ -31,6 +31,11 @@ export function finish(): Uint8Array {
   return copy
 }
 
+/** Copies what was written. */
+export function copyTo(target: Buffer, at: number): void {
+  bytes.copy(target, at, start)
+}
+
 export function written(): number {
   return bytes.length - start
 }

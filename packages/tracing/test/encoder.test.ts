@@ -22,11 +22,18 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { encodeSpans } from '../src/encoder.ts'
+import { SpanBatch } from '../src/encoder.ts'
 import { exportSpans } from '../src/exporter.ts'
+import { produce } from './producer.ts'
 import { withEnv } from './traced.ts'
 
 const upstream = Reflect.get(new OTLPTraceExporter(), '_delegate')._serializer
+
+function encodeSpans(spans: ReadableSpan[]): Uint8Array {
+  const batch = new SpanBatch()
+  for (const span of spans) batch.add(span)
+  return batch.encode()
+}
 
 function isAsUpstreams(encoded: Uint8Array, spans: ReadableSpan[]): boolean {
   return Buffer.compare(encoded, upstream.serializeRequest(spans)) === 0
@@ -229,12 +236,14 @@ test('is what is sent over HTTP', async (t) => {
   t.ok(bodies[0]?.includes('linked'))
 })
 
-test('leaves to upstream what it cannot encode', async (t) => {
+test('counts what it cannot encode, and goes on', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
-  await exported(collector.url, readLink(1))
-  t.same(
-    collector.spans.map(({ name }) => name),
-    ['linked']
-  )
+  const producer = produce(collector.url)
+  producer.end(1)
+  producer.tracer.startSpan('linked', { links: [readLink(1)] }).end()
+  producer.end(1)
+  await producer.close()
+  t.same(producer.counts(), { exported: 2, not_encodable: 1 })
+  t.equal(collector.spans.length, 2)
 })

@@ -13,6 +13,7 @@ export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
     )
   return {
     warnings,
+    tracer: provider.getTracer('test'),
     end(count: number) {
       for (let index = 0; index < count; index++) provider.getTracer('test').startSpan(`span ${index}`).end()
     },
@@ -26,7 +27,8 @@ export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
         exported,
         ...lost,
         shutdown: (dropped.shutdown ?? 0) + (lost.shutdown ?? 0),
-        queue_full: dropped.queue_full ?? 0
+        queue_full: dropped.queue_full ?? 0,
+        not_encodable: dropped.not_encodable ?? 0
       }
       return Object.fromEntries(Object.entries(all).filter(([, spans]) => spans > 0))
     },
