@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -8,12 +7,14 @@ import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
+import { runIn } from './scope.ts'
 
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions } from './options.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redact.ts'
 export { atMostEvery, type ObservationRegistry, type Observer, type Refusal, type Series } from './registry.ts'
+export { currentObservation, currentScope, runIn, type Scope } from './scope.ts'
 export { resolveService, type Service, type ServiceOptions, serviceSchema } from './service.ts'
 
 declare module 'fastify' {
@@ -58,12 +59,6 @@ export interface RouteMetrics {
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const NAME = '@fastify-observability/observation'
-const storage = new AsyncLocalStorage<Observation>()
-
-/** The observation of the request that the calling code works for, `undefined` outside of one. */
-export function currentObservation(): Observation | undefined {
-  return storage.getStore()
-}
 
 /** What the default `clientErrorHandler` makes of a parser's error. */
 function refusalOf(error: Error, socket: Duplex): Refusal {
@@ -174,7 +169,7 @@ async function observation(app: FastifyInstance): Promise<void> {
 
   app.addHook('onRequest', (request, reply, done) => {
     const observation = adopt(request, reply)
-    storage.run(observation, dispatch.run, observation, done)
+    runIn(observation, dispatch.run, observation, done)
   })
 
   app.addHook('onError', ({ raw }, _reply, error, done) => {

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { RouteObservability } from './index.ts'
+import { currentScope, type Scope } from './scope.ts'
 
 /** Where Node's objects carry their observation: a WeakMap costs each request more, and the garbage collector most. */
 export const OBSERVATION: unique symbol = Symbol('fastify-observability.observation')
@@ -61,7 +62,7 @@ export interface Lifecycle {
 }
 
 /** One request, from its arrival to the close of its response. */
-export class Observation {
+export class Observation implements Scope {
   readonly raw: IncomingMessage
   readonly response: ServerResponse
   /** `undefined` when Fastify answers before it has made one: a URL it cannot decode, a closing server. */
@@ -85,8 +86,8 @@ export class Observation {
   correlationId: string | undefined
   /** The server span; set by tracing, or found active when another instrumentation has opened one. */
   spanContext: SpanContext | undefined
-  /** The context that tracing has the request run in. */
-  context: Context | undefined
+  /** OpenTelemetry's, for tracing to set; at first the one that the request came in. */
+  context: Context | undefined = currentScope()?.context
   /** Set by sentry: the event that tells of this request's failure. */
   sentryEventId: string | undefined
   /** Hears of each line of the request's log, as it was written: without secrets. Set by who wants them. */
@@ -128,6 +129,10 @@ export class Observation {
     this.config = config?.observability ?? UNCONFIGURED
     this.logLevel = logLevel
     if (!request.is404 && url !== undefined) this.route = url
+  }
+
+  get observation(): this {
+    return this
   }
 
   /** The path without its query. */

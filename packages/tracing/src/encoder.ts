@@ -135,7 +135,7 @@ function writeSpan(span: ReadableSpan): void {
     endMessage(11, eventEnd)
   }
   writeInteger(10, span.droppedAttributesCount)
-  writeAttributes(9, span.attributes)
+  writePresent(9, span.attributes)
   writeTime(8, span.endTime)
   writeTime(7, span.startTime)
   writeInteger(6, span.kind + 1)
@@ -162,22 +162,32 @@ function writeTime(field: number, [seconds, nanoseconds]: HrTime): void {
   writeFixed64(field, low, Math.round((seconds * 1e9 + nanoseconds - low) / 2 ** 32))
 }
 
-function writeAttributes(field: number, attributes: Record<string, unknown>): void {
-  for (const key of Object.keys(attributes).reverse()) {
-    const value = attributes[key]
-    const before = known.get(key)
-    if (before && before.value === value) {
-      before.misses = 0
-      writeBytes(before.encoded)
-    } else {
-      const end = written()
-      writeValue(2, value)
-      writeText(1, key)
-      endContent(end)
-      if (before ? ++before.misses > MAX_MISSES : known.size < MAX_KNOWN_KEYS) learn(key, value, end)
-    }
-    writeTag(field)
+/** Without those that have no value. */
+function writePresent(field: number, attributes: Record<string, unknown>): void {
+  const keys = Object.keys(attributes)
+  for (let index = keys.length - 1; index >= 0; index--) {
+    const key = keys[index]
+    if (key !== undefined && attributes[key] !== undefined) writeAttribute(field, key, attributes[key])
   }
+}
+
+function writeAttributes(field: number, attributes: Record<string, unknown>): void {
+  for (const key of Object.keys(attributes).reverse()) writeAttribute(field, key, attributes[key])
+}
+
+function writeAttribute(field: number, key: string, value: unknown): void {
+  const before = known.get(key)
+  if (before && before.value === value) {
+    before.misses = 0
+    writeBytes(before.encoded)
+  } else {
+    const end = written()
+    writeValue(2, value)
+    writeText(1, key)
+    endContent(end)
+    if (before ? ++before.misses > MAX_MISSES : known.size < MAX_KNOWN_KEYS) learn(key, value, end)
+  }
+  writeTag(field)
 }
 
 function learn(key: string, value: unknown, end: number): void {

@@ -159,7 +159,8 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   })
   app.observation.observe(
     serverSpans({
-      tracer: pipeline.tracer,
+      startSpan: pipeline.startSpan,
+      hasSharedContext: pipeline.hasSharedContext,
       isTrusted: (raw) => decide(trustInbound, false, raw),
       isError: (outcome, observation) => decide(isError, outcome.statusCode >= 500, outcome, observation)
     })

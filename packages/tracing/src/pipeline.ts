@@ -11,11 +11,12 @@ import {
   context,
   ProxyTracerProvider,
   propagation,
+  type Span,
+  SpanKind,
   type TextMapPropagator,
-  type Tracer,
   trace
 } from '@opentelemetry/api'
-import { CompositePropagator, getNumberFromEnv, W3CBaggagePropagator } from '@opentelemetry/core'
+import { CompositePropagator, W3CBaggagePropagator } from '@opentelemetry/core'
 import { containerDetector } from '@opentelemetry/resource-detector-container'
 import {
   detectResources,
@@ -25,11 +26,14 @@ import {
   resourceFromAttributes,
   serviceInstanceIdDetector
 } from '@opentelemetry/resources'
-import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import { NodeTracerProvider, NoopSpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
+import { sharedContextManager } from './context.ts'
 import { exportSpans } from './exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentations.ts'
+import { limitsFromEnv } from './limits.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
+import { type RequestSpanOptions, type SpanHome, type StartRequestSpan, startRequestSpans } from './request-span.ts'
 import { createSampler } from './sampler.ts'
 import { scrubSpans } from './scrubber.ts'
 import { tracer } from './span.ts'
@@ -37,7 +41,9 @@ import { printTraces } from './tree.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
-  tracer: Tracer
+  startSpan: StartRequestSpan
+  /** Whether what an observation calls its context is active while its request is served. */
+  hasSharedContext: boolean
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
@@ -66,12 +72,11 @@ interface PipelineOptions extends Settings {
 interface Running {
   settings: Settings
   holders: number
+  startSpan: StartRequestSpan
   series: readonly Series[]
   stop: () => Promise<void>
 }
 
-// Long enough for a statement, a URL and a stack.
-const MAX_ATTRIBUTE_LENGTH = 4_096
 const MINUTE_MS = 60_000
 
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
@@ -87,12 +92,13 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     log.info('tracing: using the tracer provider that is already registered')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
-    return { tracer: tracer(), series: [], release: async () => {} }
+    return { startSpan: startForeign, hasSharedContext: false, series: [], release: async () => {} }
   } else {
     running = { holders: 1, settings, ...start(settings, log, redactor, shutdownTimeoutMs) }
   }
   return {
-    tracer: tracer(),
+    startSpan: running.startSpan,
+    hasSharedContext: true,
     series: running.series,
     async release() {
       if (!running || --running.holders > 0) return
@@ -108,26 +114,37 @@ function hasProvider(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('probe') !== undefined
 }
 
+/** By whatever provider the user has registered. */
+function startForeign({ name, startedAt, parent, link, attributes }: RequestSpanOptions): Span {
+  const options = { kind: SpanKind.SERVER, startTime: startedAt, attributes: attributes() }
+  return tracer().startSpan(name, link ? { ...options, root: true, links: [link] } : options, parent)
+}
+
 function start(
   settings: Settings,
   log: FastifyBaseLogger,
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
-): Pick<Running, 'series' | 'stop'> {
+): Pick<Running, 'startSpan' | 'series' | 'stop'> {
   const { service, endpoint, console, sampleRatio, propagateTo } = settings
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
     ...(spanExport ? [spanExport.processor] : []),
     ...(console ? [printTraces((text) => process.stderr.write(text))] : [])
   ]
-  const provider = new NodeTracerProvider({
+  const home: SpanHome = {
     resource: resourceOf(service),
     sampler: createSampler({ sampleRatio, ...(propagateTo && { mayCarry: hostMatcher(propagateTo) }) }),
-    spanProcessors: processors.length > 0 ? [scrubSpans(redactor, processors)] : [],
-    // The standard variables have the last word.
-    ...(hasLengthLimit() ? {} : { generalLimits: { attributeValueLengthLimit: MAX_ATTRIBUTE_LENGTH } })
+    limits: limitsFromEnv(),
+    processor: processors.length > 0 ? scrubSpans(redactor, processors) : new NoopSpanProcessor()
+  }
+  const provider = new NodeTracerProvider({
+    resource: home.resource,
+    sampler: home.sampler,
+    spanLimits: home.limits,
+    spanProcessors: [home.processor]
   })
-  provider.register({ propagator: propagatorOf(settings, log) })
+  provider.register({ propagator: propagatorOf(settings, log), contextManager: sharedContextManager() })
   enable(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
@@ -140,7 +157,7 @@ function start(
     propagation.disable()
     await provider.shutdown()
   }
-  return { series: spanExport?.series ?? [], stop }
+  return { startSpan: startRequestSpans(home), series: spanExport?.series ?? [], stop }
 }
 
 function resourceOf({ name, version, environment }: Service): Resource {
@@ -157,12 +174,6 @@ function resourceOf({ name, version, environment }: Service): Resource {
         'deployment.environment.name': environment
       })
     )
-}
-
-function hasLengthLimit(): boolean {
-  return ['OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT', 'OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT'].some(
-    (name) => getNumberFromEnv(name) !== undefined
-  )
 }
 
 function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogger): TextMapPropagator<unknown> {

@@ -9,23 +9,25 @@ import {
   ROOT_CONTEXT,
   type Span,
   SpanKind,
-  type SpanOptions,
   SpanStatusCode,
-  type Tracer,
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
+import { SpanFrame } from './context.ts'
+import type { StartRequestSpan } from './request-span.ts'
 import { withRatio } from './sampler.ts'
 import { exceptionOf, redactor, SCOPE } from './span.ts'
 
 export interface ServerSpanOptions {
-  tracer: Tracer
+  startSpan: StartRequestSpan
+  /** Whether what the observation calls its context is active while the request is served. */
+  hasSharedContext: boolean
   isTrusted: (request: IncomingMessage) => boolean
   isError: (outcome: Outcome, observation: Observation) => boolean
 }
 
 /** The one server span of a request: started here, or by another instrumentation and completed here. */
-export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): Observer {
+export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): Observer {
   // Spans that another instrumentation ends.
   const foreign = new WeakSet<Span>()
 
@@ -66,29 +68,31 @@ export function serverSpans({ tracer, isTrusted, isError }: ServerSpanOptions): 
     }
     const { raw, config, startedAt } = observation
     const [parent, link] = parentOf(raw, surroundings(observation))
-    const options: SpanOptions = { kind: SpanKind.SERVER, startTime: startedAt, attributes: attributesOf(observation) }
-    if (link) {
-      options.root = true
-      options.links = [link]
-    }
     const own = typeof config.trace === 'object' ? withRatio(parent, config.trace.ratio) : parent
-    const span = tracer.startSpan(nameOf(observation), options, own)
-    return [trace.setSpan(own, span), span]
+    const attributes = (): Attributes => attributesOf(observation)
+    const span = startSpan({ name: nameOf(observation), startedAt, parent: own, link, attributes })
+    return [new SpanFrame(own, span), span]
   }
 
   return {
     name: SCOPE,
     start(observation) {
-      if (observation.config.trace === false) return
+      if (observation.config.trace === false) {
+        observation.context = suppressTracing(context.active())
+        return
+      }
       const [active, span] = begin(observation)
       observation.context = active
       observation.spanContext = span.spanContext()
       if (observation.request) observation.request.span = span
     },
-    run(observation, next) {
-      context.with(observation.context ?? suppressTracing(context.active()), next)
-    },
+    ...(!hasSharedContext && {
+      run({ context: own = context.active() }, next) {
+        context.with(own, next)
+      }
+    }),
     end(observation, outcome) {
+      if (observation.config.trace === false) return
       const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
       if (!span) return
       const { startedAt, headersAt, broken } = observation
@@ -120,26 +124,25 @@ function nameOf({ method, route }: Observation): string {
   return route === 'unmatched' ? method : `${method} ${route}`
 }
 
+// One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 function attributesOf(observation: Observation): Attributes {
   const { request, raw, route, path, requestId, correlationId } = observation
   const { url = '', headers } = raw
-  const attributes: Attributes = {
+  return {
     'http.request.method': observation.method,
     'url.path': path,
     'client.address': observation.clientAddress,
     'network.protocol.version': raw.httpVersion,
     'user_agent.original': headers['user-agent'],
     'request.id': requestId,
-    'correlation.id': correlationId
+    'correlation.id': correlationId,
+    'http.route': route === 'unmatched' ? undefined : route,
+    // The rules know parameters by the question mark before them.
+    'url.query': url.length > path.length + 1 ? redactor.text(url.slice(path.length)).slice(1) : undefined,
+    'url.scheme': request?.protocol,
+    'server.address': request?.hostname || undefined,
+    'server.port': request?.port ?? undefined,
+    'http.response.status_code': undefined
   }
-  if (route !== 'unmatched') attributes['http.route'] = route
-  // The rules know parameters by the question mark before them.
-  if (url.length > path.length + 1) attributes['url.query'] = redactor.text(url.slice(path.length)).slice(1)
-  if (request) {
-    attributes['url.scheme'] = request.protocol
-    attributes['server.address'] = request.hostname || undefined
-    attributes['server.port'] = request.port ?? undefined
-  }
-  return attributes
 }

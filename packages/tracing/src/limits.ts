@@ -1,0 +1,33 @@
+import { getNumberFromEnv } from '@opentelemetry/core'
+
+/** How much one span may hold. What is beyond is dropped and counted in the span, as the specification has it. */
+export interface Limits {
+  attributeValueLengthLimit: number
+  attributeCountLimit: number
+  eventCountLimit: number
+  linkCountLimit: number
+  attributePerEventCountLimit: number
+  attributePerLinkCountLimit: number
+}
+
+const MANY = 128
+// Long enough for a statement, a URL and a stack.
+const LONG = 4_096
+
+/** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#attribute-limits */
+export function limitsFromEnv(): Limits {
+  return {
+    attributeValueLengthLimit:
+      limit('OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? limit('OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? LONG,
+    attributeCountLimit: limit('OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT') ?? limit('OTEL_ATTRIBUTE_COUNT_LIMIT') ?? MANY,
+    eventCountLimit: limit('OTEL_SPAN_EVENT_COUNT_LIMIT') ?? MANY,
+    linkCountLimit: limit('OTEL_SPAN_LINK_COUNT_LIMIT') ?? MANY,
+    attributePerEventCountLimit: limit('OTEL_SPAN_ATTRIBUTE_PER_EVENT_COUNT_LIMIT') ?? MANY,
+    attributePerLinkCountLimit: limit('OTEL_SPAN_ATTRIBUTE_PER_LINK_COUNT_LIMIT') ?? MANY
+  }
+}
+
+function limit(name: string): number | undefined {
+  const value = getNumberFromEnv(name)
+  return value !== undefined && value >= 0 ? value : undefined
+}

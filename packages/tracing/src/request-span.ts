@@ -1,0 +1,298 @@
+import { randomFillSync } from 'node:crypto'
+import {
+  type Attributes,
+  type AttributeValue,
+  type Context,
+  type Exception,
+  type HrTime,
+  INVALID_SPAN_CONTEXT,
+  type Link,
+  type Span,
+  type SpanContext,
+  SpanKind,
+  type SpanStatus,
+  SpanStatusCode,
+  type TimeInput,
+  TraceFlags,
+  trace
+} from '@opentelemetry/api'
+import {
+  hrTime,
+  hrTimeDuration,
+  hrTimeToMilliseconds,
+  type InstrumentationScope,
+  isAttributeValue,
+  isTimeInput,
+  isTracingSuppressed,
+  sanitizeAttributes,
+  timeInputToHrTime
+} from '@opentelemetry/core'
+import type { Resource } from '@opentelemetry/resources'
+import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { Limits } from './limits.ts'
+import { SCOPE } from './span.ts'
+
+/** What all server spans of a pipeline share. */
+export interface SpanHome {
+  resource: Resource
+  sampler: Sampler
+  limits: Limits
+  processor: SpanProcessor
+}
+
+/** How the span of a request begins. */
+export interface RequestSpanOptions {
+  name: string
+  /** As `performance.now()` gives it. */
+  startedAt: number
+  parent: Context
+  /** With one, the span is the root of a trace of its own. */
+  link: Link | undefined
+  /** Asked for when the span is recorded. Nobody else's: kept, and written to. */
+  attributes: () => Attributes
+}
+
+export type StartRequestSpan = (options: RequestSpanOptions) => Span
+
+type TimedEvent = ReadableSpan['events'][number]
+
+const TRACE_ID_DIGITS = 32
+const ID_BYTES = 24
+// Drawn for many at once: a draw costs more than the rest.
+const pool = Buffer.alloc(ID_BYTES * 128)
+let used = pool.length
+
+/** Digits for the ids of a trace and of a span. */
+function newIds(): string {
+  if (used === pool.length) {
+    randomFillSync(pool)
+    used = 0
+  }
+  used += ID_BYTES
+  return pool.toString('hex', used - ID_BYTES, used)
+}
+
+/**
+ * Starts the server spans, which every request has, in place of the SDK's tracer and span. Theirs copy and check the
+ * attributes three times, which was the largest part of what a request cost; these know whose attributes they get. All
+ * other spans are the SDK's, and both go through the same sampler, limits and processors.
+ */
+export function startRequestSpans(home: SpanHome): StartRequestSpan {
+  return ({ name, startedAt, parent, link, attributes }) => {
+    if (isTracingSuppressed(parent)) return trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
+    const around = link ? trace.deleteSpan(parent) : parent
+    const above = trace.getSpanContext(around)
+    const parentSpanContext = above && trace.isSpanContextValid(above) ? above : undefined
+    const ids = newIds()
+    const traceId = parentSpanContext?.traceId ?? ids.slice(0, TRACE_ID_DIGITS)
+    const links = link ? [link] : []
+    const { decision, traceState } = home.sampler.shouldSample(around, traceId, name, SpanKind.SERVER, {}, links)
+    const spanContext: SpanContext = {
+      traceId,
+      spanId: ids.slice(TRACE_ID_DIGITS),
+      traceFlags: decision === SamplingDecision.RECORD_AND_SAMPLED ? TraceFlags.SAMPLED : TraceFlags.NONE
+    }
+    const state = traceState ?? parentSpanContext?.traceState
+    if (state) spanContext.traceState = state
+    if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
+    const span = new RequestSpan(home, spanContext, parentSpanContext, name, startedAt, attributes(), links)
+    home.processor.onStart(span, around)
+    return span
+  }
+}
+
+const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
+const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
+
+/** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
+class RequestSpan implements Span, ReadableSpan {
+  readonly kind = SpanKind.SERVER
+  readonly instrumentationScope = SCOPE_OF_ALL
+  readonly parentSpanContext: SpanContext | undefined
+  readonly attributes: Attributes
+  readonly links: Link[]
+  readonly events: TimedEvent[] = []
+  name: string
+  status = UNSET
+  ended = false
+  droppedAttributesCount = 0
+  droppedEventsCount = 0
+  droppedLinksCount = 0
+  private readonly home: SpanHome
+  private readonly context: SpanContext
+  /** Milliseconds by which the wall clock, which may be set, is ahead of `performance.now()`. */
+  private readonly drift = Date.now() - performance.timeOrigin - performance.now()
+  private readonly startedAt: number
+  private endedAt = 0
+  /** Of the attributes that have a value. */
+  private count = 0
+
+  constructor(
+    home: SpanHome,
+    context: SpanContext,
+    parentSpanContext: SpanContext | undefined,
+    name: string,
+    startedAt: number,
+    attributes: Attributes,
+    links: Link[]
+  ) {
+    this.home = home
+    this.context = context
+    this.parentSpanContext = parentSpanContext
+    this.name = name
+    this.startedAt = startedAt
+    this.attributes = attributes
+    this.links = links
+    this.bound()
+  }
+
+  get resource(): Resource {
+    return this.home.resource
+  }
+
+  get startTime(): HrTime {
+    return this.hrTimeOf(this.startedAt)
+  }
+
+  get endTime(): HrTime {
+    return this.ended ? this.hrTimeOf(this.endedAt) : [0, 0]
+  }
+
+  get duration(): HrTime {
+    return this.ended ? hrTimeDuration(this.startTime, this.endTime) : [-1, -1]
+  }
+
+  spanContext(): SpanContext {
+    return this.context
+  }
+
+  isRecording(): boolean {
+    return !this.ended
+  }
+
+  setAttribute(key: string, value: AttributeValue): this {
+    if (this.ended || value === null || value === undefined || key === '' || !isAttributeValue(value)) return this
+    const isNew = this.attributes[key] === undefined
+    if (isNew && this.count >= this.home.limits.attributeCountLimit) {
+      this.droppedAttributesCount++
+      return this
+    }
+    if (isNew) this.count++
+    this.attributes[key] = this.truncated(value)
+    return this
+  }
+
+  setAttributes(attributes: Attributes): this {
+    for (const [key, value] of Object.entries(attributes)) if (value !== undefined) this.setAttribute(key, value)
+    return this
+  }
+
+  addEvent(name: string, attributesOrTime?: Attributes | TimeInput, time?: TimeInput): this {
+    if (this.ended) return this
+    const [attributes, at] = isTimeInput(attributesOrTime) ? [{}, attributesOrTime] : [attributesOrTime ?? {}, time]
+    const { eventCountLimit, attributePerEventCountLimit } = this.home.limits
+    const [kept, droppedAttributesCount] = this.fitting(attributes, attributePerEventCountLimit)
+    this.events.push({ name, attributes: kept, time: this.hrTimeOf(this.clockOf(at)), droppedAttributesCount })
+    if (this.events.length > eventCountLimit) {
+      this.events.shift()
+      this.droppedEventsCount++
+    }
+    return this
+  }
+
+  addLink({ context, attributes = {} }: Link): this {
+    if (this.ended) return this
+    const { linkCountLimit, attributePerLinkCountLimit } = this.home.limits
+    const [kept, droppedAttributesCount] = this.fitting(attributes, attributePerLinkCountLimit)
+    this.links.push({ context, attributes: kept, droppedAttributesCount })
+    if (this.links.length > linkCountLimit) {
+      this.links.shift()
+      this.droppedLinksCount++
+    }
+    return this
+  }
+
+  addLinks(links: Link[]): this {
+    for (const link of links) this.addLink(link)
+    return this
+  }
+
+  setStatus({ code, message }: SpanStatus): this {
+    // What somebody has called fine stays so.
+    if (this.ended || code === SpanStatusCode.UNSET || this.status.code === SpanStatusCode.OK) return this
+    const isTold = code === SpanStatusCode.ERROR && typeof message === 'string'
+    this.status = isTold ? { code, message } : { code }
+    return this
+  }
+
+  updateName(name: string): this {
+    if (!this.ended) this.name = name
+    return this
+  }
+
+  // https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
+  recordException(exception: Exception, time?: TimeInput): void {
+    const { code, name, message, stack } =
+      typeof exception === 'string'
+        ? { message: exception, code: undefined, name: undefined, stack: undefined }
+        : exception
+    const attributes: Attributes = {}
+    const type = code ? String(code) : name
+    if (type) attributes['exception.type'] = type
+    if (message) attributes['exception.message'] = message
+    if (stack) attributes['exception.stacktrace'] = stack
+    if (type || message) this.addEvent('exception', attributes, time)
+  }
+
+  end(time?: TimeInput): void {
+    if (this.ended) return
+    this.endedAt = Math.max(this.clockOf(time), this.startedAt)
+    this.ended = true
+    this.home.processor.onEnd(this)
+  }
+
+  /** As `performance.now()` would have given it. A number is that already, or milliseconds since 1970. */
+  private clockOf(time: TimeInput | undefined): number {
+    const now = performance.now()
+    if (time === undefined || (typeof time === 'number' && time <= now)) return time ?? now
+    const sinceEpoch = typeof time === 'number' ? time : hrTimeToMilliseconds(timeInputToHrTime(time))
+    return sinceEpoch - performance.timeOrigin - this.drift
+  }
+
+  private hrTimeOf(clock: number): HrTime {
+    return hrTime(clock + this.drift)
+  }
+
+  private bound(): void {
+    const { attributes, home } = this
+    const { attributeCountLimit, attributeValueLengthLimit } = home.limits
+    for (const key in attributes) {
+      const value = attributes[key]
+      if (value === undefined) continue
+      if (this.count === attributeCountLimit) {
+        attributes[key] = undefined
+        this.droppedAttributesCount++
+      } else {
+        this.count++
+        if (typeof value === 'string' && value.length > attributeValueLengthLimit)
+          attributes[key] = this.truncated(value)
+      }
+    }
+  }
+
+  private fitting(attributes: Attributes, limit: number): [Attributes, number] {
+    const sound = Object.entries(sanitizeAttributes(attributes))
+    const kept = sound.slice(0, limit).map(([key, value]) => [key, value && this.truncated(value)] as const)
+    return [Object.fromEntries(kept), sound.length - kept.length]
+  }
+
+  private truncated(value: AttributeValue): AttributeValue {
+    const { attributeValueLengthLimit: limit } = this.home.limits
+    if (typeof value === 'string') return value.length > limit ? value.slice(0, limit) : value
+    return isTextList(value) ? value.map((item) => item?.slice(0, limit)) : value
+  }
+}
+
+function isTextList(value: AttributeValue): value is (string | null | undefined)[] {
+  return Array.isArray(value) && value.some((item) => typeof item === 'string')
+}
