@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -7,7 +8,7 @@ import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
-import { runIn } from './scope.ts'
+import { runIn, runOutside } from './scope.ts'
 
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
@@ -71,6 +72,12 @@ function refusalOf(error: Error, socket: Duplex): Refusal {
   }
 }
 
+// Node has set the timer of the idle connection while it served this request, and a timer keeps what it was set for: the
+// request and all its objects, until the next one comes.
+function renewTimeout(socket: Socket): void {
+  if (socket.timeout && !socket.destroyed) socket.setTimeout(socket.timeout)
+}
+
 function closed(this: ServerResponse): void {
   this[OBSERVATION]?.closed()
 }
@@ -109,8 +116,9 @@ async function observation(app: FastifyInstance): Promise<void> {
         start(observation)
         observation.outcome = observation.close()
         dispatch.end(observation, observation.outcome)
-        const { socket } = observation.raw
+        const { socket, httpVersionMajor } = observation.raw
         if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
+        if (httpVersionMajor === 1) runOutside(renewTimeout, socket)
       } catch (error) {
         registry.report(NAME, error)
       }

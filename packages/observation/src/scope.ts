@@ -12,6 +12,10 @@ export interface Scope {
 // One storage for both: each that a request enters costs all its asynchronous calls.
 const storage = new AsyncLocalStorage<Scope>()
 
+/** Calls the function for nobody. */
+export const runOutside: <Args extends unknown[], Result>(fn: (...args: Args) => Result, ...args: Args) => Result =
+  AsyncLocalStorage.snapshot()
+
 /** Calls the function for a request, or for a part of one. */
 export function runIn<Args extends unknown[], Result>(
   scope: Scope,
