@@ -7,7 +7,6 @@ import {
   copyTo,
   endContent,
   endMessage,
-  finish,
   writeBytes,
   writeDouble,
   writeFixed32,
@@ -32,6 +31,20 @@ const MAX_MISSES = 64
 const known = new Map<string, { value: unknown; encoded: Uint8Array; misses: number }>()
 
 const INITIAL_BYTES = 16 * 1024
+const MAX_SPARES = 8
+const MAX_SPARE_BYTES = 1024 * 1024
+
+// Buffers are used again: memory beside the heap makes the garbage collector run.
+const spares: Buffer[] = []
+
+function bufferOf(size: number): Buffer {
+  const spare = spares.pop()
+  return spare && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size)
+}
+
+function giveBack(buffer: Buffer): void {
+  if (spares.length < MAX_SPARES && buffer.length <= MAX_SPARE_BYTES) spares.push(buffer)
+}
 
 /** Spans of one scope, one after the other. */
 interface Encoded {
@@ -47,6 +60,7 @@ interface Encoded {
 export class SpanBatch {
   spans = 0
   private readonly resources = new Map<Resource, Map<InstrumentationScope, Encoded>>()
+  private request: Buffer | undefined
 
   /** Throws what the span's own objects throw, and is then as before. */
   add(span: ReadableSpan): void {
@@ -61,7 +75,7 @@ export class SpanBatch {
     for (const resource of this.resources.keys()) await resource.waitForAsyncAttributes?.()
   }
 
-  /** The request. */
+  /** The request, valid until `release`. */
   encode(): Uint8Array {
     begin()
     for (const [resource, scopes] of [...this.resources].reverse()) {
@@ -83,14 +97,23 @@ export class SpanBatch {
       endMessage(1, resourceEnd)
       endMessage(1, end)
     }
-    return finish()
+    this.request ??= bufferOf(written())
+    copyTo(this.request, 0)
+    return this.request.subarray(0, written())
+  }
+
+  /** Ends the use of the batch. */
+  release(): void {
+    for (const scopes of this.resources.values()) for (const { buffer } of scopes.values()) giveBack(buffer)
+    if (this.request) giveBack(this.request)
+    this.resources.clear()
   }
 
   private of({ resource, instrumentationScope }: ReadableSpan): Encoded {
     const scopes = this.resources.get(resource) ?? new Map<InstrumentationScope, Encoded>()
     const known = scopes.get(instrumentationScope)
     if (known) return known
-    const encoded = { buffer: Buffer.allocUnsafeSlow(INITIAL_BYTES), filled: 0 }
+    const encoded = { buffer: bufferOf(INITIAL_BYTES), filled: 0 }
     this.resources.set(resource, scopes.set(instrumentationScope, encoded))
     return encoded
   }
@@ -99,8 +122,9 @@ export class SpanBatch {
 function append(to: Encoded): void {
   const needed = to.filled + written()
   if (needed > to.buffer.length) {
-    const larger = Buffer.allocUnsafeSlow(Math.max(2 * to.buffer.length, needed))
+    const larger = bufferOf(Math.max(2 * to.buffer.length, needed))
     larger.set(to.buffer.subarray(0, to.filled))
+    giveBack(to.buffer)
     to.buffer = larger
   }
   copyTo(to.buffer, to.filled)

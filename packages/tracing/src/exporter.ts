@@ -97,6 +97,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   async function deliver(batch: SpanBatch): Promise<Sent> {
     const giveUpAt = performance.now() + batchMs
     await batch.ready()
+    // Once, for all attempts.
     const request = batch.encode()
     for (let retry = 0; ; retry++) {
       const sent = await attempt(request)
@@ -122,6 +123,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     const delivery = sending
       .catch((error): Sent => ({ error }))
       .then((sent) => {
+        batch.release()
         deliveries.delete(delivery)
         if (!stopped) settle(spans, sent)
       })

@@ -21,14 +21,8 @@ let start = bytes.length
 
 /** Forgets what was written. */
 export function begin(): void {
-  start = bytes.length
-}
-
-/** A copy of what was written. */
-export function finish(): Uint8Array {
-  const copy = Buffer.from(bytes.subarray(start))
   if (bytes.length > MAX_KEPT_BYTES) use(Buffer.allocUnsafeSlow(INITIAL_BYTES))
-  return copy
+  start = bytes.length
 }
 
 /** Copies what was written. */
