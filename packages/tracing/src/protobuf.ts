@@ -93,9 +93,16 @@ function nibble(digit: number): number {
 }
 
 export function writeBytes(content: Uint8Array): void {
-  reserve(content.length)
-  start -= content.length
-  bytes.set(content, start)
+  const { length } = content
+  reserve(length)
+  start -= length
+  if (length > MAX_SHORT_TEXT) {
+    bytes.set(content, start)
+    return
+  }
+  const target = bytes
+  const to = start
+  for (let index = 0; index < length; index++) target[to + index] = content[index] ?? 0
 }
 
 /** An integer of up to 64 bits; negative ones as an int64. */

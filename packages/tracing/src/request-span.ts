@@ -101,6 +101,7 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
   }
 }
 
+const NONE: Attributes = Object.freeze({})
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
 
@@ -189,15 +190,10 @@ class RequestSpan implements Span, ReadableSpan {
 
   addEvent(name: string, attributesOrTime?: Attributes | TimeInput, time?: TimeInput): this {
     if (this.ended) return this
+    if (typeof attributesOrTime === 'number') return this.note(name, NONE, attributesOrTime, 0)
     const [attributes, at] = isTimeInput(attributesOrTime) ? [{}, attributesOrTime] : [attributesOrTime ?? {}, time]
-    const { eventCountLimit, attributePerEventCountLimit } = this.home.limits
-    const [kept, droppedAttributesCount] = this.fitting(attributes, attributePerEventCountLimit)
-    this.events.push({ name, attributes: kept, time: this.hrTimeOf(this.clockOf(at)), droppedAttributesCount })
-    if (this.events.length > eventCountLimit) {
-      this.events.shift()
-      this.droppedEventsCount++
-    }
-    return this
+    const [kept, dropped] = this.fitting(attributes, this.home.limits.attributePerEventCountLimit)
+    return this.note(name, kept, at, dropped)
   }
 
   addLink({ context, attributes = {} }: Link): this {
@@ -261,6 +257,20 @@ class RequestSpan implements Span, ReadableSpan {
 
   private hrTimeOf(clock: number): HrTime {
     return hrTime(clock + this.drift)
+  }
+
+  private note(
+    name: string,
+    attributes: Attributes,
+    time: TimeInput | undefined,
+    droppedAttributesCount: number
+  ): this {
+    this.events.push({ name, attributes, time: this.hrTimeOf(this.clockOf(time)), droppedAttributesCount })
+    if (this.events.length > this.home.limits.eventCountLimit) {
+      this.events.shift()
+      this.droppedEventsCount++
+    }
+    return this
   }
 
   private bound(): void {

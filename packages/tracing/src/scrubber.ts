@@ -1,6 +1,7 @@
 import type { Redactor } from '@fastify-observability/observation'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { FIRST_BYTE } from './span.ts'
 import { withoutValues } from './statement.ts'
 
 const STATEMENTS = new Set(['db.query.text', 'db.statement'])
@@ -17,6 +18,18 @@ const PLAIN = new Set([
 ])
 
 const MAX_MESSAGE = 4_096
+const MAX_KEYS = 512
+// A value that was not seen again for so long makes way for the present one.
+const MAX_MISSES = 64
+
+/** What is done with the values of an attribute. */
+interface Rule {
+  clean(value: AttributeValue, attributes: Attributes): AttributeValue
+  /** Most attributes have the value that they had in the span before. */
+  known: AttributeValue | undefined
+  cleaned: AttributeValue | undefined
+  misses: number
+}
 
 /**
  * Takes secrets out of every span before the next processors see it, whoever made it: out of the attributes, the events
@@ -24,27 +37,55 @@ const MAX_MESSAGE = 4_096
  */
 export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): SpanProcessor {
   let redactor = redactorNow()
-  function scrubValue(value: AttributeValue): AttributeValue {
+  let rules = new Map<string, Rule>()
+
+  function cleanValue(value: AttributeValue): AttributeValue {
     if (typeof value === 'string') return redactor.text(value)
     return isListOfTexts(value) ? value.map((item) => (typeof item === 'string' ? redactor.text(item) : item)) : value
+  }
+
+  function cleaningOf(key: string): Rule['clean'] {
+    const { replacement, isSecretName } = redactor
+    if (PLAIN.has(key)) return (value) => value
+    if (isSecretName(key)) return () => replacement
+    // The rules know parameters by the question mark before them.
+    if (key === 'url.query') return (value) => redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
+    if (STATEMENTS.has(key)) return (value, attributes) => withoutValues(String(value), isMySql(attributes))
+    return cleanValue
+  }
+
+  function ruleOf(key: string): Rule {
+    const known = rules.get(key)
+    if (known) return known
+    const rule: Rule = { clean: cleaningOf(key), known: undefined, cleaned: undefined, misses: MAX_MISSES }
+    if (rules.size < MAX_KEYS) rules.set(key, rule)
+    return rule
   }
 
   function scrubAttributes(attributes: Attributes): void {
     for (const key in attributes) {
       const value = attributes[key]
-      if (value === undefined || typeof value === 'number' || typeof value === 'boolean' || PLAIN.has(key)) continue
-      if (redactor.isSecretName(key)) attributes[key] = redactor.replacement
-      // The rules know parameters by the question mark before them.
-      else if (key === 'url.query') attributes[key] = redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
-      else if (STATEMENTS.has(key)) attributes[key] = withoutValues(String(value), isMySql(attributes))
-      else attributes[key] = scrubValue(value)
+      if (value === undefined || typeof value === 'number' || typeof value === 'boolean') continue
+      const rule = ruleOf(key)
+      if (rule.known === value) {
+        rule.misses = 0
+        attributes[key] = rule.cleaned
+        continue
+      }
+      const cleaned = rule.clean(value, attributes)
+      attributes[key] = cleaned
+      // A statement is taken apart by its system, and a list may change.
+      if (typeof value !== 'string' || STATEMENTS.has(key) || ++rule.misses <= MAX_MISSES) continue
+      rule.known = value
+      rule.cleaned = cleaned
+      rule.misses = 0
     }
   }
 
   function scrub({ attributes, events, links, status }: ReadableSpan): void {
     scrubAttributes(attributes)
     for (const event of events) {
-      event.name = redactor.text(event.name)
+      if (event.name !== FIRST_BYTE) event.name = redactor.text(event.name)
       if (event.attributes) scrubAttributes(event.attributes)
     }
     for (const link of links) if (link.attributes) scrubAttributes(link.attributes)
@@ -56,7 +97,9 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
       for (const processor of next) processor.onStart(span, context)
     },
     onEnd(span) {
-      redactor = redactorNow()
+      const now = redactorNow()
+      if (now !== redactor) rules = new Map()
+      redactor = now
       scrub(span)
       for (const processor of next) processor.onEnd(span)
     },

@@ -13,10 +13,11 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
+import type { FastifyRequest } from 'fastify'
 import { SpanFrame } from './context.ts'
 import type { StartRequestSpan } from './request-span.ts'
 import { withRatio } from './sampler.ts'
-import { exceptionOf, redactor, SCOPE } from './span.ts'
+import { exceptionOf, FIRST_BYTE, redactor, SCOPE } from './span.ts'
 
 export interface ServerSpanOptions {
   startSpan: StartRequestSpan
@@ -52,6 +53,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
 
   /** The context to start in, and the caller's span where it may not be the parent. */
   function parentOf(raw: IncomingMessage, around: Context): [parent: Context, link?: Link] {
+    if (hasSharedContext && raw.headers.traceparent === undefined && raw.headers.baggage === undefined) return [around]
     const caller = propagation.extract(around, raw.headers)
     const remote = trace.getSpanContext(caller)
     const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getBaggage(around)
@@ -100,7 +102,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
       // The semantic conventions want the status only if one was sent.
       if (headersSent) span.setAttribute('http.response.status_code', statusCode)
       if (errorType !== undefined) span.setAttribute('error.type', errorType)
-      if (headersAt !== undefined) span.addEvent('http.response.first_byte', headersAt)
+      if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
       if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
       if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
       if (!foreign.has(span)) span.end(startedAt + durationMs)
@@ -124,11 +126,32 @@ function nameOf({ method, route }: Observation): string {
   return route === 'unmatched' ? method : `${method} ${route}`
 }
 
+interface Authority {
+  hostname: string | undefined
+  port: number | undefined
+}
+
+const NOWHERE: Authority = { hostname: undefined, port: undefined }
+
+let lastHost: string | undefined
+let lastAuthority = NOWHERE
+
+// Fastify takes the header apart at each reading, and most requests name the same host.
+function authorityOf(request: FastifyRequest): Authority {
+  const { host } = request
+  if (host === lastHost) return lastAuthority
+  const { hostname, port } = request
+  lastHost = host
+  lastAuthority = { hostname: hostname || undefined, port: port ?? undefined }
+  return lastAuthority
+}
+
 // One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 function attributesOf(observation: Observation): Attributes {
   const { request, raw, route, path, requestId, correlationId } = observation
   const { url = '', headers } = raw
+  const { hostname, port } = request ? authorityOf(request) : NOWHERE
   return {
     'http.request.method': observation.method,
     'url.path': path,
@@ -141,8 +164,8 @@ function attributesOf(observation: Observation): Attributes {
     // The rules know parameters by the question mark before them.
     'url.query': url.length > path.length + 1 ? redactor.text(url.slice(path.length)).slice(1) : undefined,
     'url.scheme': request?.protocol,
-    'server.address': request?.hostname || undefined,
-    'server.port': request?.port ?? undefined,
+    'server.address': hostname,
+    'server.port': port,
     'http.response.status_code': undefined
   }
 }

@@ -2,6 +2,8 @@ import { createRedactor } from '@fastify-observability/observation'
 import { type Attributes, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
 
 export const SCOPE = '@fastify-observability/tracing'
+/** The event for the moment when the headers were written. */
+export const FIRST_BYTE = 'http.response.first_byte'
 export const redactor = createRedactor()
 const MAX_STACK = 4_096
 
