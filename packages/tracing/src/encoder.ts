@@ -141,7 +141,10 @@ function writeSpan(span: ReadableSpan): void {
   if (status.message) writeText(2, status.message)
   endMessage(15, statusEnd)
   writeInteger(14, span.droppedLinksCount)
-  for (const { context, attributes = {}, droppedAttributesCount = 0 } of span.links.toReversed()) {
+  for (let index = span.links.length - 1; index >= 0; index--) {
+    const link = span.links[index]
+    if (!link) continue
+    const { context, attributes = {}, droppedAttributesCount = 0 } = link
     const linkEnd = written()
     writeFlags(6, context.traceFlags, context.isRemote)
     writeInteger(5, droppedAttributesCount)
@@ -150,7 +153,10 @@ function writeSpan(span: ReadableSpan): void {
     endMessage(13, linkEnd)
   }
   writeInteger(12, span.droppedEventsCount)
-  for (const { time, name, attributes = {}, droppedAttributesCount = 0 } of span.events.toReversed()) {
+  for (let index = span.events.length - 1; index >= 0; index--) {
+    const event = span.events[index]
+    if (!event) continue
+    const { time, name, attributes = {}, droppedAttributesCount = 0 } = event
     const eventEnd = written()
     writeInteger(4, droppedAttributesCount)
     writeAttributes(3, attributes)
@@ -186,12 +192,15 @@ function writeTime(field: number, [seconds, nanoseconds]: HrTime): void {
   writeFixed64(field, low, Math.round((seconds * 1e9 + nanoseconds - low) / 2 ** 32))
 }
 
+const present: string[] = []
+
 /** Without those that have no value. */
 function writePresent(field: number, attributes: Record<string, unknown>): void {
-  const keys = Object.keys(attributes)
-  for (let index = keys.length - 1; index >= 0; index--) {
-    const key = keys[index]
-    if (key !== undefined && attributes[key] !== undefined) writeAttribute(field, key, attributes[key])
+  let count = 0
+  for (const key in attributes) if (attributes[key] !== undefined) present[count++] = key
+  while (count > 0) {
+    const key = present[--count]
+    if (key !== undefined) writeAttribute(field, key, attributes[key])
   }
 }
 

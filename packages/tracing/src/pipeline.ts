@@ -3,12 +3,15 @@ import {
   atMostEvery,
   type Hosts,
   hostMatcher,
+  type Observation,
   type Redactor,
   type Series,
   type Service
 } from '@fastify-observability/observation'
 import {
+  type Context,
   context,
+  type Link,
   ProxyTracerProvider,
   propagation,
   type Span,
@@ -33,9 +36,10 @@ import { exportSpans } from './exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentations.ts'
 import { limitsFromEnv } from './limits.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagator.ts'
-import { type RequestSpanOptions, type SpanHome, type StartRequestSpan, startRequestSpans } from './request-span.ts'
+import { type SpanHome, type StartRequestSpan, startRequestSpans } from './request-span.ts'
 import { createSampler } from './sampler.ts'
 import { scrubSpans } from './scrubber.ts'
+import { attributesOf, nameOf } from './server-attributes.ts'
 import { tracer } from './span.ts'
 import { printTraces } from './tree.ts'
 
@@ -115,9 +119,10 @@ function hasProvider(): boolean {
 }
 
 /** By whatever provider the user has registered. */
-function startForeign({ name, startedAt, parent, link, attributes }: RequestSpanOptions): Span {
-  const options = { kind: SpanKind.SERVER, startTime: startedAt, attributes: attributes() }
-  return tracer().startSpan(name, link ? { ...options, root: true, links: [link] } : options, parent)
+function startForeign(observation: Observation, parent: Context, link: Link | undefined): Span {
+  const attributes = attributesOf(observation)
+  const options = { kind: SpanKind.SERVER, startTime: observation.startedAt, attributes }
+  return tracer().startSpan(nameOf(observation), link ? { ...options, root: true, links: [link] } : options, parent)
 }
 
 function start(

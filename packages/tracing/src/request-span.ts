@@ -1,4 +1,5 @@
 import { randomFillSync } from 'node:crypto'
+import type { Observation } from '@fastify-observability/observation'
 import {
   type Attributes,
   type AttributeValue,
@@ -17,7 +18,6 @@ import {
   trace
 } from '@opentelemetry/api'
 import {
-  hrTime,
   hrTimeDuration,
   hrTimeToMilliseconds,
   type InstrumentationScope,
@@ -30,6 +30,7 @@ import {
 import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { Limits } from './limits.ts'
+import { attributesOf, nameOf } from './server-attributes.ts'
 import { SCOPE } from './span.ts'
 
 /** What all server spans of a pipeline share. */
@@ -40,19 +41,8 @@ export interface SpanHome {
   processor: SpanProcessor
 }
 
-/** How the span of a request begins. */
-export interface RequestSpanOptions {
-  name: string
-  /** As `performance.now()` gives it. */
-  startedAt: number
-  parent: Context
-  /** With one, the span is the root of a trace of its own. */
-  link: Link | undefined
-  /** Asked for when the span is recorded. Nobody else's: kept, and written to. */
-  attributes: () => Attributes
-}
-
-export type StartRequestSpan = (options: RequestSpanOptions) => Span
+/** Starts the span of a request; with a link, as the root of a trace of its own. */
+export type StartRequestSpan = (observation: Observation, parent: Context, link: Link | undefined) => Span
 
 type TimedEvent = ReadableSpan['events'][number]
 
@@ -78,15 +68,16 @@ function newIds(): string {
  * other spans are the SDK's, and both go through the same sampler, limits and processors.
  */
 export function startRequestSpans(home: SpanHome): StartRequestSpan {
-  return ({ name, startedAt, parent, link, attributes }) => {
+  return (observation, parent, link) => {
     if (isTracingSuppressed(parent)) return trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
     const around = link ? trace.deleteSpan(parent) : parent
     const above = trace.getSpanContext(around)
     const parentSpanContext = above && trace.isSpanContextValid(above) ? above : undefined
     const ids = newIds()
     const traceId = parentSpanContext?.traceId ?? ids.slice(0, TRACE_ID_DIGITS)
-    const links = link ? [link] : []
-    const { decision, traceState } = home.sampler.shouldSample(around, traceId, name, SpanKind.SERVER, {}, links)
+    const name = nameOf(observation)
+    const links = link ? [link] : NONE
+    const { decision, traceState } = home.sampler.shouldSample(around, traceId, name, SpanKind.SERVER, NOTHING, links)
     const spanContext: SpanContext = {
       traceId,
       spanId: ids.slice(TRACE_ID_DIGITS),
@@ -95,13 +86,17 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
     const state = traceState ?? parentSpanContext?.traceState
     if (state) spanContext.traceState = state
     if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
-    const span = new RequestSpan(home, spanContext, parentSpanContext, name, startedAt, attributes(), links)
+    const span = new RequestSpan(home, spanContext, parentSpanContext, name, observation, links)
     home.processor.onStart(span, around)
     return span
   }
 }
 
-const NONE: Attributes = Object.freeze({})
+const NOTHING: Attributes = Object.freeze({})
+const NONE: never[] = []
+// The clock's zero, in seconds and the milliseconds after them: in one number it would lose the nanoseconds.
+const ORIGIN_SECONDS = Math.floor(performance.timeOrigin / 1_000)
+const ORIGIN_MS = performance.timeOrigin - 1_000 * ORIGIN_SECONDS
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
 
@@ -111,8 +106,9 @@ class RequestSpan implements Span, ReadableSpan {
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
   readonly attributes: Attributes
-  readonly links: Link[]
-  readonly events: TimedEvent[] = []
+  // Most spans have none of these, and share that.
+  links: Link[]
+  events: TimedEvent[] = NONE
   name: string
   status = UNSET
   ended = false
@@ -133,16 +129,15 @@ class RequestSpan implements Span, ReadableSpan {
     context: SpanContext,
     parentSpanContext: SpanContext | undefined,
     name: string,
-    startedAt: number,
-    attributes: Attributes,
+    observation: Observation,
     links: Link[]
   ) {
     this.home = home
     this.context = context
     this.parentSpanContext = parentSpanContext
     this.name = name
-    this.startedAt = startedAt
-    this.attributes = attributes
+    this.startedAt = observation.startedAt
+    this.attributes = attributesOf(observation)
     this.links = links
     this.bound()
   }
@@ -190,7 +185,7 @@ class RequestSpan implements Span, ReadableSpan {
 
   addEvent(name: string, attributesOrTime?: Attributes | TimeInput, time?: TimeInput): this {
     if (this.ended) return this
-    if (typeof attributesOrTime === 'number') return this.note(name, NONE, attributesOrTime, 0)
+    if (typeof attributesOrTime === 'number') return this.note(name, NOTHING, attributesOrTime, 0)
     const [attributes, at] = isTimeInput(attributesOrTime) ? [{}, attributesOrTime] : [attributesOrTime ?? {}, time]
     const [kept, dropped] = this.fitting(attributes, this.home.limits.attributePerEventCountLimit)
     return this.note(name, kept, at, dropped)
@@ -200,6 +195,7 @@ class RequestSpan implements Span, ReadableSpan {
     if (this.ended) return this
     const { linkCountLimit, attributePerLinkCountLimit } = this.home.limits
     const [kept, droppedAttributesCount] = this.fitting(attributes, attributePerLinkCountLimit)
+    if (this.links === NONE) this.links = []
     this.links.push({ context, attributes: kept, droppedAttributesCount })
     if (this.links.length > linkCountLimit) {
       this.links.shift()
@@ -256,7 +252,10 @@ class RequestSpan implements Span, ReadableSpan {
   }
 
   private hrTimeOf(clock: number): HrTime {
-    return hrTime(clock + this.drift)
+    const ms = ORIGIN_MS + this.drift + clock
+    const seconds = Math.floor(ms / 1_000)
+    const nanoseconds = Math.round((ms - 1_000 * seconds) * 1e6)
+    return nanoseconds < 1e9 ? [ORIGIN_SECONDS + seconds, nanoseconds] : [ORIGIN_SECONDS + seconds + 1, 0]
   }
 
   private note(
@@ -265,6 +264,7 @@ class RequestSpan implements Span, ReadableSpan {
     time: TimeInput | undefined,
     droppedAttributesCount: number
   ): this {
+    if (this.events === NONE) this.events = []
     this.events.push({ name, attributes, time: this.hrTimeOf(this.clockOf(time)), droppedAttributesCount })
     if (this.events.length > this.home.limits.eventCountLimit) {
       this.events.shift()

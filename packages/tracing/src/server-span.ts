@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Observation, Observer, Outcome } from '@fastify-observability/observation'
 import {
-  type Attributes,
   type Context,
   context,
   type Link,
@@ -13,11 +12,11 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
-import type { FastifyRequest } from 'fastify'
 import { SpanFrame } from './context.ts'
 import type { StartRequestSpan } from './request-span.ts'
 import { withRatio } from './sampler.ts'
-import { exceptionOf, FIRST_BYTE, redactor, SCOPE } from './span.ts'
+import { attributesOf, nameOf } from './server-attributes.ts'
+import { exceptionOf, FIRST_BYTE, SCOPE } from './span.ts'
 
 export interface ServerSpanOptions {
   startSpan: StartRequestSpan
@@ -53,7 +52,6 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
 
   /** The context to start in, and the caller's span where it may not be the parent. */
   function parentOf(raw: IncomingMessage, around: Context): [parent: Context, link?: Link] {
-    if (hasSharedContext && raw.headers.traceparent === undefined && raw.headers.baggage === undefined) return [around]
     const caller = propagation.extract(around, raw.headers)
     const remote = trace.getSpanContext(caller)
     const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getBaggage(around)
@@ -61,19 +59,24 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     return [around, remote?.isRemote ? { context: remote } : undefined]
   }
 
-  function begin(observation: Observation): [Context, Span] {
+  function begin(observation: Observation): Span {
     const opened = openedByOthers()
     if (opened) {
       foreign.add(opened)
-      opened.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
-      return [context.active(), opened]
+      observation.context = context.active()
+      return opened.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
     }
-    const { raw, config, startedAt } = observation
-    const [parent, link] = parentOf(raw, surroundings(observation))
-    const own = typeof config.trace === 'object' ? withRatio(parent, config.trace.ratio) : parent
-    const attributes = (): Attributes => attributesOf(observation)
-    const span = startSpan({ name: nameOf(observation), startedAt, parent: own, link, attributes })
-    return [new SpanFrame(own, span), span]
+    const { raw, config } = observation
+    let parent = surroundings(observation)
+    let link: Link | undefined
+    // Others' propagators may read any header.
+    const { traceparent, baggage } = raw.headers
+    const isCalled = !hasSharedContext || traceparent !== undefined || baggage !== undefined
+    if (isCalled) [parent, link] = parentOf(raw, parent)
+    if (typeof config.trace === 'object') parent = withRatio(parent, config.trace.ratio)
+    const span = startSpan(observation, parent, link)
+    observation.context = new SpanFrame(parent, span)
+    return span
   }
 
   return {
@@ -83,8 +86,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
         observation.context = suppressTracing(context.active())
         return
       }
-      const [active, span] = begin(observation)
-      observation.context = active
+      const span = begin(observation)
       observation.spanContext = span.spanContext()
       if (observation.request) observation.request.span = span
     },
@@ -120,52 +122,4 @@ function kindOf(span: Span): unknown {
 
 function scopeName(scope: unknown): unknown {
   return typeof scope === 'object' && scope !== null && 'name' in scope ? scope.name : undefined
-}
-
-function nameOf({ method, route }: Observation): string {
-  return route === 'unmatched' ? method : `${method} ${route}`
-}
-
-interface Authority {
-  hostname: string | undefined
-  port: number | undefined
-}
-
-const NOWHERE: Authority = { hostname: undefined, port: undefined }
-
-let lastHost: string | undefined
-let lastAuthority = NOWHERE
-
-// Fastify takes the header apart at each reading, and most requests name the same host.
-function authorityOf(request: FastifyRequest): Authority {
-  const { host } = request
-  if (host === lastHost) return lastAuthority
-  const { hostname, port } = request
-  lastHost = host
-  lastAuthority = { hostname: hostname || undefined, port: port ?? undefined }
-  return lastAuthority
-}
-
-// One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long.
-// https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
-function attributesOf(observation: Observation): Attributes {
-  const { request, raw, route, path, requestId, correlationId } = observation
-  const { url = '', headers } = raw
-  const { hostname, port } = request ? authorityOf(request) : NOWHERE
-  return {
-    'http.request.method': observation.method,
-    'url.path': path,
-    'client.address': observation.clientAddress,
-    'network.protocol.version': raw.httpVersion,
-    'user_agent.original': headers['user-agent'],
-    'request.id': requestId,
-    'correlation.id': correlationId,
-    'http.route': route === 'unmatched' ? undefined : route,
-    // The rules know parameters by the question mark before them.
-    'url.query': url.length > path.length + 1 ? redactor.text(url.slice(path.length)).slice(1) : undefined,
-    'url.scheme': request?.protocol,
-    'server.address': hostname,
-    'server.port': port,
-    'http.response.status_code': undefined
-  }
 }
