@@ -98,10 +98,20 @@ export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }
   return { ends: await reply<Ends>(child), stop: () => kill(child) }
 }
 
+let generator: ChildProcess | undefined
+
+/** Asks from one process that lives as long as this one: as warm as the servers are, and at once there. */
 export async function load(load: Load): Promise<Answered> {
-  const child = startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
-  child.send(load)
-  const answered = await reply<Answered>(child)
-  await kill(child)
-  return answered
+  generator ??= startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
+  generator.send(load)
+  return reply<Answered>(generator)
+}
+
+export async function stopLoad(): Promise<void> {
+  if (generator) await kill(generator)
+}
+
+/** Keeps this process, which scrapes, off the core of the server. */
+export function stayBesideLoad(): void {
+  if (canPin) spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(LOAD_CORE), String(process.pid)])
 }
