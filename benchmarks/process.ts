@@ -100,15 +100,15 @@ export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }
 
 let generator: ChildProcess | undefined
 
-/** Asks from one process that lives as long as this one: as warm as the servers are, and at once there. */
+/** Asks from one process for all turns: as warm as the servers are. It ends with this one, and does not keep it. */
 export async function load(load: Load): Promise<Answered> {
   generator ??= startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
+  generator.channel?.ref()
   generator.send(load)
-  return reply<Answered>(generator)
-}
-
-export async function stopLoad(): Promise<void> {
-  if (generator) await kill(generator)
+  const answered = await reply<Answered>(generator)
+  generator.channel?.unref()
+  generator.unref()
+  return answered
 }
 
 /** Keeps this process, which scrapes, off the core of the server. */

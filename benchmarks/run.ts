@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { ratios, regressions } from './guard.ts'
 import { startPostgres } from './postgres.ts'
-import { canPin, startSink, stayBesideLoad, stopLoad } from './process.ts'
+import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, GROWN_REQUESTS, markdown, type Results } from './report.ts'
 import { rssAfter, takeRounds } from './sample.ts'
 import { startUps } from './startup.ts'
@@ -116,6 +116,5 @@ try {
     await full(names, rounds, sink.ends)
   }
 } finally {
-  await stopLoad()
   await sink.stop()
 }
