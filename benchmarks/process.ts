@@ -98,10 +98,20 @@ export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }
   return { ends: await reply<Ends>(child), stop: () => kill(child) }
 }
 
+let generator: ChildProcess | undefined
+
+/** Asks from one process for all turns: as warm as the servers are. It ends with this one, and does not keep it. */
 export async function load(load: Load): Promise<Answered> {
-  const child = startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
-  child.send(load)
-  const answered = await reply<Answered>(child)
-  await kill(child)
+  generator ??= startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
+  generator.channel?.ref()
+  generator.send(load)
+  const answered = await reply<Answered>(generator)
+  generator.channel?.unref()
+  generator.unref()
   return answered
+}
+
+/** Keeps this process, which scrapes, off the core of the server. */
+export function stayBesideLoad(): void {
+  if (canPin) spawnSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(LOAD_CORE), String(process.pid)])
 }

@@ -1,7 +1,7 @@
 import { cpus } from 'node:os'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
-import { ratio, total, typical } from './statistics.ts'
+import { overBare, ratio, total, typical } from './statistics.ts'
 import { type VariantName, variants } from './variants.ts'
 
 export interface Results {
@@ -15,10 +15,13 @@ export interface Results {
 }
 
 const MEGABYTE = 1024 ** 2
+/** After so many, RSS is compared. */
+export const GROWN_REQUESTS = 1_000_000
 
 export const fullCost = (sample: Sample): number | undefined => total(sample.full)
 export const pacedCost = (sample: Sample): number | undefined => total(sample.paced)
 export const storedCost = (sample: Sample): number | undefined => total(sample.stored)
+const pacedP99 = (sample: Sample): number | undefined => sample.paced?.p99Ms
 
 /** A table of Markdown, its columns padded so that it is one in a terminal too. */
 function table(head: string[], rows: string[][]): string {
@@ -33,7 +36,7 @@ function fixed(value: number | undefined, digits = 0, unit = ''): string {
   return value === undefined ? '–' : `${value.toFixed(digits)}${unit}`
 }
 
-export function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string {
+function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string {
   const head = [
     'variant',
     'ratio',
@@ -44,6 +47,7 @@ export function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>):
     'µs',
     'p50 ms',
     'p99 ms',
+    'over bare',
     'RSS MB',
     'query ratio',
     'query µs'
@@ -68,10 +72,8 @@ export function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>):
         of(({ paced }) => paced?.p50Ms),
         2
       ),
-      fixed(
-        of(({ paced }) => paced?.p99Ms),
-        2
-      ),
+      fixed(of(pacedP99), 2),
+      fixed(overBare(rounds, name, pacedP99), 2),
       fixed(of(({ rssBytes }) => rssBytes / MEGABYTE)),
       fixed(ratio(rounds, name, storedCost), 2),
       fixed(of(storedCost), 1)
@@ -81,22 +83,60 @@ export function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>):
 }
 
 /** How many times less overhead than the parts wired by hand. */
-export function lessThanByHand(rounds: Round[], figure: (sample: Sample) => number | undefined): number | undefined {
-  const ours = ratio(rounds, 'ours', figure)
+function lessThanByHand(
+  rounds: Round[],
+  name: VariantName,
+  figure: (sample: Sample) => number | undefined
+): number | undefined {
+  const ours = ratio(rounds, name, figure)
   const byHand = ratio(rounds, 'hand-wired', figure)
   return ours === undefined || byHand === undefined ? undefined : (byHand - 1) / (ours - 1)
 }
 
+/** What most readers want to know, of each variant that is the whole suite. */
+function summary({ rounds, names, startUps, grown }: Results): string {
+  const columns = names.filter((name) => name.startsWith('ours') || name === 'hand-wired')
+  const row = (what: string, figure: (name: VariantName) => string): string[] => [what, ...columns.map(figure)]
+  const perSecond = `at ${PACE_PER_SECOND} requests/s`
+  const less = (figure: (sample: Sample) => number | undefined) => (name: VariantName) =>
+    name === 'hand-wired' ? '' : fixed(lessThanByHand(rounds, name, figure), 1, ' times less')
+  return table(
+    ['', ...columns],
+    [
+      row('CPU a request at full load, times bare', (name) => fixed(ratio(rounds, name, fullCost), 2)),
+      row(`${perSecond}`, (name) => fixed(ratio(rounds, name, pacedCost), 2)),
+      row('with a query, at full load', (name) => fixed(ratio(rounds, name, storedCost), 2)),
+      row('overhead (ratio − 1) against hand-wired, at full load', less(fullCost)),
+      row(`${perSecond}`, less(pacedCost)),
+      row(`p99 ${perSecond}, ms over bare`, (name) => fixed(overBare(rounds, name, pacedP99), 2)),
+      row(`RSS after ${GROWN_REQUESTS} requests, MB over bare`, (name) => fixed(grownOverBare(grown, name))),
+      row('start-up, ms over bare', (name) => fixed(startOverBare(startUps, name)))
+    ]
+  )
+}
+
+function grownOverBare(grown: Results['grown'], name: VariantName): number | undefined {
+  const of = (name: VariantName): number | undefined => grown.find((entry) => entry.name === name)?.rssBytes
+  const [own, bare] = [of(name), of('bare')]
+  return own === undefined || bare === undefined ? undefined : (own - bare) / MEGABYTE
+}
+
+function startOverBare(startUps: StartUp[], what: string): number | undefined {
+  const of = (what: string): number | undefined => startUps.find((entry) => entry.what === what)?.milliseconds
+  const [own, bare] = [of(what), of('bare')]
+  return own === undefined || bare === undefined ? undefined : own - bare
+}
+
 export function markdown(results: Results): string {
   const { rounds, names, startUps, grown, missing } = results
-  const bareStart = startUps.find(({ what }) => what === 'bare')?.milliseconds
-  const bareGrown = grown.find(({ name }) => name === 'bare')?.rssBytes
   const sections = [
     '# Results',
     `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds.length} rounds. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
+    '## Summary',
+    summary(results),
     '![CPU time a request](results.svg)',
+    '## Each variant',
     costTable(results),
-    `Overhead (ratio − 1) against hand-wired: ${fixed(lessThanByHand(rounds, fullCost), 1)} times less at full load, ${fixed(lessThanByHand(rounds, pacedCost), 1)} times less at ${PACE_PER_SECOND} requests/s.`,
     table(
       ['variant', 'what it is'],
       names.map((name) => [name, variants[name].what])
@@ -106,11 +146,7 @@ export function markdown(results: Results): string {
           '## Start-up',
           table(
             ['server', 'to listening, ms', 'over bare, ms'],
-            startUps.map(({ what, milliseconds }) => [
-              what,
-              fixed(milliseconds),
-              fixed(bareStart === undefined ? undefined : milliseconds - bareStart)
-            ])
+            startUps.map(({ what, milliseconds }) => [what, fixed(milliseconds), fixed(startOverBare(startUps, what))])
           )
         ]
       : []),
@@ -123,7 +159,7 @@ export function markdown(results: Results): string {
               name,
               String(requests),
               fixed(rssBytes / MEGABYTE),
-              fixed(bareGrown === undefined ? undefined : (rssBytes - bareGrown) / MEGABYTE)
+              fixed(grownOverBare(grown, name))
             ])
           )
         ]

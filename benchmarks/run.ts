@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { ratios, regressions } from './guard.ts'
 import { startPostgres } from './postgres.ts'
-import { canPin, startSink } from './process.ts'
-import { chart, costTable, markdown, type Results } from './report.ts'
+import { canPin, startSink, stayBesideLoad } from './process.ts'
+import { chart, GROWN_REQUESTS, markdown, type Results } from './report.ts'
 import { rssAfter, takeRounds } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
@@ -11,9 +11,10 @@ import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
 const GROWN: VariantName[] = ['bare', 'ours', 'hand-wired']
-const GROWN_REQUESTS = 1_000_000
 const ROUNDS_A_START = 5
 const START_UPS = 10
+// Many short turns, because a machine is quiet for some of them.
+const QUICK = { rounds: 60, roundsAStart: 20, requests: 2_048 }
 
 const { values } = parseArgs({
   options: {
@@ -21,7 +22,7 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     /** With --quick: writes ratios.json instead. */
     keep: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '20' },
+    rounds: { type: 'string', default: '10' },
     /** Variants, separated by commas. */
     only: { type: 'string' }
   }
@@ -83,20 +84,20 @@ function write(results: Results): void {
 }
 
 /** Resolves with what has become too dear. */
-async function quick(rounds: number, ends: Ends): Promise<string[]> {
-  const plan = { names: GUARDED, ends, rounds, roundsAStart: ROUNDS_A_START, isPaced: true, stored: [] }
+async function quick(ends: Ends): Promise<string[]> {
+  const plan = { names: GUARDED, ends, ...QUICK, isPaced: false, stored: [] }
   const taken = await takeRounds(plan, tell)
-  console.log(costTable({ rounds: taken, names: GUARDED }))
   const file = beside('ratios.json')
   if (values.keep) {
     writeFileSync(file, `${JSON.stringify(ratios(taken), undefined, 2)}\n`)
     return []
   }
   const kept = JSON.parse(readFileSync(file, 'utf8'))
-  const found = regressions(taken, kept)
+  console.log(`times bare: ${JSON.stringify(ratios(taken))}, kept: ${JSON.stringify(kept)}`)
+  const found = regressions(ratios(taken), kept)
   if (found.length === 0) return []
   console.log(`${found.join('\n')}\nMeasuring again, to be sure.`)
-  return regressions([...taken, ...(await takeRounds(plan, tell))], kept)
+  return regressions(ratios([...taken, ...(await takeRounds(plan, tell))]), kept)
 }
 
 const names = values.only?.split(',') ?? Object.keys(variants)
@@ -104,10 +105,11 @@ const rounds = Number(values.rounds)
 if (!names.every(isVariant)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
 if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number from 1')
 
+stayBesideLoad()
 const sink = await startSink()
 try {
   if (values.quick) {
-    const found = await quick(rounds, sink.ends)
+    const found = await quick(sink.ends)
     for (const regression of found) console.error(regression)
     if (found.length > 0) process.exitCode = 1
   } else {

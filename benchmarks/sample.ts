@@ -36,6 +36,8 @@ export interface Plan {
   /** The servers are started anew after so many rounds, because no two compile alike. */
   roundsAStart: number
   isPaced: boolean
+  /** Of a turn at full load. @default 4096 */
+  requests?: number
   /** Variants that are asked for a query too. */
   stored: VariantName[]
   databaseUrl?: string
@@ -47,7 +49,8 @@ const STORED = '/stored-users/17'
 const WARM_UP = 15_000
 // Spans leave in batches of 512: no round leaves any to the next one.
 const REQUESTS = 8 * 512
-const PACED_REQUESTS = 2 * 512
+// The slowest hundredth of them is 20.
+const PACED_REQUESTS = 4 * 512
 const SETTLE_MS = 30
 const SCRAPE_MS = 1_000
 const TRIES = 50
@@ -83,7 +86,7 @@ async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: str
       const round: Round = {}
       for (const [name, server] of servers) {
         tell(`${index + 1} in this start, ${name}`)
-        round[name] = await sampleOf(server, plan.isPaced, isStored(plan, name))
+        round[name] = await sampleOf(server, plan, isStored(plan, name))
       }
       taken.push(round)
     }
@@ -128,9 +131,9 @@ async function untilItAnswers(url: string): Promise<void> {
   }
 }
 
-async function sampleOf(server: Running, isPaced: boolean, isStored: boolean): Promise<Sample> {
+async function sampleOf(server: Running, { isPaced, requests = REQUESTS }: Plan, isStored: boolean): Promise<Sample> {
   const url = server.url + SMALL
-  const full = await costOf(server, { url, requests: REQUESTS })
+  const full = await costOf(server, { url, requests })
   const paced = isPaced && (await costOf(server, { url, requests: PACED_REQUESTS, perSecond: PACE_PER_SECOND }))
   const stored = isStored && (await costOf(server, { url: server.url + STORED, requests: REQUESTS }))
   const { rssBytes } = await server.usage()

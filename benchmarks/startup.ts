@@ -15,7 +15,7 @@ export async function startUps(ends: Ends, rounds: number): Promise<StartUp[]> {
   const kinds: { what: string; variant: VariantName; flags: string[] }[] = [
     { what: 'bare', variant: 'bare', flags: [] },
     { what: 'ours', variant: 'ours', flags: [] },
-    { what: 'ours, with a Sentry DSN', variant: 'ours-sentry', flags: [] },
+    { what: 'ours-sentry', variant: 'ours-sentry', flags: [] },
     // Resolved here, because Node looks from its working directory.
     { what: 'ours, with the preload', variant: 'ours', flags: ['--import', import.meta.resolve(PRELOAD)] },
     { what: 'hand-wired', variant: 'hand-wired', flags: [] }

@@ -133,7 +133,15 @@ async function start(
   const closing = new AbortController()
   const tally = createTally()
   const untraced = new Set<string>()
-  const ignoreIncomingRequests = (url: string): boolean => untraced.has(url.split('?', 1)[0] ?? url)
+  const ignoreIncomingRequests = (url: string): boolean => untraced.has(url.split('?', 1)[0] ?? url) || isUnsampled()
+  // What the SDK is about to decide. It would make a span all the same, wrap every listener of the request and its
+  // response, and hold both for half a second.
+  function isUnsampled(): boolean {
+    const { sampled, sampleRand } = Sentry.getCurrentScope().getPropagationContext()
+    if (sdk.tracesSampler || sampled !== undefined || sampleRand < settings.tracesSampleRate) return false
+    client?.recordDroppedEvent('sample_rate', 'span')
+    return true
+  }
   const client = Sentry.init({
     // Those hooks rewrite modules while they load: of use to Sentry's spans only.
     enableRuntimeChannelInjection: isTracing,

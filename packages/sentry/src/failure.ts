@@ -50,8 +50,8 @@ export function describe(scope: Scope, { method, route, requestId, correlationId
 }
 
 /** Has events in the scope, which the application may capture itself, and their envelopes name the trace. */
-export function continueTrace(scope: Scope, { traceId, spanId }: SpanContext): void {
-  scope.setPropagationContext({ traceId, propagationSpanId: spanId, sampleRand: Math.random() })
+export function continueTrace(scope: Scope, { traceId, spanId }: SpanContext, sampleRand = Math.random()): void {
+  scope.setPropagationContext({ traceId, propagationSpanId: spanId, sampleRand })
 }
 
 /** Captures how a request ended, in a scope of its own. */

@@ -1,29 +1,30 @@
 import { randomUUID } from 'node:crypto'
 import observation, { currentObservation, type Observation, type Outcome } from '@fastify-observability/observation'
+import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { fingerprintOf } from './cap.ts'
 import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
-import { captureFailure, continueTrace, describe, hasFailed, isCaptured, isReadable } from './failure.ts'
+import { captureFailure, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { scrubEvent } from './scrub.ts'
 import { publishTally } from './tally.ts'
+import { Trail, trails } from './trail.ts'
 
 export type { SentryOptions } from './options.ts'
 
 const ADMISSION: unique symbol = Symbol('fastify-observability.sentry.admission')
-const SCOPE: unique symbol = Symbol('fastify-observability.sentry.scope')
+const TRAIL: unique symbol = Symbol('fastify-observability.sentry.trail')
 
 declare module 'node:http' {
   interface IncomingMessage {
-    /** The request's isolation scope: what the application and its log lines have told Sentry meanwhile. */
-    [SCOPE]?: object
+    /** What the application and its log lines have told Sentry meanwhile. */
+    [TRAIL]?: object
     /** What was decided about the request's event when its body was sent. */
     [ADMISSION]?: { eventId: string | undefined }
   }
 }
 
-const MAX_BREADCRUMBS = 50
 // By the client, and by health's shutdown: what ended those is no error of theirs.
 const CUT_SHORT = new Set(['client_disconnect', 'SHUTDOWN'])
 
@@ -34,12 +35,6 @@ async function load(): Promise<SDK | undefined> {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined
     throw error
   }
-}
-
-function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal' {
-  if (level === 'trace' || level === 'debug') return 'debug'
-  if (level === 'warn') return 'warning'
-  return level === 'error' || level === 'fatal' ? level : 'info'
 }
 
 function objectOf(json: string): object | undefined {
@@ -76,7 +71,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, app.observation, warn)
   if (!connection) return
   const { client, cap, tally, rules, isTracing, untraced } = connection
-  const crumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
+  const trailOf = trails(Sentry, client)
   publishTally(app.observation, tally)
 
   function asked<Answer>(question: () => Answer, otherwise: Answer): Answer {
@@ -107,29 +102,28 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     return undefined
   }
 
+  /** Takes over the trace that the SDK has begun or continued, and returns what it is sampled by. */
+  const joinTrace = (observation: Observation): number => {
+    const { method, route, path, config } = observation
+    const { traceId, propagationSpanId, sampleRand } = Sentry.getCurrentScope().getPropagationContext()
+    const span = Sentry.getActiveSpan()
+    if (span) {
+      Sentry.updateSpanName(span, route === 'unmatched' ? method : `${method} ${route}`)
+      observation.spanContext ??= span.spanContext()
+    } else if (propagationSpanId !== undefined && config.trace !== false) {
+      observation.spanContext ??= { traceId, spanId: propagationSpanId, traceFlags: TraceFlags.NONE }
+    }
+    // Only known here; a probe's first request is traced at most.
+    if (config.trace === false && path === route) untraced.add(path)
+    return sampleRand
+  }
+
   observe({
     name: NAME,
     run(observation, next) {
-      Sentry.withIsolationScope((isolation) => {
-        const { raw, method, route, path, config, spanContext } = observation
-        raw[SCOPE] = isolation
-        describe(isolation, observation)
-        // What happened outside of the request is not its trail.
-        isolation.clearBreadcrumbs()
-        if (spanContext) continueTrace(Sentry.getCurrentScope(), spanContext)
-        const span = isTracing ? Sentry.getActiveSpan() : undefined
-        if (span) {
-          Sentry.updateSpanName(span, route === 'unmatched' ? method : `${method} ${route}`)
-          observation.spanContext ??= span.spanContext()
-        }
-        // Only known here; a probe's first request is traced at most.
-        if (isTracing && config.trace === false && path === route) untraced.add(path)
-        observation.onLine = (level, message) => {
-          if (message !== undefined)
-            isolation.addBreadcrumb({ category: 'log', level: levelOf(level), message }, crumbs)
-        }
-        next()
-      })
+      const trail = trailOf(observation, isTracing ? joinTrace(observation) : undefined)
+      observation.raw[TRAIL] = trail
+      trail.enter(next)
     },
     end(observation, outcome) {
       const { raw } = observation
@@ -138,7 +132,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       if (eventId === undefined) return
       // Another request may have failed by the same object since this one was admitted.
       if (raw[ADMISSION]) isCaptured(outcome.error)
-      const isolation = raw[SCOPE] instanceof Sentry.Scope ? raw[SCOPE] : undefined
+      const isolation = raw[TRAIL] instanceof Trail ? raw[TRAIL].isolationScope : undefined
       try {
         // Whoever closes the response may be in another request's context.
         Sentry.withIsolationScope(isolation, () => {

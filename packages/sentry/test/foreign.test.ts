@@ -78,3 +78,20 @@ test('makes a client of its own when that of the user is closed', async (t) => {
   await app.close()
   t.equal(ingest.events.length, 1)
 })
+
+test('keeps requests apart where a client keeps its scopes in the context of OpenTelemetry', async (t) => {
+  const { app, client, ingest } = await service(t, { enableOpenTelemetrySetup: true })
+  t.not(client?.asyncLocalStorageLookup?.contextSymbol, undefined)
+  const both = Promise.withResolvers<void>()
+  app.get<{ Params: { id: string } }>('/told/:id', async ({ params: { id } }) => {
+    Sentry.setTag('asked', id)
+    if (id === 'b') both.resolve()
+    await both.promise
+    throw new Error(id)
+  })
+  await Promise.all(['/told/a', '/told/b'].map((url) => app.inject(url)))
+  await Sentry.flush(2000)
+  const told = ingest.events.map(({ exception, tags }) => `${exception?.values[0]?.value} ${tags?.asked}`)
+  t.same(told.sort(), ['a a', 'b b'])
+  await app.close()
+})

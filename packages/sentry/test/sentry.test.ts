@@ -123,6 +123,38 @@ test('knows the user that the application has set while the request ran', async 
   t.match(ingest.events, [{ user: { id: 'u-1' } }, { user: undefined }])
 })
 
+test('keeps apart what two requests tell Sentry at the same time', async (t) => {
+  const { app, ingest } = await service(t)
+  const both = Promise.withResolvers<void>()
+  app.get<{ Params: { id: string } }>('/told/:id', async ({ params: { id } }) => {
+    Sentry.setUser({ id })
+    Sentry.setTag('asked', id)
+    Sentry.addBreadcrumb({ message: `crumb of ${id}` })
+    if (id === 'b') both.resolve()
+    await both.promise
+    Sentry.captureException(new Error(`captured by ${id}`))
+    throw new Error(`thrown by ${id}`)
+  })
+  for (const urls of [['/told/a', '/told/b'], ['/orders/7']]) await Promise.all(urls.map((url) => app.inject(url)))
+  await app.close()
+  const told = ingest.events.map(({ exception, user, tags, breadcrumbs }) =>
+    [exception?.values[0]?.value, user?.id, tags?.asked, ...(breadcrumbs ?? []).map(({ message }) => message)].join()
+  )
+  const expected = ['captured', 'thrown'].flatMap((what) =>
+    ['a', 'b'].map((id) => `${what} by ${id},${id},${id},crumb of ${id}`)
+  )
+  t.same(told.sort(), ['boom,,', ...expected])
+})
+
+test('has an event of a request know what the process has told Sentry', async (t) => {
+  const { app, ingest } = await service(t)
+  Sentry.setTag('region', 'north')
+  t.teardown(() => Sentry.setTag('region', undefined))
+  await app.inject('/orders/7')
+  await app.close()
+  t.match(ingest.events, [{ tags: { region: 'north', request_id: 'req-1' } }])
+})
+
 test('names the event in the body of the answer where it is asked for', async (t) => {
   const { app, ingest } = await service(t, { eventIdInBody: true })
   const answers = await Promise.all(['/orders/7', '/gone', '/500'].map((url) => app.inject(url)))

@@ -67,6 +67,37 @@ test('traces by itself where nobody else does, under the names of routes, and li
   t.same(ingest.events[0]?.contexts?.trace, { trace_id: server?.trace_id, span_id: server?.span_id })
 })
 
+test('makes no spans for a request that is not sampled, whose events share a trace all the same', async (t) => {
+  const twice = async (): Promise<never> => {
+    Sentry.startSpan({ name: 'inner' }, () => Sentry.captureException(new Error('captured')))
+    throw new Error('thrown')
+  }
+  const options = { tracesSampleRate: Number.MIN_VALUE }
+  const { app, ingest, origin, spans } = await service(t, options, async (app) => app.get('/twice', twice))
+  for (let index = 0; index < 2; index++) await (await fetch(`${origin}/twice`)).text()
+  await app.close()
+  t.same(spans(), [])
+  const traces = ingest.events.map(({ contexts }) => contexts?.trace?.trace_id)
+  t.match(traces, [/^[0-9a-f]{32}$/, traces[0], /^[0-9a-f]{32}$/, traces[2]])
+  t.not(traces[0], traces[2])
+})
+
+test('traces what its caller has sampled', async (t) => {
+  const { app, origin, spans } = await service(t, { tracesSampleRate: Number.MIN_VALUE })
+  const headers = { 'sentry-trace': '771a43a4192642f0b136d5159a501700-1234567890abcdef-1' }
+  await (await fetch(`${origin}/boom/7`, { headers })).text()
+  await app.close()
+  t.match(spans(), [{ name: 'GET /boom/:id', trace_id: '771a43a4192642f0b136d5159a501700' }])
+})
+
+test('leaves the decision to the sampler of the application', async (t) => {
+  const tracesSampler = ({ name }: { name: string }): number => Number(name === 'GET')
+  const { app, origin, spans } = await service(t, { tracesSampleRate: Number.MIN_VALUE, sdk: { tracesSampler } })
+  await (await fetch(`${origin}/boom/7`)).text()
+  await app.close()
+  t.match(spans(), [{ name: 'GET /boom/:id' }])
+})
+
 test('traces a probe once at most', async (t) => {
   const { app, origin, spans } = await service(t)
   for (let index = 0; index < 3; index++) await (await fetch(`${origin}/probe`)).text()
