@@ -40,6 +40,8 @@ export interface Pipeline {
   tracer: Tracer
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
+  /** Loads what the first export needs, if there is one. Never rejects. */
+  open(): Promise<void>
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
   release(): Promise<void>
 }
@@ -67,6 +69,7 @@ interface Running {
   settings: Settings
   holders: number
   series: readonly Series[]
+  open: () => Promise<void>
   stop: () => Promise<void>
 }
 
@@ -87,13 +90,14 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     log.info('tracing: using the tracer provider that is already registered')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
-    return { tracer: tracer(), series: [], release: async () => {} }
+    return { tracer: tracer(), series: [], open: async () => {}, release: async () => {} }
   } else {
     running = { holders: 1, settings, ...start(settings, log, redactor, shutdownTimeoutMs) }
   }
   return {
     tracer: tracer(),
     series: running.series,
+    open: running.open,
     async release() {
       if (!running || --running.holders > 0) return
       const { stop } = running
@@ -113,7 +117,7 @@ function start(
   log: FastifyBaseLogger,
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
-): Pick<Running, 'series' | 'stop'> {
+): Pick<Running, 'series' | 'open' | 'stop'> {
   const { service, endpoint, console, sampleRatio, propagateTo } = settings
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
@@ -140,7 +144,7 @@ function start(
     propagation.disable()
     await provider.shutdown()
   }
-  return { series: spanExport?.series ?? [], stop }
+  return { series: spanExport?.series ?? [], open: async () => spanExport?.open(), stop }
 }
 
 function resourceOf({ name, version, environment }: Service): Resource {
