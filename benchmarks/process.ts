@@ -48,6 +48,8 @@ function startNode(
   const { PATH, HOME } = process.env
   return spawn(command, all, {
     stdio: ['ignore', log, 'inherit', 'ipc'],
+    // Where the preload is looked for.
+    cwd: here('.'),
     env: { PATH, HOME, NODE_ENV: 'production', ...env }
   })
 }
@@ -76,7 +78,8 @@ async function kill(child: ChildProcess): Promise<void> {
 
 /** Resolves when the server listens. */
 export async function startServer({ variant, ends, databaseUrl, log, flags = [] }: ServerOptions): Promise<Running> {
-  const args = ['--import', here('built.ts'), ...flags, variant]
+  // What is measured is what is published, and Node does not strip types on the way.
+  const args = ['--conditions=built', ...flags, variant]
   const child = startNode(SERVER_CORE, 'server.ts', args, log, {
     BENCH_OTLP: ends.endpoint,
     BENCH_DSN: ends.dsn,

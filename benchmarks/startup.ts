@@ -16,8 +16,7 @@ export async function startUps(ends: Ends, rounds: number): Promise<StartUp[]> {
     { what: 'bare', variant: 'bare', flags: [] },
     { what: 'ours', variant: 'ours', flags: [] },
     { what: 'ours-sentry', variant: 'ours-sentry', flags: [] },
-    // Resolved here, because Node looks from its working directory.
-    { what: 'ours, with the preload', variant: 'ours', flags: ['--import', import.meta.resolve(PRELOAD)] },
+    { what: 'ours, with the preload', variant: 'ours', flags: ['--import', PRELOAD] },
     { what: 'hand-wired', variant: 'hand-wired', flags: [] }
   ]
   const times = kinds.map((): number[] => [])

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { createRequire } from 'node:module'
 import observation, { currentObservation, type Observation, type Outcome } from '@fastify-observability/observation'
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
@@ -28,9 +29,21 @@ declare module 'node:http' {
 // By the client, and by health's shutdown: what ended those is no error of theirs.
 const CUT_SHORT = new Set(['client_disconnect', 'SHUTDOWN'])
 
+const require = createRequire(import.meta.url)
+
+/** The copy that a CommonJS application has loaded, which would otherwise get a second one, for ES modules. */
+function loaded(): SDK | undefined {
+  try {
+    const path = require.resolve('@sentry/node')
+    return path in require.cache ? require(path) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 async function load(): Promise<SDK | undefined> {
   try {
-    return await import('@sentry/node')
+    return loaded() ?? (await import('@sentry/node'))
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ERR_MODULE_NOT_FOUND') return undefined
     throw error

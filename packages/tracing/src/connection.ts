@@ -1,8 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Agent } from 'node:http'
-import { ExportResultCode, getStringFromEnv } from '@opentelemetry/core'
-import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
-import { OTLPTraceExporter as HttpExporter } from '@opentelemetry/exporter-trace-otlp-proto'
+import { ExportResultCode, getStringFromEnv, parseKeyPairsIntoRecord } from '@opentelemetry/core'
 import type { SpanExporter } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
 
@@ -10,6 +8,8 @@ import * as v from 'valibot'
 export type Sent = { rejected: number } | { error: unknown }
 
 export interface Connection {
+  /** Loads the exporter, which takes a while. The first `send` does it too. */
+  open(): Promise<unknown>
   /** Sends an ExportTraceServiceRequest. */
   send(request: Uint8Array): Promise<Sent>
   close(): Promise<void>
@@ -17,40 +17,67 @@ export interface Connection {
 
 const NAME = '@fastify-observability/tracing'
 
+// What gRPC takes as text, checked here because the exporter that refuses it is loaded later.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests
+const HEADER_NAME = /^(?!.*-bin$)[:\w.-]+$/i
+const HEADER_VALUE = /^[ -~]*$/
+
 /** @throws TypeError for OTEL_EXPORTER_OTLP_HEADERS that cannot be sent. */
 export function connectGrpc(url: string, timeoutMillis: number): Connection {
-  const exporter = newGrpcExporter(url, timeoutMillis)
-  return connectionOf(exporter, () => exporter.shutdown())
-}
-
-function newGrpcExporter(url: string, timeoutMillis: number): GrpcExporter {
-  try {
-    return new GrpcExporter({ url, timeoutMillis })
-  } catch {
-    // Upstream's message repeats the value.
+  const headers = Object.entries({
+    ...parseKeyPairsIntoRecord(process.env.OTEL_EXPORTER_OTLP_HEADERS),
+    ...parseKeyPairsIntoRecord(process.env.OTEL_EXPORTER_OTLP_TRACES_HEADERS)
+  })
+  if (!headers.every(([name, value]) => HEADER_NAME.test(name) && HEADER_VALUE.test(value))) {
     throw new TypeError(`${NAME}: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII`)
   }
+  return loadedLater(async () => {
+    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-grpc')
+    const exporter = new OTLPTraceExporter({ url, timeoutMillis })
+    return connectionOf(exporter, () => exporter.shutdown())
+  })
 }
 
 export function connectHttp(endpoint: string, timeoutMillis: number): Connection {
-  // Upstream's own agent keeps its sockets when the exporter has shut down.
-  let agent: Agent | undefined
-  const exporter = new HttpExporter({
-    url: tracesUrl(endpoint),
-    timeoutMillis,
-    async httpAgentOptions(scheme) {
-      const { Agent } = scheme === 'http:' ? await import('node:http') : await import('node:https')
-      agent = new Agent({
-        keepAlive: true,
-        ...(scheme === 'https:' && { ca: pem('CERTIFICATE'), cert: pem('CLIENT_CERTIFICATE'), key: pem('CLIENT_KEY') })
-      })
-      return agent
-    }
+  return loadedLater(async () => {
+    const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-proto')
+    // Upstream's own agent keeps its sockets when the exporter has shut down.
+    let agent: Agent | undefined
+    const exporter = new OTLPTraceExporter({
+      url: tracesUrl(endpoint),
+      timeoutMillis,
+      async httpAgentOptions(scheme) {
+        const { Agent } = scheme === 'http:' ? await import('node:http') : await import('node:https')
+        agent = new Agent({
+          keepAlive: true,
+          ...(scheme === 'https:' && {
+            ca: pem('CERTIFICATE'),
+            cert: pem('CLIENT_CERTIFICATE'),
+            key: pem('CLIENT_KEY')
+          })
+        })
+        return agent
+      }
+    })
+    return connectionOf(exporter, async () => {
+      agent?.destroy()
+      await exporter.shutdown()
+    })
   })
-  return connectionOf(exporter, async () => {
-    agent?.destroy()
-    await exporter.shutdown()
-  })
+}
+
+/** The exporters are a third of what tracing loads, and nothing is to be sent while the application starts. */
+function loadedLater(connect: () => Promise<Omit<Connection, 'open'>>): Connection {
+  let connecting: ReturnType<typeof connect> | undefined
+  function open(): ReturnType<typeof connect> {
+    connecting ??= connect()
+    return connecting
+  }
+  return {
+    open,
+    send: async (request) => (await open()).send(request),
+    close: async () => (await connecting?.catch(() => undefined))?.close()
+  }
 }
 
 /** @see https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp */
@@ -74,7 +101,7 @@ const partialSuccessSchema = v.object({
 })
 
 /** Upstream's exporter for requests that are encoded already. */
-function connectionOf(exporter: SpanExporter, close: () => Promise<void>): Connection {
+function connectionOf(exporter: SpanExporter, close: () => Promise<void>): Omit<Connection, 'open'> {
   const delegate: unknown = Reflect.get(exporter, '_delegate')
   if (!v.is(delegateSchema, delegate)) throw new Error(`${NAME}: this version of the OTLP exporter is not supported`)
   const serializer = delegate._serializer

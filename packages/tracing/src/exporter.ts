@@ -19,6 +19,8 @@ export interface SpanExportOptions {
 
 /** Batches spans, delivers them over OTLP and counts each once: as exported, or as dropped for a reason. */
 export interface SpanExport {
+  /** Loads what the first batch needs. Never rejects. */
+  open(): Promise<void>
   /** Its `shutdown` resolves within `shutdownTimeoutMs`, whatever the collector does. */
   processor: SpanProcessor
   /** For logs: how and where to. */
@@ -231,7 +233,14 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       collect: () => [[[], queued + inFlight]]
     }
   ]
-  return { processor, protocol: protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP', endpoint: shown, series }
+  return {
+    // The first batch is told what went wrong.
+    open: () => connection.open().then(doNothing, doNothing),
+    processor,
+    protocol: protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
+    endpoint: shown,
+    series
+  }
 }
 
 function add(counter: Map<string, number>, errorType: string, spans: number): void {
@@ -245,6 +254,8 @@ function byErrorType(counter: Map<string, number>): [string[], number][] {
 function numberFromEnv(...names: string[]): number | undefined {
   return names.map((name) => getNumberFromEnv(name)).find((value) => value !== undefined && value > 0)
 }
+
+function doNothing(): void {}
 
 function withoutSecrets(endpoint: string): string {
   const { origin, pathname } = new URL(endpoint)

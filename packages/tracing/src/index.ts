@@ -165,6 +165,11 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
       isError: (outcome, observation) => decide(isError, outcome.statusCode >= 500, outcome, observation)
     })
   )
+  // Not sooner, which would delay the start, and before there is something to export, which would delay a request.
+  app.addHook('onListen', (done) => {
+    setImmediate(pipeline.open)
+    done()
+  })
   app.addHook('onClose', () => pipeline.release())
 
   /** What a hook of the user's says, or the fallback where it throws. */

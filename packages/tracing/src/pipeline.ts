@@ -50,6 +50,8 @@ export interface Pipeline {
   hasSharedContext: boolean
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
+  /** Loads what the first export needs, if there is one. Never rejects. */
+  open(): Promise<void>
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
   release(): Promise<void>
 }
@@ -78,6 +80,7 @@ interface Running {
   holders: number
   startSpan: StartRequestSpan
   series: readonly Series[]
+  open: () => Promise<void>
   stop: () => Promise<void>
 }
 
@@ -96,7 +99,13 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     log.info('tracing: using the tracer provider that is already registered')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
-    return { startSpan: startForeign, hasSharedContext: false, series: [], release: async () => {} }
+    return {
+      startSpan: startForeign,
+      hasSharedContext: false,
+      series: [],
+      open: async () => {},
+      release: async () => {}
+    }
   } else {
     running = { holders: 1, settings, ...start(settings, log, redactor, shutdownTimeoutMs) }
   }
@@ -104,6 +113,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     startSpan: running.startSpan,
     hasSharedContext: true,
     series: running.series,
+    open: running.open,
     async release() {
       if (!running || --running.holders > 0) return
       const { stop } = running
@@ -130,7 +140,7 @@ function start(
   log: FastifyBaseLogger,
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
-): Pick<Running, 'startSpan' | 'series' | 'stop'> {
+): Pick<Running, 'startSpan' | 'series' | 'open' | 'stop'> {
   const { service, endpoint, console, sampleRatio, propagateTo } = settings
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
@@ -162,7 +172,12 @@ function start(
     propagation.disable()
     await provider.shutdown()
   }
-  return { startSpan: startRequestSpans(home), series: spanExport?.series ?? [], stop }
+  return {
+    startSpan: startRequestSpans(home),
+    series: spanExport?.series ?? [],
+    open: async () => spanExport?.open(),
+    stop
+  }
 }
 
 function resourceOf({ name, version, environment }: Service): Resource {

@@ -209,10 +209,12 @@ test('tells no header value and no password', async (t) => {
   const line = { endpoint: collector.url, spans_lost: 1, reason: 'INVALID_ARGUMENT' }
   t.same(producer.warnings, [[line, 'tracing: spans could not be exported']])
 
-  withEnv(t, { OTEL_EXPORTER_OTLP_HEADERS: 'authorization=s3cret%0A' })
-  t.throws(() => produce(collector.url), {
-    message: /tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII$/
-  })
+  for (const header of ['authorization=s3cret%0A', 'api%20key=s3cret', 'key-bin=s3cret']) {
+    withEnv(t, { OTEL_EXPORTER_OTLP_HEADERS: header })
+    t.throws(() => produce(collector.url), {
+      message: /tracing: OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs of printable ASCII$/
+    })
+  }
 })
 
 test('survives a log that throws', async (t) => {

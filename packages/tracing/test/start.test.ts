@@ -1,0 +1,49 @@
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { test } from 'tap'
+
+const GRPC = ['@opentelemetry/exporter-trace-otlp-grpc', '@opentelemetry/otlp-grpc-exporter-base', '@grpc/grpc-js']
+const HTTP = ['@opentelemetry/exporter-trace-otlp-proto']
+
+/** Of what exports spans, the packages that a service of its own process has loaded by then. */
+async function start(
+  env: NodeJS.ProcessEnv,
+  ...args: string[]
+): Promise<Record<'atStart' | 'afterwards' | 'atEnd', string[]>> {
+  // tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
+  const command = ['-u', 'NODE_OPTIONS', process.execPath, join(import.meta.dirname, 'fixtures/start.mjs'), ...args]
+  const { stdout } = await promisify(execFile)('env', command, { timeout: 20_000, env: { ...process.env, ...env } })
+  return JSON.parse(stdout)
+}
+
+test('loads nothing that exports when there is no endpoint', async (t) => {
+  t.same(await start({}), { atStart: [], afterwards: [], atEnd: [] })
+})
+
+test('listens before it loads the exporter, which the spans of the first requests wait for', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const { atStart, atEnd } = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: collector.url })
+  t.same(atStart, [])
+  for (const name of GRPC) t.ok(atEnd.includes(name), `${name} among ${atEnd}`)
+  for (const name of HTTP) t.notOk(atEnd.includes(name), `${name} among ${atEnd}`)
+  t.match(
+    collector.spans.map(({ name }) => name),
+    ['GET /']
+  )
+})
+
+test('has loaded the exporter before there is a span', async (t) => {
+  const { atStart, afterwards } = await start({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }, 'idle')
+  t.same(atStart, [])
+  t.ok(afterwards.includes('@opentelemetry/exporter-trace-otlp-grpc'), String(afterwards))
+})
+
+test('loads no gRPC for OTLP over HTTP', async (t) => {
+  const env = { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }
+  const { atEnd } = await start(env, 'idle')
+  for (const name of HTTP) t.ok(atEnd.includes(name), `${name} among ${atEnd}`)
+  for (const name of GRPC) t.notOk(atEnd.includes(name), `${name} among ${atEnd}`)
+})
