@@ -103,11 +103,11 @@ function summary({ rounds, names, startUps, grown }: Results): string {
   return table(
     ['', ...columns],
     [
-      row('CPU a request at full load, times bare', (name) => fixed(ratio(rounds, name, fullCost), 2)),
-      row(`${perSecond}`, (name) => fixed(ratio(rounds, name, pacedCost), 2)),
-      row('with a query, at full load', (name) => fixed(ratio(rounds, name, storedCost), 2)),
-      row('overhead (ratio − 1) against hand-wired, at full load', less(fullCost)),
-      row(`${perSecond}`, less(pacedCost)),
+      row('CPU a request, times bare: at full load', (name) => fixed(ratio(rounds, name, fullCost), 2)),
+      row(`the same ${perSecond}`, (name) => fixed(ratio(rounds, name, pacedCost), 2)),
+      row('the same with a query, at full load', (name) => fixed(ratio(rounds, name, storedCost), 2)),
+      row('overhead (ratio − 1) against hand-wired: at full load', less(fullCost)),
+      row(`the same ${perSecond}`, less(pacedCost)),
       row(`p99 ${perSecond}, ms over bare`, (name) => fixed(overBare(rounds, name, pacedP99), 2)),
       row(`RSS after ${GROWN_REQUESTS} requests, MB over bare`, (name) => fixed(grownOverBare(grown, name))),
       row('start-up, ms over bare', (name) => fixed(startOverBare(startUps, name)))
