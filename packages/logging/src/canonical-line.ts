@@ -41,29 +41,49 @@ export function canonicalText(
 ): ((observation: Observation, outcome: Outcome) => string) | undefined {
   if (FIELDS.some(isSecret)) return undefined
   const routes = new Map<string, string>()
+  const clientIp = field('client_ip')
+  const userAgent = field('user_agent')
+  const sentryEventId = field('sentry_event_id')
 
   function routeText(route: string): string {
     const known = routes.get(route)
     if (known !== undefined) return known
-    const text = `,"route":${quote(route)}`
+    const text = `,"route":${quote(route)},"status_code":`
     routes.set(route, text)
     return text
   }
 
-  function field(name: string, text: string | undefined): string {
-    return text === undefined ? '' : `,"${name}":${quote(text)}`
+  /** A field of which one request after the other often has the same. */
+  function field(name: string): (text: string | undefined) => string {
+    let last: string | undefined
+    let written = ''
+    return (text) => {
+      if (text === last) return written
+      written = text === undefined ? '' : `,"${name}":${quote(text)}`
+      last = text
+      return written
+    }
   }
 
-  return ({ route, raw, clientAddress, sentryEventId }, { statusCode, aborted, durationMs, ttfbMs, responseBytes }) =>
-    `${routeText(route)},"status_code":${statusCode},"duration_ms":${micros(durationMs)}` +
-    (ttfbMs === undefined ? '' : `,"ttfb_ms":${micros(ttfbMs)}`) +
+  return (observation, { statusCode, aborted, durationMs, ttfbMs, responseBytes }) =>
+    `${routeText(observation.route)}${statusCode},"duration_ms":${microsText(durationMs)}` +
+    (ttfbMs === undefined ? '' : `,"ttfb_ms":${microsText(ttfbMs)}`) +
     `,"response_bytes":${responseBytes}` +
-    field('client_ip', clientAddress) +
-    field('user_agent', raw.headers['user-agent']) +
-    `,"aborted":${aborted}` +
-    field('sentry_event_id', sentryEventId)
+    clientIp(observation.clientAddress) +
+    userAgent(observation.raw.headers['user-agent']) +
+    (aborted ? ',"aborted":true' : ',"aborted":false') +
+    sentryEventId(observation.sentryEventId)
 }
 
 function micros(ms: number): number {
   return Math.round(ms * 1000) / 1000
+}
+
+// Small whole numbers have their text at hand, fractions have not.
+const THOUSANDTHS = Array.from({ length: 1000 }, (_, part) => String(part / 1000).slice(1))
+
+/** The same as text. */
+function microsText(ms: number): string {
+  const whole = Math.round(ms * 1000)
+  return `${Math.floor(whole / 1000)}${THOUSANDTHS[whole % 1000]}`
 }

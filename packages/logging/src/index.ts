@@ -118,7 +118,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
       if (ready && textOf && outcome.error === undefined && isPlain(log))
-        ready.write(log, level, textOf(observation, outcome), message)
+        ready.write(log, level, textOf(observation, outcome), observation, message)
       else log[level](canonicalFields(observation, outcome), message)
     },
     malformed({ statusCode, error, clientAddress }) {

@@ -35,8 +35,11 @@ export interface Journal {
 export interface ReadyLines {
   /** Somebody else's text as it may stand in a line, without secrets and quoted. */
   quote(text: string): string
-  /** Writes what `log[level](fields, message)` would. The fields begin with a comma, the message needs no escapes. */
-  write(log: Logger, level: LogLevel, fields: string, message: string): void
+  /**
+   * Writes what `log[level](fields, message)` would for the request as a whole. The fields begin with a comma, the message
+   * needs no escapes.
+   */
+  write(log: Logger, level: LogLevel, fields: string, observation: Observation, message: string): void
 }
 
 const require = createRequire(import.meta.url)
@@ -137,12 +140,13 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
-    write(log, level, fields, message) {
+    write(log, level, fields, observation, message) {
       if (!log.isLevelEnabled(level)) return
       count(level)
       const bindings = Reflect.get(log, pino.symbols.chindingsSym)
-      write(sinks, `{"level":"${level}"${timeField()}${bindings}${fields}${contextText(log)},"msg":"${message}"}\n`)
-      boundTo(log)?.onLine?.(level, message)
+      const context = contextText(observation)
+      write(sinks, `{"level":"${level}"${timeField()}${bindings}${fields}${context},"msg":"${message}"}\n`)
+      observation.onLine?.(level, message)
     }
   }
 }
@@ -194,11 +198,8 @@ function context(logger: object): object {
   }
 }
 
-/** The same as JSON, of a request's logger. */
-function contextText(logger: object): string {
-  const { observation, span } = contextOf(logger)
-  if (!observation) return ''
-  const { requestId, correlationId, method, path } = observation
+/** The same as JSON, of a request as a whole. */
+function contextText({ requestId, correlationId, method, path, spanContext }: Observation): string {
   const id = JSON.stringify(requestId)
   return (
     (requestId === undefined ? '' : `,"request_id":${id}`) +
@@ -206,7 +207,7 @@ function contextText(logger: object): string {
       ? ''
       : `,"correlation_id":${correlationId === requestId ? id : JSON.stringify(correlationId)}`) +
     `,"method":"${method}","path":${JSON.stringify(path)}` +
-    (span ? `,"trace_id":"${span.traceId}","span_id":"${span.spanId}"` : '')
+    (spanContext ? `,"trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '')
   )
 }
 

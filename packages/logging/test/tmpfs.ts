@@ -20,7 +20,8 @@ export function mountDisk(): Disk {
   return {
     folder,
     unmount() {
-      execFileSync('umount', [folder])
+      // Lazily: something that indexes files may have one open at this very moment.
+      execFileSync('umount', ['--lazy', folder])
       rmdirSync(folder)
     }
   }

@@ -149,11 +149,18 @@ function isSampled({ traceFlags }: SpanContext): boolean {
   return (traceFlags & SAMPLED) === SAMPLED
 }
 
+// One a bucket and scrape is what Prometheus keeps; the strings of more would only outlive their requests.
+const EXEMPLAR_MS = 100
+
 function remember(known: Exemplar | undefined, value: number, { traceId, spanId }: SpanContext): Exemplar {
-  const exemplar = known ?? { traceId, spanId, value, timestampMs: 0 }
-  exemplar.traceId = traceId
-  exemplar.spanId = spanId
-  exemplar.value = value
-  exemplar.timestampMs = Date.now()
-  return exemplar
+  const now = Date.now()
+  if (known === undefined) return { traceId, spanId, value, timestampMs: now }
+  const age = now - known.timestampMs
+  // A clock that was set back must not keep it for ever.
+  if (age >= 0 && age < EXEMPLAR_MS) return known
+  known.traceId = traceId
+  known.spanId = spanId
+  known.value = value
+  known.timestampMs = now
+  return known
 }
