@@ -126,9 +126,13 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   app.addHook('onClose', async () => stop())
 }
 
+// Small whole numbers have their text at hand, fractions have not.
+const TENTHS = ['.0', '.1', '.2', '.3', '.4', '.5', '.6', '.7', '.8', '.9']
+
 function sendServerTiming(observation: Observation): void {
   const { reply, startedAt } = observation
-  const total = `total;dur=${(performance.now() - startedAt).toFixed(1)}`
+  const tenths = Math.round(10 * (performance.now() - startedAt))
+  const total = `total;dur=${Math.floor(tenths / 10)}${TENTHS[tenths % 10]}`
   const own = reply?.getHeader('server-timing')
   observation.setHeader('server-timing', own === undefined ? total : `${own}, ${total}`)
 }

@@ -75,7 +75,13 @@ function isSampler(value: unknown): value is Sampler {
 }
 
 function parentBased(ratio: number): Sampler {
-  return new ParentBasedSampler({ root: new TraceIdRatioBasedSampler(ratio) })
+  return new ParentBasedSampler({ root: ratioBased(ratio) })
+}
+
+// All and none need no look at the trace id.
+function ratioBased(ratio: number): Sampler {
+  if (ratio === 1) return new AlwaysOnSampler()
+  return ratio === 0 ? new AlwaysOffSampler() : new TraceIdRatioBasedSampler(ratio)
 }
 
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration */
@@ -89,7 +95,7 @@ function rootSampler(name: string): Sampler {
   if (name.endsWith('always_on')) return new AlwaysOnSampler()
   if (name.endsWith('always_off')) return new AlwaysOffSampler()
   const { OTEL_TRACES_SAMPLER_ARG: ratio = 1 } = parseEnv(NAME, argSchema)
-  return new TraceIdRatioBasedSampler(ratio)
+  return ratioBased(ratio)
 }
 
 function numberOf(text: string): number {
