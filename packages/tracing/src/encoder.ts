@@ -38,8 +38,19 @@ const MAX_SPARE_BYTES = 1024 * 1024
 const spares: Buffer[] = []
 
 function bufferOf(size: number): Buffer {
-  const spare = spares.pop()
-  return spare && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size)
+  const index = spares.findLastIndex((spare) => spare.length >= size)
+  return (index !== -1 && spares.splice(index, 1)[0]) || Buffer.allocUnsafeSlow(size)
+}
+
+const requests: ArrayBuffer[] = []
+
+function requestOf(size: number): ArrayBuffer {
+  const spare = requests.pop()
+  if (!spare || spare.maxByteLength < size) {
+    return new ArrayBuffer(size, { maxByteLength: Math.max(size, MAX_SPARE_BYTES) })
+  }
+  spare.resize(size)
+  return spare
 }
 
 function giveBack(buffer: Buffer): void {
@@ -60,7 +71,7 @@ interface Encoded {
 export class SpanBatch {
   spans = 0
   private readonly resources = new Map<Resource, Map<InstrumentationScope, Encoded>>()
-  private request: Buffer | undefined
+  private request: ArrayBuffer | undefined
 
   /** Throws what the span's own objects throw, and is then as before. */
   add(span: ReadableSpan): void {
@@ -97,15 +108,17 @@ export class SpanBatch {
       endMessage(1, resourceEnd)
       endMessage(1, end)
     }
-    this.request ??= bufferOf(written())
-    copyTo(this.request, 0)
-    return this.request.subarray(0, written())
+    const request = requestOf(written())
+    this.request = request
+    copyTo(Buffer.from(request), 0)
+    // The gRPC exporter calls Buffer.from(), which copies no memory that stands behind a value.
+    return Object.assign(new Uint8Array(request), { valueOf: () => request })
   }
 
   /** Ends the use of the batch. */
   release(): void {
     for (const scopes of this.resources.values()) for (const { buffer } of scopes.values()) giveBack(buffer)
-    if (this.request) giveBack(this.request)
+    if (this.request && requests.length < MAX_SPARES) requests.push(this.request)
     this.resources.clear()
   }
 
