@@ -10,7 +10,7 @@ import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
 import * as v from 'valibot'
 import { canonicalFields, canonicalText } from './canonical-line.ts'
-import { bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
+import { aboutWhole, bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
 export type { FileOptions } from './file.ts'
@@ -119,7 +119,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       const log = observation.request?.log ?? bind(root, observation)
       if (ready && textOf && outcome.error === undefined && isPlain(log))
         ready.write(log, level, textOf(observation, outcome), observation, message)
-      else log[level](canonicalFields(observation, outcome), message)
+      else aboutWhole(observation, () => log[level](canonicalFields(observation, outcome), message))
     },
     malformed({ statusCode, error, clientAddress }) {
       const fields = {

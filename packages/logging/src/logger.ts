@@ -178,11 +178,24 @@ function tell(logger: Logger, level: number, message: string | undefined): void 
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
 }
 
+let whole: Observation | undefined
+
+/** Writes lines about the request as a whole: they name its server span, whichever is active. */
+export function aboutWhole(observation: Observation, write: () => void): void {
+  whole = observation
+  try {
+    write()
+  } finally {
+    whole = undefined
+  }
+}
+
 // Read per line: the active span changes while a request runs.
 function contextOf(logger: object): { observation: Observation | undefined; span: SpanContext | undefined } {
   const current = currentObservation()
   const observation = boundTo(logger) ?? current
-  const active = observation === current ? trace.getActiveSpan()?.spanContext() : undefined
+  const isPart = observation === current && observation !== whole
+  const active = isPart ? trace.getActiveSpan()?.spanContext() : undefined
   return { observation, span: active ?? observation?.spanContext }
 }
 

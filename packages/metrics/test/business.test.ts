@@ -171,6 +171,28 @@ test('takes exemplars of the request at hand, and of sampled spans only', async 
   t.equal(dropped, 'jobs_total{kind="dropped"} 1')
 })
 
+test('keeps an exemplar for a tenth of a second, then takes the next', async (t) => {
+  const app = await service()
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' })
+  let request = 0
+  app.observation.observe({
+    name: 'span',
+    start(observation) {
+      observation.spanContext = { traceId: `${request++}`.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
+    }
+  })
+  app.get('/', async () => jobs.inc())
+  const exemplar = async (): Promise<string | undefined> => {
+    const { body } = await app.inject({ url: '/metrics', headers: { accept: 'application/openmetrics-text' } })
+    return /^jobs_total .*trace_id="(\d)/m.exec(body)?.[1]
+  }
+  await app.inject('/')
+  const first = await exemplar()
+  t.equal(first, '0')
+  while ((await exemplar()) === first) await app.inject('/')
+  t.not(await exemplar(), '0')
+})
+
 test('shows pools, and the others when one throws', async (t) => {
   const app = await service()
   app.metrics.observePool('main', () => ({ size: 5, idle: 2, waiting: 1 }))

@@ -8,7 +8,7 @@ import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
-import tracing from '@fastify-observability/tracing'
+import tracing, { withSpan } from '@fastify-observability/tracing'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { type ObservabilityOptions } from '../src/index.ts'
@@ -65,6 +65,29 @@ test('one register, zero options: header, log line, span, metric and error event
     { tags: { request_id: ids[1] }, contexts: { trace: { trace_id: failed?.trace_id, span_id: failed?.span_id } } }
   ])
   t.equal(ingest.events.length, 1)
+})
+
+test('the line about a request names its server span, though a span within it has sent the answer', async (t) => {
+  const { collector } = await backends(t)
+  const lines: Line[] = []
+  const app = Fastify()
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  await app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url }, sentry: false })
+  app.get('/sent', (request, reply) => {
+    withSpan('child', () => {
+      request.log.info('within')
+      reply.send('ok')
+    })
+  })
+  app.get('/failed', (_request, reply) => void withSpan('child', () => reply.send(new Error('boom'))))
+  const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+  for (const path of ['/sent', '/failed']) await (await fetch(origin + path)).text()
+  await app.close()
+  const spanOf = (name: string) => collector.spans.find((span) => span.name === name)?.spanId
+  const named = (route: string) => lines.find((line) => line.route === route)?.span_id
+  t.equal(named('/sent'), spanOf('GET /sent'))
+  t.equal(named('/failed'), spanOf('GET /failed'))
+  t.equal(lines.find(({ msg }) => msg === 'within')?.span_id, spanOf('child'))
 })
 
 test('continues a trace and keeps the ids of a caller through every signal', async (t) => {
