@@ -40,6 +40,10 @@ export interface ReadyLines {
 }
 
 const require = createRequire(import.meta.url)
+const MAX_QUOTED = 1_000
+const MAX_QUOTED_LENGTH = 256
+// What JSON leaves as it is, which most ids and paths are: seen faster than JSON.stringify starts.
+const PLAIN = /^[ !#-[\]-~]*$/
 const BOUND = Symbol('fastify-observability.logging.observation')
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
@@ -135,8 +139,17 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
 }
 
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
+  const quoted = new Map<string, string>()
   return {
-    quote: (text) => JSON.stringify(safe.text(text)),
+    // Routes, user agents and addresses come again and again.
+    quote(text) {
+      const known = quoted.get(text)
+      if (known !== undefined) return known
+      const made = JSON.stringify(safe.text(text))
+      if (quoted.size >= MAX_QUOTED) quoted.clear()
+      if (text.length <= MAX_QUOTED_LENGTH) quoted.set(text, made)
+      return made
+    },
     write(log, level, fields, message) {
       if (!log.isLevelEnabled(level)) return
       count(level)
@@ -199,15 +212,20 @@ function contextText(logger: object): string {
   const { observation, span } = contextOf(logger)
   if (!observation) return ''
   const { requestId, correlationId, method, path } = observation
-  const id = JSON.stringify(requestId)
+  const id = requestId === undefined ? '' : jsonOf(requestId)
   return (
     (requestId === undefined ? '' : `,"request_id":${id}`) +
     (correlationId === undefined
       ? ''
-      : `,"correlation_id":${correlationId === requestId ? id : JSON.stringify(correlationId)}`) +
-    `,"method":"${method}","path":${JSON.stringify(path)}` +
+      : `,"correlation_id":${correlationId === requestId ? id : jsonOf(correlationId)}`) +
+    `,"method":"${method}","path":${jsonOf(path)}` +
     (span ? `,"trace_id":"${span.traceId}","span_id":"${span.spanId}"` : '')
   )
+}
+
+// A `genReqId` in JavaScript may give anything.
+function jsonOf(text: unknown): string {
+  return typeof text === 'string' && PLAIN.test(text) ? `"${text}"` : JSON.stringify(text)
 }
 
 function write(sinks: Sink[], line: string): void {

@@ -44,11 +44,13 @@ export const MAX_HELD_BYTES = 16 * 1024 * 1024
 /** A write without progress for this long is stuck. */
 export const STUCK_MS = 100
 const CHUNK_BYTES = 256 * 1024
+// A new one is memory to be cleared and collected.
+const MAX_SPARES = 3
 // Of UTF-8, for a unit of JavaScript's UTF-16.
 const MAX_BYTES_A_UNIT = 3
 const EXIT_PATIENCE_MS = 1000
-// A write costs as much as a few lines, and a reader does not see the difference.
-const GATHER_MS = 10
+// A write through the thread pool costs as much as fifty lines, and a reader does not see the difference.
+const GATHER_MS = 50
 
 /** A bounded queue of lines in front of an outlet. */
 export function createSink(outlet: Outlet): Sink {
@@ -56,7 +58,7 @@ export function createSink(outlet: Outlet): Sink {
   const held: Chunk[] = []
   let heldBytes = 0
   let sending: Chunk | undefined
-  let spare: Buffer | undefined
+  const spares: Buffer[] = []
   let idle: PromiseWithResolvers<void> | undefined
   let gathering: NodeJS.Timeout | undefined
   let closed = false
@@ -88,15 +90,13 @@ export function createSink(outlet: Outlet): Sink {
   }
 
   function bufferOf(size: number): Buffer {
-    if (!spare || size !== CHUNK_BYTES) return Buffer.allocUnsafeSlow(size)
-    const buffer = spare
-    spare = undefined
-    return buffer
+    const spare = size === CHUNK_BYTES ? spares.pop() : undefined
+    return spare ?? Buffer.allocUnsafeSlow(size)
   }
 
   function release({ buffer }: Chunk): void {
     heldBytes -= buffer.length
-    if (buffer.length === CHUNK_BYTES) spare = buffer
+    if (buffer.length === CHUNK_BYTES && spares.length < MAX_SPARES) spares.push(buffer)
   }
 
   async function drain(): Promise<void> {
