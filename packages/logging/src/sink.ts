@@ -49,8 +49,8 @@ const MAX_SPARES = 2
 // Of UTF-8, for a unit of JavaScript's UTF-16.
 const MAX_BYTES_A_UNIT = 3
 const EXIT_PATIENCE_MS = 1000
-// A write costs as much as a few lines, and a reader does not see the difference.
-const GATHER_MS = 10
+// A write through the thread pool costs as much as fifty lines, and a reader does not see the difference.
+const GATHER_MS = 50
 
 /** A bounded queue of lines in front of an outlet. */
 export function createSink(outlet: Outlet): Sink {

@@ -92,7 +92,11 @@ export function atMostEvery(intervalMs: number): () => boolean {
 }
 
 export function createRegistry(app: FastifyInstance, muteFastify: () => void): [ObservationRegistry, Dispatch] {
-  const observers: Observer[] = []
+  // By what they hear of, for a request asks no observer in vain.
+  const starting: Observer[] = []
+  const addingHeaders: Observer[] = []
+  let ending: Observer[] = []
+  const refusing: Observer[] = []
   const runners: Required<Pick<Observer, 'name' | 'run'>>[] = []
   const published: Series[] = []
   const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
@@ -132,7 +136,10 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
 
   const registry: ObservationRegistry = {
     observe(observer) {
-      observers.push(observer)
+      if (observer.start) starting.push(observer)
+      if (observer.headers) addingHeaders.push(observer)
+      if (observer.end) ending = [observer, ...ending]
+      if (observer.malformed) refusing.push(observer)
       if (observer.run) runners.push({ name: observer.name, run: observer.run.bind(observer) })
     },
     report,
@@ -154,9 +161,9 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
   })
   const dispatch: Dispatch = {
     start(observation) {
-      for (const observer of observers) {
+      for (const observer of starting) {
         try {
-          if (observer.start) watch(observer, observer.start(observation))
+          watch(observer, observer.start?.(observation))
         } catch (error) {
           report(observer.name, error)
         }
@@ -164,29 +171,27 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     },
     run: (observation, next) => run(observation, next),
     headers(observation) {
-      for (const observer of observers) {
+      for (const observer of addingHeaders) {
         try {
-          if (observer.headers) watch(observer, observer.headers(observation))
+          watch(observer, observer.headers?.(observation))
         } catch (error) {
           report(observer.name, error)
         }
       }
     },
     end(observation, outcome) {
-      for (let index = observers.length - 1; index >= 0; index--) {
-        const observer = observers[index]
-        if (!observer) continue
+      for (const observer of ending) {
         try {
-          if (observer.end) watch(observer, observer.end(observation, outcome))
+          watch(observer, observer.end?.(observation, outcome))
         } catch (error) {
           report(observer.name, error)
         }
       }
     },
     malformed(refusal) {
-      for (const observer of observers) {
+      for (const observer of refusing) {
         try {
-          if (observer.malformed) watch(observer, observer.malformed(refusal))
+          watch(observer, observer.malformed?.(refusal))
         } catch (error) {
           report(observer.name, error)
         }
