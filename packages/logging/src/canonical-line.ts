@@ -12,9 +12,6 @@ const FIELDS = [
   'sentry_event_id'
 ]
 
-// '', '.001' to '.999'
-const FRACTIONS = Array.from({ length: 1000 }, (_, thousandths) => String(thousandths / 1000).slice(1))
-
 /** What the canonical line of a request says beside its context. */
 export function canonicalFields(
   { route, raw, clientAddress, sentryEventId }: Observation,
@@ -76,12 +73,6 @@ export function canonicalText(
     userAgent(observation.raw.headers['user-agent']) +
     (aborted ? ',"aborted":true' : ',"aborted":false') +
     sentryEventId(observation.sentryEventId)
-}
-
-/** The same as text: whole numbers have theirs at hand, a fraction's is worked out digit by digit. */
-function microsText(ms: number): string {
-  const whole = Math.round(ms * 1000)
-  return `${Math.trunc(whole / 1000)}${FRACTIONS[whole % 1000]}`
 }
 
 function micros(ms: number): number {

@@ -43,8 +43,6 @@ export interface ReadyLines {
 }
 
 const require = createRequire(import.meta.url)
-const MAX_QUOTED = 1_000
-const MAX_QUOTED_LENGTH = 256
 // What JSON leaves as it is, which most ids and paths are: seen faster than JSON.stringify starts.
 const PLAIN = /^[ !#-[\]-~]*$/
 const BOUND = Symbol('fastify-observability.logging.observation')
@@ -142,7 +140,6 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
 }
 
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
-  const quoted = new Map<string, string>()
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
     write(log, level, fields, observation, message) {
@@ -225,13 +222,13 @@ function context(logger: object): object {
 
 /** The same as JSON, of a request as a whole. */
 function contextText({ requestId, correlationId, method, path, spanContext }: Observation): string {
-  const id = JSON.stringify(requestId)
+  const id = requestId === undefined ? '' : jsonOf(requestId)
   return (
     (requestId === undefined ? '' : `,"request_id":${id}`) +
     (correlationId === undefined
       ? ''
-      : `,"correlation_id":${correlationId === requestId ? id : JSON.stringify(correlationId)}`) +
-    `,"method":"${method}","path":${JSON.stringify(path)}` +
+      : `,"correlation_id":${correlationId === requestId ? id : jsonOf(correlationId)}`) +
+    `,"method":"${method}","path":${jsonOf(path)}` +
     (spanContext ? `,"trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '')
   )
 }
