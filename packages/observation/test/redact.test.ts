@@ -344,8 +344,14 @@ test('takes time linear in the length of the worst texts', async (t) => {
     return Math.min(...runs)
   }
   for (const unit of ADVERSARIAL) {
-    const [half, whole] = [time(unit, 32_768), time(unit, 65_536)]
-    // Twice would be exact; what is quadratic and takes long enough to matter takes four times as long.
-    t.ok(whole < 3.4 * half + 5, `${encodeURIComponent(unit)} ${half.toFixed(2)} ms, then ${whole.toFixed(2)} ms`)
+    const tries: string[] = []
+    // Twice would be exact; what is quadratic and takes long enough to matter takes four times as long, every time. What
+    // else runs on the machine makes one of the two slow now and then.
+    const isLinear = [1, 2, 3, 4, 5].some(() => {
+      const [half, whole] = [time(unit, 32_768), time(unit, 65_536)]
+      tries.push(`${half.toFixed(2)} ms, then ${whole.toFixed(2)} ms`)
+      return whole < 3.4 * half + 5
+    })
+    t.ok(isLinear, `${encodeURIComponent(unit)} ${tries.join('; ')}`)
   }
 })
