@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -59,6 +60,7 @@ export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const NAME = '@fastify-observability/observation'
 const storage = new AsyncLocalStorage<Observation>()
+const outsideOfRequests = AsyncLocalStorage.snapshot()
 
 /** The observation of the request that the calling code works for, `undefined` outside of one. */
 export function currentObservation(): Observation | undefined {
@@ -78,6 +80,19 @@ function refusalOf(error: Error, socket: Duplex): Refusal {
 
 function closed(this: ServerResponse): void {
   this[OBSERVATION]?.closed()
+}
+
+/**
+ * Node starts the timer of an idle connection in the context of the request that it has served, and the timer would keep
+ * that request with its body until the next one comes.
+ */
+function restartTimer({ httpVersionMajor, socket }: IncomingMessage): void {
+  if (httpVersionMajor > 1 || socket.destroyed || !socket.timeout) return
+  outsideOfRequests(startTimer, socket, socket.timeout)
+}
+
+function startTimer(socket: Socket, timeoutMs: number): void {
+  socket.setTimeout(timeoutMs)
 }
 
 async function observation(app: FastifyInstance): Promise<void> {
@@ -116,6 +131,7 @@ async function observation(app: FastifyInstance): Promise<void> {
         dispatch.end(observation, observation.outcome)
         const { socket } = observation.raw
         if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
+        restartTimer(observation.raw)
       } catch (error) {
         registry.report(NAME, error)
       }
