@@ -4,8 +4,10 @@ import { connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
+import { createRedactor } from '@fastify-observability/observation'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { test } from 'tap'
+import { canonicalFields, canonicalText } from '../src/canonical-line.ts'
 import logging, { type LoggingOptions, logger } from '../src/index.ts'
 
 type Line = Record<string, unknown>
@@ -78,6 +80,35 @@ test('writes the same canonical line through a logger of the handler’s own', a
   const { duration_ms: _d, ttfb_ms: _t, time: _time, ...own } = await completion()
   t.equal(plain.user_agent, '"\\\u0007\n é password=[redacted]')
   t.same(own, { ...plain, route: '/own', path: '/own', request_id: 'req-2', tenant: 'a' })
+})
+
+test('writes times as JSON writes the same number, to the microsecond', async (t) => {
+  const { app, completion } = await service()
+  await app.after()
+  const redactor = createRedactor()
+  app.observation.observe({
+    name: 'test',
+    end(observation, outcome) {
+      const text = canonicalText(redactor, (value) => JSON.stringify(value))
+      for (const durationMs of [0, 0.0004, 0.001, 0.0105, 0.5, 1.05, 1.1, 12, 999.9996, 1234.007, 60_000.125, 1e9]) {
+        const ended = { ...outcome, durationMs, ttfbMs: durationMs / 2 }
+        t.equal(`{${text?.(observation, ended).slice(1)}}`, JSON.stringify(canonicalFields(observation, ended)))
+      }
+    }
+  })
+  await app.inject('/')
+  await completion()
+})
+
+test('tells the user agents of many requests apart, and redacts one again that comes again', async (t) => {
+  const { app, completion } = await service()
+  const agents = Array.from({ length: 1_100 }, (_, index) => `agent/${index}`)
+  for (const agent of ['a token=hunter2', ...agents, 'a token=hunter2', 'agent/7']) {
+    await app.inject({ url: '/', headers: { 'user-agent': agent } })
+    const { user_agent } = await completion()
+    if (user_agent !== agent.replace('hunter2', '[redacted]')) t.fail(`${user_agent} for ${agent}`)
+  }
+  t.pass()
 })
 
 test('puts bindings set later into the canonical line', async (t) => {

@@ -1,9 +1,14 @@
 import { EventEmitter, once } from 'node:events'
 import { connect } from 'node:net'
-import { setTimeout as wait } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import observation, { currentObservation, type Observation, type Outcome } from '../src/index.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
 
 interface Seen extends Outcome {
   route: string
@@ -55,6 +60,39 @@ test('measures the whole request on the monotonic clock', async (t) => {
   await app.inject('/')
   const { durationMs } = await next()
   t.ok(durationMs >= 29 && durationMs < 1000, `${durationMs} ms`)
+})
+
+test('lets go of a request while its connection waits for the next one', async (t) => {
+  let kept: WeakRef<object> | undefined
+  const [app, next] = await observed((app) => {
+    app.get('/', async (request) => {
+      kept = new WeakRef(request)
+      return 'ok'
+    })
+  })
+  t.teardown(() => app.close())
+  const { port, hostname } = new URL(await app.listen({ port: 0 }))
+  const client = connect(Number(port), hostname)
+  t.teardown(() => client.destroy())
+  client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
+  await next()
+  for (let turns = 0; turns < 20 && kept?.deref(); turns++) {
+    await turn()
+    collectGarbage()
+  }
+  t.ok(kept && !kept.deref())
+})
+
+test('leaves it to the server when a connection that waits is closed', async (t) => {
+  const app = Fastify({ keepAliveTimeout: 10 })
+  await app.register(observation)
+  t.teardown(() => app.close())
+  const { port, hostname } = new URL(await app.listen({ port: 0 }))
+  const client = connect(Number(port), hostname)
+  client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
+  client.resume()
+  await once(client, 'close')
+  t.pass()
 })
 
 test('is known in awaits, timers, emitters and after a body that comes in pieces', async (t) => {

@@ -3,6 +3,7 @@ import { createServer, get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { json, text } from 'node:stream/consumers'
+import { mock } from 'node:test'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import requestId, { type RequestIdOptions } from '../src/index.ts'
@@ -101,6 +102,16 @@ test('makes ids that are unique and sort by their time', async (t) => {
   const times = ids.map((id) => id.slice(0, 13))
   t.same(times, times.toSorted())
   t.ok(Math.abs(Date.now() - Number.parseInt(times.at(-1)?.replace('-', '') ?? '', 16)) < 1000)
+})
+
+test('begins ids with the time in milliseconds, also where its upper bytes change', (t) => {
+  t.teardown(() => mock.timers.reset())
+  for (const now of [1_795_392_000_000, 0x19a_ffff_ffff, 0x19b_0000_0000, 0x19b_0000_0001, 0x1234_5678_9abc]) {
+    mock.timers.reset()
+    mock.timers.enable({ apis: ['Date'], now })
+    t.equal(uuidv7().replace('-', '').slice(0, 12), now.toString(16).padStart(12, '0'))
+  }
+  t.end()
 })
 
 const PREDICATES: [string, RequestIdOptions['trustInbound'], boolean][] = [
