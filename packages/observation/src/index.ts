@@ -82,19 +82,6 @@ function closed(this: ServerResponse): void {
   this[OBSERVATION]?.closed()
 }
 
-/**
- * Node starts the timer of an idle connection in the context of the request that it has served, and the timer would keep
- * that request with its body until the next one comes.
- */
-function restartTimer({ httpVersionMajor, socket }: IncomingMessage): void {
-  if (httpVersionMajor > 1 || socket.destroyed || !socket.timeout) return
-  outsideOfRequests(startTimer, socket, socket.timeout)
-}
-
-function startTimer(socket: Socket, timeoutMs: number): void {
-  socket.setTimeout(timeoutMs)
-}
-
 async function observation(app: FastifyInstance): Promise<void> {
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
