@@ -71,6 +71,7 @@ export function startService(name: string, script: URL, port: number, env: Recor
 
   function end(how: string, well: boolean): void {
     if (!stopping) reject(new ServiceError(`${name} ended ${how} without having been asked to.`))
+    if (stopping && !well) console.error(`${name} ended ${how}; its last line: ${JSON.stringify(lines.at(-1))}`)
     resolve(well)
   }
   child.on('error', (error) => end(`with ${error.message}`, false))
@@ -118,6 +119,7 @@ export function startService(name: string, script: URL, port: number, env: Recor
       child.kill('SIGTERM')
       const well = await within(STOP_MS, ended)
       if (well !== undefined) return well
+      console.error(`${name} did not end within ${STOP_MS / 1000} s; its last line: ${JSON.stringify(lines.at(-1))}`)
       child.kill('SIGKILL')
       await ended
       return false
