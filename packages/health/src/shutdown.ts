@@ -35,6 +35,8 @@ const ERRORS = ['uncaughtException', 'unhandledRejection'] as const
 /** What the `onClose` hooks may take after the requests. */
 const HOOKS_MS = 10_000
 const FLUSH_MS = 2_000
+/** For how long a connection without a request may still send its first. */
+const SILENT_MS = 500
 const MAX_NAMED = 10
 
 // The apps of a process end with it together.
@@ -55,6 +57,7 @@ export function installShutdown(
   const cut: Cut[] = []
   let draining = false
   let closing = false
+  let silence: NodeJS.Timeout | undefined
   let deadline: NodeJS.Timeout | undefined
 
   observation.observe({
@@ -70,14 +73,22 @@ export function installShutdown(
     }
   })
 
-  app.server.on('connection', (socket: Socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
+  // With TLS the second is the one that has read what the client says.
+  for (const event of ['connection', 'secureConnection']) {
+    app.server.on(event, (socket: Socket) => {
+      sockets.add(socket)
+      socket.once('close', () => sockets.delete(socket))
+    })
+  }
 
   // An answer whose headers went out before promised to keep its connection, and closing would wait for it.
   function closeIdleConnections(): void {
     if ('closeIdleConnections' in app.server) app.server.closeIdleConnections()
+  }
+
+  // Opened in advance, as browsers and pools do, and never used. Node calls these active, and closing would wait for them.
+  function closeSilentConnections(): void {
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
   }
 
   function cutRequests(): void {
@@ -106,9 +117,11 @@ export function installShutdown(
   app.addHook('preClose', async () => {
     draining = closing = true
     drain()
+    silence = setTimeout(closeSilentConnections, Math.min(SILENT_MS, timeoutMs))
     deadline = setTimeout(cutRequests, timeoutMs)
   })
   app.addHook('onClose', async () => {
+    clearTimeout(silence)
     clearTimeout(deadline)
     for (const { uninstall } of installed) uninstall()
     if (!observation.ending && cut.length > 0) app.log.warn(account(), 'closed, with requests cut')

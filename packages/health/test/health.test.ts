@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import health, { disk, type HealthOptions, http } from '../src/index.ts'
@@ -18,6 +21,9 @@ async function readiness(checks: HealthOptions['checks']): Promise<[number, unkn
 }
 
 const name = '@fastify-observability/health'
+// TLS by a key that both know needs no certificate.
+const KEY = Buffer.alloc(16, 7)
+const PSK = { ciphers: 'PSK', maxVersion: 'TLSv1.2' } as const
 const ok = async (): Promise<void> => undefined
 const down = async (): Promise<never> => Promise.reject(new Error('no connection to db.internal:5432'))
 
@@ -284,6 +290,38 @@ test('gives requests a deadline and names what it cut when the app is closed by 
     cut: [{ method: 'GET', route: '/hang' }]
   })
 })
+
+for (const secure of [false, true]) {
+  test(`closes connections without a request and serves a late first one, ${secure ? 'with' : 'without'} TLS`, async (t) => {
+    const https = secure ? { ...PSK, pskCallback: () => KEY } : null
+    const app = Fastify({ https, return503OnClosing: false })
+    await app.register(health, { shutdown: { signals: [] } })
+    app.get('/', async () => 'served')
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const silent = await open()
+    const late = await open()
+    const answer = text(late)
+    const left = once(silent, 'close')
+    const startedAt = performance.now()
+    const closed = app.close()
+    await wait(100)
+    late.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n')
+    await Promise.all([closed, left])
+    t.match(await answer, /^HTTP\/1\.1 200 .*served$/s)
+    t.ok(performance.now() - startedAt < 5_000)
+
+    async function open(): Promise<Socket> {
+      const port = Number(new URL(app.listeningOrigin).port)
+      const accepted = once(app.server, 'connection')
+      const pskCallback = () => ({ psk: KEY, identity: '' })
+      const socket = secure
+        ? connectTls({ port, ...PSK, pskCallback, checkServerIdentity: () => undefined })
+        : connect({ port })
+      await Promise.all([accepted, once(socket, secure ? 'secureConnect' : 'connect')])
+      return socket
+    }
+  })
+}
 
 test('leaves no listener on the process behind', async (t) => {
   const events = ['SIGTERM', 'SIGINT', 'uncaughtException', 'unhandledRejection']

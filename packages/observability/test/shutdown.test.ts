@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { Agent, get } from 'node:http'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -54,6 +55,20 @@ test('cuts a connection that was upgraded past Fastify at the deadline', async (
     lines.slice(-2).map(({ msg }) => msg),
     ['the database is closed', 'shut down']
   )
+})
+
+test('does not wait for a connection that never carried a request', async (t) => {
+  const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}' })
+  const socket = connect(Number(new URL(origin).port), '127.0.0.1')
+  await once(socket, 'connect')
+  await answers(`${origin}/orders/7`)
+  const left = once(socket, 'close')
+  child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  await left
+  const last = lines.at(-1)
+  t.match(last, { msg: 'shut down', cut_requests: undefined })
+  t.ok(Number(last?.duration_ms) < 3_000, `${last?.duration_ms} ms`)
 })
 
 test('the apps of a process end together: none cuts the requests of another', async (t) => {
