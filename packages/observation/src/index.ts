@@ -68,7 +68,8 @@ function refusalOf(error: Error, socket: Duplex): Refusal {
     statusCode: code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : code === 'HPE_HEADER_OVERFLOW' ? 431 : 400,
     error,
     errorType: typeof code === 'string' ? code : error.name,
-    clientAddress: 'remoteAddress' in socket ? String(socket.remoteAddress) : undefined
+    clientAddress:
+      'remoteAddress' in socket && typeof socket.remoteAddress === 'string' ? socket.remoteAddress : undefined
   }
 }
 
@@ -117,8 +118,9 @@ async function observation(app: FastifyInstance): Promise<void> {
         observation.outcome = observation.close()
         dispatch.end(observation, observation.outcome)
         const { socket, httpVersionMajor } = observation.raw
+        if (httpVersionMajor > 1) return
         if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
-        if (httpVersionMajor === 1) runOutside(renewTimeout, socket)
+        runOutside(renewTimeout, socket)
       } catch (error) {
         registry.report(NAME, error)
       }
@@ -129,7 +131,8 @@ async function observation(app: FastifyInstance): Promise<void> {
   function arrive(raw: IncomingMessage, response: ServerResponse): Observation {
     const observation = new Observation(raw, response, lifecycle)
     raw[OBSERVATION] = observation
-    raw.socket[OBSERVATION] = observation
+    // For the parser's errors, which HTTP/2 does not have.
+    if (raw.httpVersionMajor === 1) raw.socket[OBSERVATION] = observation
     watchRequest(raw, observation)
     watchResponse(response, observation)
     // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
@@ -169,9 +172,10 @@ async function observation(app: FastifyInstance): Promise<void> {
     app.server.prependListener('clientError', (error, socket) => {
       if (socket.destroyed || ('code' in error && error.code === 'ECONNRESET')) return
       const observation = socket[OBSERVATION]
-      // A body that cannot be parsed ends the request that it came with.
-      if (observation) observation.error ??= error
-      else dispatch.malformed(refusalOf(error, socket))
+      if (!observation) return dispatch.malformed(refusalOf(error, socket))
+      // A body that cannot be parsed ends the request that it came with; one that was not sent whole, the client.
+      observation.error ??= error
+      if (!('code' in error && error.code === 'HPE_INVALID_EOF_STATE')) observation.refusal = refusalOf(error, socket)
     })
   }
 

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { RouteObservability } from './index.ts'
+import type { Refusal } from './registry.ts'
 import { currentScope, type Scope } from './scope.ts'
 
 /** Where Node's objects carry their observation: a WeakMap costs each request more, and the garbage collector most. */
@@ -25,8 +26,8 @@ declare module 'node:stream' {
 /** How a request ended, computed once for all observers. */
 export interface Outcome {
   /**
-   * The status sent; 101 for an upgraded connection. 499 when the connection closed before any headers were sent, as
-   * nginx logs it.
+   * The status sent; 101 for an upgraded connection; 400 or 408 for a body that the parser refused. 499 when the connection
+   * closed before any headers were sent, as nginx logs it.
    */
   statusCode: number
   /** Whether the status went out. */
@@ -37,7 +38,8 @@ export interface Outcome {
   error: unknown
   /**
    * A stable name of few values: `client_disconnect` when the client left; the error's code or class when it broke the
-   * response or made it a 5xx; the status for a 5xx without an error; else `undefined`.
+   * response or made it a 5xx; the parser's code for a body that it refused; the status for a 5xx without an error; else
+   * `undefined`.
    */
   errorType: string | undefined
   /** From the arrival of the request to the close of the response, monotonic, in milliseconds. */
@@ -77,7 +79,7 @@ export class Observation implements Scope {
   readonly startedAt: number = performance.now()
   /** One of the methods that HTTP defines, or `_OTHER`: over HTTP/2 a caller can send any word. */
   readonly method: string
-  private readonly remoteAddress: string | undefined
+  private address: string | undefined
   /** Fastify's, or what request-id gives a request that Fastify has made none for. */
   requestId: string | undefined
   /** Whether the observers have been told. */
@@ -93,6 +95,8 @@ export class Observation implements Scope {
   /** Hears of each line of the request's log, as it was written: without secrets. Set by who wants them. */
   onLine: ((level: string, message: string | undefined) => void) | undefined
   error: unknown
+  /** What Fastify answers, to the socket, when the body cannot be parsed. */
+  refusal: Refusal | undefined
   /** `performance.now()` when the headers were written. */
   headersAt: number | undefined
   /** `performance.now()` when a request for an upgrade was first answered to. */
@@ -113,7 +117,7 @@ export class Observation implements Scope {
     this.response = response
     this.method = raw.method !== undefined && METHODS.has(raw.method) ? raw.method : '_OTHER'
     // Asked for now, because a connection that has gone does not know it any more.
-    this.remoteAddress = raw.socket.remoteAddress
+    this.address = raw.socket.remoteAddress
     this.lifecycle = lifecycle
     const active = trace.getActiveSpan()?.spanContext()
     if (active && isSpanContextValid(active)) this.spanContext = active
@@ -129,6 +133,8 @@ export class Observation implements Scope {
     this.config = config?.observability ?? UNCONFIGURED
     this.logLevel = logLevel
     if (!request.is404 && url !== undefined) this.route = url
+    // HTTP/2 takes a stream from its socket before it says that the stream has closed.
+    if (this.raw.httpVersionMajor > 1) this.address = request.ip
   }
 
   get observation(): this {
@@ -144,7 +150,7 @@ export class Observation implements Scope {
 
   /** As `trustProxy` says, where Fastify got that far. */
   get clientAddress(): string | undefined {
-    return this.request ? this.request.ip : this.remoteAddress
+    return this.request && this.raw.httpVersionMajor === 1 ? this.request.ip : this.address
   }
 
   /** Called with the last argument of the first writeHead. */
@@ -163,13 +169,13 @@ export class Observation implements Scope {
   }
 
   close(): Outcome {
-    const { response, error, startedAt, headersAt, requestBytes, responseBytes } = this
+    const { response, error, refusal, startedAt, headersAt, requestBytes, responseBytes } = this
     const upgraded = this.isUpgraded()
     const firstByteAt = upgraded ? this.upgradedAt : headersAt
     const headersSent = upgraded || response.headersSent
     const aborted = !upgraded && !isFinished(response)
     const statusCode = upgraded ? 101 : headersSent ? response.statusCode : 499
-    return {
+    const outcome: Outcome = {
       statusCode,
       headersSent,
       aborted,
@@ -180,6 +186,9 @@ export class Observation implements Scope {
       requestBytes,
       responseBytes
     }
+    if (!refusal || headersSent) return outcome
+    const { statusCode: refused, errorType } = refusal
+    return { ...outcome, statusCode: refused, headersSent: true, aborted: false, error: refusal.error, errorType }
   }
 
   /** How it would end now if this status went out whole. */

@@ -1,4 +1,5 @@
 import { EventEmitter, once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import { connect } from 'node:net'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
@@ -15,8 +16,12 @@ interface Seen extends Outcome {
 }
 
 /** An app whose outcomes can be awaited. */
-async function observed(declare: (app: FastifyInstance) => void): Promise<[FastifyInstance, () => Promise<Seen>]> {
-  const app = Fastify()
+async function observed(
+  declare: (app: FastifyInstance) => void,
+  http2 = false
+): Promise<[FastifyInstance, () => Promise<Seen>]> {
+  // To the types an app over HTTP/2 is another thing.
+  const app: FastifyInstance = http2 ? Object(Fastify({ http2 })) : Fastify()
   const outcomes: Seen[] = []
   const arrivals = new EventEmitter()
   await app.register(observation)
@@ -62,26 +67,34 @@ test('measures the whole request on the monotonic clock', async (t) => {
   t.ok(durationMs >= 29 && durationMs < 1000, `${durationMs} ms`)
 })
 
-test('lets go of a request while its connection waits for the next one', async (t) => {
-  let kept: WeakRef<object> | undefined
-  const [app, next] = await observed((app) => {
-    app.get('/', async (request) => {
-      kept = new WeakRef(request)
-      return 'ok'
-    })
+for (const http2 of [false, true]) {
+  test(`lets go of a request while its connection waits for the next one, over HTTP/${http2 ? 2 : 1}`, async (t) => {
+    let kept: WeakRef<object> | undefined
+    const [app, next] = await observed((app) => {
+      app.get('/', async (request) => {
+        kept = new WeakRef(request)
+        return 'ok'
+      })
+    }, http2)
+    t.teardown(() => app.close())
+    const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+    if (http2) {
+      const session = connectHttp2(origin)
+      t.teardown(() => session.destroy())
+      session.request({ ':path': '/' }).resume()
+    } else {
+      const client = connect(Number(new URL(origin).port), '127.0.0.1')
+      t.teardown(() => client.destroy())
+      client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
+    }
+    await next()
+    for (let turns = 0; turns < 20 && kept?.deref(); turns++) {
+      await turn()
+      collectGarbage()
+    }
+    t.ok(kept && !kept.deref())
   })
-  t.teardown(() => app.close())
-  const { port, hostname } = new URL(await app.listen({ port: 0 }))
-  const client = connect(Number(port), hostname)
-  t.teardown(() => client.destroy())
-  client.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
-  await next()
-  for (let turns = 0; turns < 20 && kept?.deref(); turns++) {
-    await turn()
-    collectGarbage()
-  }
-  t.ok(kept && !kept.deref())
-})
+}
 
 test('leaves it to the server when a connection that waits is closed', async (t) => {
   const app = Fastify({ keepAliveTimeout: 10 })

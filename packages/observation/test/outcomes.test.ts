@@ -10,7 +10,7 @@ import { test } from 'tap'
 import { WebSocket } from 'ws'
 import observation, { type Outcome, type Refusal } from '../src/index.ts'
 
-type Seen = Partial<Outcome> & { route?: string; refused?: true }
+type Seen = Partial<Outcome> & { route?: string; clientAddress?: string | undefined; refused?: true }
 
 /** Collects what the observers of an app see; `next` awaits one, `rest` is what nobody asked for. */
 async function watch(app: FastifyInstance) {
@@ -23,7 +23,7 @@ async function watch(app: FastifyInstance) {
   await app.register(observation)
   app.observation.observe({
     name: 'test',
-    end: ({ route }, outcome) => see({ route, ...outcome }),
+    end: ({ route, clientAddress }, outcome) => see({ route, clientAddress, ...outcome }),
     malformed: ({ statusCode, errorType }: Refusal) => see({ refused: true, statusCode, errorType })
   })
   const next = async (): Promise<Seen> => {
@@ -43,7 +43,8 @@ function open(app: FastifyInstance, data: string): Socket {
 function requestText({ method = 'GET', url = '/', headers = {}, payload = '' }: InjectOptions): string {
   const body = String(payload)
   const all = { host: 'x', connection: 'close', 'content-length': body.length, ...headers }
-  const head = Object.entries(all).map(([name, value]) => `${name}: ${value}\r\n`)
+  const given = Object.entries(all).filter(([, value]) => value !== undefined)
+  const head = given.map(([name, value]) => `${name}: ${value}\r\n`)
   return `${method} ${url} HTTP/1.1\r\n${head.join('')}\r\n${body}`
 }
 
@@ -56,6 +57,7 @@ const HOSTILE = Object.defineProperty(new Error('hostile'), 'code', {
     throw new Error('do not look')
   }
 })
+const CHUNKED = { 'transfer-encoding': 'chunked', 'content-length': undefined }
 const json = { 'content-type': 'application/json' }
 
 async function* failing(): AsyncGenerator<string> {
@@ -129,6 +131,11 @@ const SOCKET_CASES: [string, string, Seen[]][] = [
     'headers that are too large',
     requestText({ headers: { big: 'x'.repeat(20_000) } }),
     [{ refused: true, statusCode: 431 }]
+  ],
+  [
+    'a body that the parser refuses',
+    `${requestText({ method: 'POST', url: '/body', headers: { ...json, ...CHUNKED } })}ZZ\r\n`,
+    [{ route: '/body', statusCode: 400, headersSent: true, aborted: false, errorType: 'HPE_INVALID_CHUNK_SIZE' }]
   ],
   [
     'a stream that fails half way',
@@ -240,7 +247,14 @@ test('sees requests over HTTP/2, finished and reset', async (t) => {
   const session = connectHttp2(await app.listen({ port: 0, host: '127.0.0.1' }))
   t.teardown(() => session.destroy())
   await text(session.request({ ':path': '/' }))
-  t.match(await next(), { route: '/', statusCode: 200, responseBytes: 2, aborted: false, errorType: undefined })
+  t.match(await next(), {
+    clientAddress: '127.0.0.1',
+    route: '/',
+    statusCode: 200,
+    responseBytes: 2,
+    aborted: false,
+    errorType: undefined
+  })
   const request = session.request({ ':path': '/slow' }).on('error', () => undefined)
   await once(asked, 'request')
   request.close(8)
