@@ -144,10 +144,14 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     help: 'Log lines given up.',
     type: 'counter',
     labelNames: ['reason'],
-    collect: () =>
-      [lost, ...sinks.map(({ dropped }) => dropped)].flatMap((counts) =>
-        Array.from(counts, ([reason, count]) => [[reason], count] as const)
-      )
+    collect() {
+      // Two destinations may have lost lines for the same reason.
+      const sums = new Map<string, number>()
+      for (const counts of [lost, ...sinks.map(({ dropped }) => dropped)]) {
+        for (const [reason, count] of counts) sums.set(reason, (sums.get(reason) ?? 0) + count)
+      }
+      return Array.from(sums, ([reason, count]) => [[reason], count] as const)
+    }
   })
 
   app.observation.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))

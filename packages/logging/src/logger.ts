@@ -14,7 +14,7 @@ import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { createSafe, type Safe } from './safe.ts'
+import { createSafe, escapeLoose, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
 /** What a logger keeps beside pino. */
@@ -214,7 +214,7 @@ function context(logger: object): object {
     request_id: observation?.requestId,
     correlation_id: observation?.correlationId,
     method: observation?.method,
-    path: observation?.path,
+    path: observation && escapeLoose(observation.path),
     trace_id: span?.traceId,
     span_id: span?.spanId
   }
@@ -235,7 +235,8 @@ function contextText({ requestId, correlationId, method, path, spanContext }: Ob
 
 // A `genReqId` in JavaScript may give anything.
 function jsonOf(text: unknown): string {
-  return typeof text === 'string' && PLAIN.test(text) ? `"${text}"` : JSON.stringify(text)
+  if (typeof text !== 'string') return JSON.stringify(text)
+  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(escapeLoose(text))
 }
 
 function write(sinks: Sink[], line: string): void {

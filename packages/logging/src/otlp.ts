@@ -23,12 +23,15 @@ export function otlpSink({ name, version, environment }: Service, warn: (message
   const dropped = new Map<string, number>()
   const mayWarn = atMostEvery(MINUTE_MS)
   let pending = 0
+  let closed = false
   const drop = (reason: string, count: number): void => void dropped.set(reason, (dropped.get(reason) ?? 0) + count)
 
   const exporter: LogRecordExporter = new OTLPLogExporter()
   const counting: LogRecordExporter = {
     export(records, done) {
       exporter.export(records, (result) => {
+        // What has not come by the end has been counted as lost.
+        if (closed) return done(result)
         pending -= records.length
         if (result.code !== 0) {
           drop('export_failed', records.length)
@@ -53,6 +56,7 @@ export function otlpSink({ name, version, environment }: Service, warn: (message
   return {
     dropped,
     write(line) {
+      if (closed) return drop('closed', 1)
       if (pending >= MAX_QUEUE) return drop('queue_full', 1)
       pending++
       const { level, time, msg, trace_id, span_id, service, version, environment, ...attributes } = JSON.parse(line)
@@ -73,7 +77,12 @@ export function otlpSink({ name, version, environment }: Service, warn: (message
     },
     flush: (deadlineMs) => within(deadlineMs, provider.forceFlush()),
     flushSync() {},
-    close: (deadlineMs) => within(deadlineMs, provider.shutdown())
+    async close(deadlineMs) {
+      await within(deadlineMs, provider.shutdown())
+      closed = true
+      if (pending > 0) drop('closed', pending)
+      pending = 0
+    }
   }
 }
 

@@ -389,7 +389,8 @@ function unboxed(value: object): unknown {
   return types.isSymbolObject(value) ? Symbol.prototype.valueOf.call(value) : undefined
 }
 
-function escapeLoose(text: string): string {
+/** Text whose line ends JSON escapes, all of them: over HTTP/2 a path may have any. */
+export function escapeLoose(text: string): string {
   if (!LOOSE_CONTROLS.test(text)) return text
   return text.replace(LOOSE_LINE_ENDS, '\n').replace(/[\u007f-\u009f]/g, '\ufffd')
 }

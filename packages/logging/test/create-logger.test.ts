@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdtemp, readFile } from 'node:fs/promises'
+import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
@@ -179,6 +181,33 @@ test('sends lines over OTLP too, with trace and severity', async (t) => {
     attributes: { order: { id: 7 }, request_id: 'req-1', path: '/' },
     resource: { 'service.name': 'shop', 'service.version': '1.2.3', 'deployment.environment.name': 'test' }
   })
+})
+
+test('counts the lines that a collector without an answer has not taken when the app closes', async (t) => {
+  const sockets: Socket[] = []
+  const mute = createServer((socket) => void sockets.push(socket)).listen(0, '127.0.0.1')
+  await once(mute, 'listening')
+  const address = mute.address()
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+  t.teardown(() => {
+    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT
+    mute.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  const { lines, stream } = array()
+  const app = Fastify()
+  await app.register(logging, { service, stream, otlp: true })
+  const lost = (): unknown => {
+    const series = app.observation.published.find(({ name }) => name === 'log_lines_dropped_total')
+    return series && [...series.collect()]
+  }
+  app.log.warn('one')
+  app.log.warn('two')
+  t.same(lost(), [])
+  await app.close()
+  t.same(lost(), [[['closed'], lines.length]])
+  app.log.warn('after it')
+  t.same(lost(), [[['closed'], lines.length]])
 })
 
 test('counts lines by level, and lines given up by reason', async (t) => {

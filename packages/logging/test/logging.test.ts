@@ -1,7 +1,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { EventEmitter, once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
 import { createRedactor } from '@fastify-observability/observation'
@@ -80,6 +82,24 @@ test('writes the same canonical line through a logger of the handler’s own', a
   const { duration_ms: _d, ttfb_ms: _t, time: _time, ...own } = await completion()
   t.equal(plain.user_agent, '"\\\u0007\n é password=[redacted]')
   t.same(own, { ...plain, route: '/own', path: '/own', request_id: 'req-2', tenant: 'a' })
+})
+
+test('stays on one line for a path with line ends, which HTTP/2 lets through', async (t) => {
+  const lines: string[] = []
+  // To the types an app over HTTP/2 is another thing.
+  const app: FastifyInstance = Object(Fastify({ http2: true }))
+  await app.register(logging, { stream: { write: (line) => void lines.push(line) } })
+  app.get('/*', async ({ log }) => log.info('here'))
+  t.teardown(() => app.close())
+  const session = connectHttp2(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => session.destroy())
+  await text(session.request({ ':path': '/a\u0085{"level":"fatal"}' }))
+  const written = lines.filter((line) => /"msg":"(here|request completed)"/.test(line))
+  t.equal(written.length, 2)
+  for (const line of written) {
+    t.notMatch(line.trimEnd(), /[\u0085\u2028\u2029]/)
+    t.equal(JSON.parse(line).path, '/a\n{"level":"fatal"}')
+  }
 })
 
 test('writes times as JSON writes the same number, to the microsecond', async (t) => {
