@@ -148,6 +148,8 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     redactor: () => app.observation.redactor,
     log: app.log
   })
+  // Before anything that can fail: an app that could not register closes too.
+  app.addHook('onClose', () => pipeline.release())
   addInstrumentations(parsed.instrumentations ?? [], trace.getTracerProvider())
   reportInstrumentations(app.log)
   if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
@@ -170,7 +172,6 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     setImmediate(pipeline.open)
     done()
   })
-  app.addHook('onClose', () => pipeline.release())
 
   /** What a hook of the user's says, or the fallback where it throws. */
   function decide<Args extends unknown[]>(

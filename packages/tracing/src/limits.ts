@@ -17,8 +17,10 @@ const LONG = 4_096
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#attribute-limits */
 export function limitsFromEnv(): Limits {
   return {
+    // The SDK's spans take 0 for no limit.
     attributeValueLengthLimit:
-      limit('OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? limit('OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? LONG,
+      (limit('OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? limit('OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT') ?? LONG) ||
+      Number.POSITIVE_INFINITY,
     attributeCountLimit: limit('OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT') ?? limit('OTEL_ATTRIBUTE_COUNT_LIMIT') ?? MANY,
     eventCountLimit: limit('OTEL_SPAN_EVENT_COUNT_LIMIT') ?? MANY,
     linkCountLimit: limit('OTEL_SPAN_LINK_COUNT_LIMIT') ?? MANY,

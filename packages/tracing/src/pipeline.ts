@@ -79,6 +79,7 @@ interface Running {
   settings: Settings
   holders: number
   startSpan: StartRequestSpan
+  hasSharedContext: boolean
   series: readonly Series[]
   open: () => Promise<void>
   stop: () => Promise<void>
@@ -111,7 +112,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
   }
   return {
     startSpan: running.startSpan,
-    hasSharedContext: true,
+    hasSharedContext: running.hasSharedContext,
     series: running.series,
     open: running.open,
     async release() {
@@ -140,7 +141,7 @@ function start(
   log: FastifyBaseLogger,
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
-): Pick<Running, 'startSpan' | 'series' | 'open' | 'stop'> {
+): Omit<Running, 'settings' | 'holders'> {
   const { service, endpoint, console, sampleRatio, propagateTo } = settings
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
@@ -159,7 +160,12 @@ function start(
     spanLimits: home.limits,
     spanProcessors: [home.processor]
   })
-  provider.register({ propagator: propagatorOf(settings, log), contextManager: sharedContextManager() })
+  // What is registered already stays: each says whether it was taken.
+  trace.setGlobalTracerProvider(provider)
+  const hasSharedContext = context.setGlobalContextManager(sharedContextManager().enable())
+  if (!hasSharedContext) log.info('tracing: using the context manager that is already registered')
+  const hasPropagator = propagation.setGlobalPropagator(propagatorOf(settings, log))
+  if (!hasPropagator) log.warn('tracing: using the propagator that is already registered, whatever it sends and where')
   enable(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')
@@ -168,12 +174,13 @@ function start(
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
     disable()
     trace.disable()
-    context.disable()
-    propagation.disable()
+    if (hasSharedContext) context.disable()
+    if (hasPropagator) propagation.disable()
     await provider.shutdown()
   }
   return {
     startSpan: startRequestSpans(home),
+    hasSharedContext,
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
     stop

@@ -178,7 +178,9 @@ class RequestSpan implements Span, ReadableSpan {
     return this
   }
 
-  setAttributes(attributes: Attributes): this {
+  // The SDK's spans take what JavaScript may pass, and nothing too.
+  setAttributes(attributes: Attributes | undefined): this {
+    if (attributes === undefined || attributes === null) return this
     for (const [key, value] of Object.entries(attributes)) if (value !== undefined) this.setAttribute(key, value)
     return this
   }
@@ -223,7 +225,8 @@ class RequestSpan implements Span, ReadableSpan {
   }
 
   // https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/
-  recordException(exception: Exception, time?: TimeInput): void {
+  recordException(exception: Exception | null | undefined, time?: TimeInput): void {
+    if (exception === undefined || exception === null) return
     const { code, name, message, stack } =
       typeof exception === 'string'
         ? { message: exception, code: undefined, name: undefined, stack: undefined }
@@ -299,7 +302,9 @@ class RequestSpan implements Span, ReadableSpan {
   private truncated(value: AttributeValue): AttributeValue {
     const { attributeValueLengthLimit: limit } = this.home.limits
     if (typeof value === 'string') return value.length > limit ? value.slice(0, limit) : value
-    return isTextList(value) ? value.map((item) => item?.slice(0, limit)) : value
+    if (isTextList(value)) return value.map((item) => item?.slice(0, limit))
+    // Whoever has set a list may go on using it.
+    return Array.isArray(value) ? value.slice() : value
   }
 }
 

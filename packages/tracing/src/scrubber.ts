@@ -85,7 +85,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   function scrub({ attributes, events, links, status }: ReadableSpan): void {
     scrubAttributes(attributes)
     for (const event of events) {
-      if (event.name !== FIRST_BYTE) event.name = redactor.text(event.name)
+      if (event.name !== FIRST_BYTE) event.name = redactor.text(String(event.name))
       if (event.attributes) scrubAttributes(event.attributes)
     }
     for (const link of links) if (link.attributes) scrubAttributes(link.attributes)

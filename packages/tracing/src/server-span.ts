@@ -3,6 +3,7 @@ import type { Observation, Observer, Outcome } from '@fastify-observability/obse
 import {
   type Context,
   context,
+  isSpanContextValid,
   type Link,
   propagation,
   ROOT_CONTEXT,
@@ -87,7 +88,9 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
         return
       }
       const span = begin(observation)
-      observation.spanContext = span.spanContext()
+      const own = span.spanContext()
+      // A request injected where nothing is traced has none.
+      if (isSpanContextValid(own)) observation.spanContext = own
       if (observation.request) observation.request.span = span
     },
     ...(!hasSharedContext && {

@@ -8,6 +8,7 @@ import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
 const key = fc.oneof(fc.constantFrom('a', 'b', '', 'http.route', 'url.query'), fc.string())
 const scalar = fc.oneof(fc.string(), fc.double(), fc.boolean(), fc.constantFrom(null, undefined, 'x'.repeat(20)))
 const value = fc.oneof(scalar, fc.array(scalar, { maxLength: 3 }), fc.constant({ nested: 1 }))
+const nothing = fc.constantFrom(null, undefined)
 const attributes = fc.dictionary(key, value, { maxKeys: 5, noNullPrototype: true })
 const time = fc.oneof(
   fc.constantFrom<[number, number]>([1_790_000_000, 123_456_789]),
@@ -24,7 +25,7 @@ const exception = fc.oneof(
 /** What a program may do with a span, whatever its types allow. */
 const call = fc.oneof(
   fc.tuple(fc.constant('setAttribute'), fc.tuple(key, value)),
-  fc.tuple(fc.constant('setAttributes'), fc.tuple(attributes)),
+  fc.tuple(fc.constant('setAttributes'), fc.tuple(fc.oneof(attributes, nothing))),
   fc.tuple(fc.constant('addEvent'), fc.tuple(fc.string(), attributes, time)),
   fc.tuple(fc.constant('addEvent'), fc.tuple(fc.string(), time)),
   fc.tuple(fc.constant('addLink'), fc.tuple(link)),
@@ -34,7 +35,7 @@ const call = fc.oneof(
     fc.tuple(fc.record({ code: fc.nat(2), message: scalar }, { requiredKeys: ['code'] }))
   ),
   fc.tuple(fc.constant('updateName'), fc.tuple(fc.string())),
-  fc.tuple(fc.constant('recordException'), fc.tuple(exception, time))
+  fc.tuple(fc.constant('recordException'), fc.tuple(fc.oneof(exception, nothing), time))
 )
 
 function kept(span: ReadableSpan) {
@@ -61,36 +62,53 @@ function isReadable(span: Span | undefined): span is Span & ReadableSpan {
   return span !== undefined && 'events' in span
 }
 
-test('the server span keeps what a span of the SDK would keep, within the same limits', async (t) => {
-  withEnv(t, {
-    OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: '14',
-    OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: '10',
-    OTEL_SPAN_EVENT_COUNT_LIMIT: '2',
-    OTEL_SPAN_LINK_COUNT_LIMIT: '2',
-    OTEL_SPAN_ATTRIBUTE_PER_EVENT_COUNT_LIMIT: '2',
-    OTEL_SPAN_ATTRIBUTE_PER_LINK_COUNT_LIMIT: '2'
+for (const length of ['10', '0']) {
+  test(`the server span keeps what a span of the SDK would keep, within the same limits and a length of ${length}`, async (t) => {
+    withEnv(t, {
+      OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: '14',
+      OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT: length,
+      OTEL_SPAN_EVENT_COUNT_LIMIT: '2',
+      OTEL_SPAN_LINK_COUNT_LIMIT: '2',
+      OTEL_SPAN_ATTRIBUTE_PER_EVENT_COUNT_LIMIT: '2',
+      OTEL_SPAN_ATTRIBUTE_PER_LINK_COUNT_LIMIT: '2'
+    })
+    let calls: [string, unknown[]][] = []
+    const { app } = await traced(t, (app) => {
+      app.get('/orders/:id', async ({ span }) => {
+        if (!isReadable(span)) throw new Error('no server span')
+        const beginning = { kind: SpanKind.SERVER, attributes: withoutNothing(span.attributes) }
+        const sdk = trace.getTracer('sdk').startSpan(span.name, beginning)
+        if (!isReadable(sdk)) throw new Error('no span of the SDK')
+        for (const [method, args] of calls) {
+          for (const one of [span, sdk]) Reflect.apply(Reflect.get(one, method), one, structuredClone(args))
+        }
+        return [kept(span), kept(sdk)]
+      })
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(call, { maxLength: 12 }), async (given) => {
+        calls = given
+        const [ours, sdks] = (await app.inject('/orders/7')).json()
+        t.same(ours, sdks)
+      }),
+      { numRuns: 300 }
+    )
   })
-  let calls: [string, unknown[]][] = []
-  const { app } = await traced(t, (app) => {
-    app.get('/orders/:id', async ({ span }) => {
-      if (!isReadable(span)) throw new Error('no server span')
-      const beginning = { kind: SpanKind.SERVER, attributes: withoutNothing(span.attributes) }
-      const sdk = trace.getTracer('sdk').startSpan(span.name, beginning)
-      if (!isReadable(sdk)) throw new Error('no span of the SDK')
-      for (const [method, args] of calls) {
-        for (const one of [span, sdk]) Reflect.apply(Reflect.get(one, method), one, structuredClone(args))
-      }
-      return [kept(span), kept(sdk)]
+}
+
+test('keeps a list as it was when it was set, and an event without a name', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async ({ span }) => {
+      const list = [1]
+      span?.setAttribute('list', list)
+      list.push(2)
+      if (span) Reflect.apply(span.addEvent, span, [undefined])
     })
   })
-  await fc.assert(
-    fc.asyncProperty(fc.array(call, { maxLength: 12 }), async (given) => {
-      calls = given
-      const [ours, sdks] = (await app.inject('/orders/7')).json()
-      t.same(ours, sdks)
-    }),
-    { numRuns: 300 }
-  )
+  await app.inject('/')
+  const [{ attributes, events } = {}] = await spansOf(app, collector)
+  t.same(attributes?.list, [1])
+  t.match(events, [{ name: 'undefined' }, { name: 'http.response.first_byte' }])
 })
 
 test('the server span has ended with the request, and takes nothing after that', async (t) => {

@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
 import { json } from 'node:stream/consumers'
+import { currentObservation } from '@fastify-observability/observation'
 import { startCollector } from '@fastify-observability/testing/collector'
-import { type Span, trace } from '@opentelemetry/api'
+import { context, createContextKey, propagation, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { InstrumentationBase } from '@opentelemetry/instrumentation'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import Fastify from 'fastify'
@@ -227,6 +229,20 @@ test('traces neither a route that asks not to be nor what it calls', async (t) =
   t.same(await spansOf(app, collector), [])
 })
 
+test('gives a request injected where nothing is traced no ids', async (t) => {
+  let ids: unknown
+  const { app, collector } = await traced(t, (app) => {
+    const config = { observability: { trace: false } }
+    app.get('/batch', { config }, async () => app.inject('/inner'))
+    app.get('/inner', async () => {
+      ids = currentObservation()?.spanContext
+    })
+  })
+  t.equal((await app.inject('/batch')).statusCode, 200)
+  t.equal(ids, undefined)
+  t.same(await spansOf(app, collector), [])
+})
+
 test('exports nothing without an endpoint, but has ids', async (t) => {
   const app = Fastify()
   await app.register(tracing)
@@ -255,11 +271,39 @@ test('uses a tracer provider that is already registered and starts none', async 
     shutdown: async () => undefined
   }
   new NodeTracerProvider({ spanProcessors: [spanProcessor] }).register()
-  t.teardown(() => trace.disable())
+  t.teardown(() => {
+    for (const part of [trace, context, propagation]) part.disable()
+  })
   const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'))
   await app.inject('/')
   t.same(await spansOf(app, collector), [])
   t.same(ended, ['GET /'])
+})
+
+test('nests spans with a context manager that is already registered, and leaves it there', async (t) => {
+  t.ok(context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable()))
+  t.teardown(() => context.disable())
+  const { app, collector } = await traced(t, (app) => app.get('/', async () => withSpan('child', () => 'ok')))
+  await app.inject('/')
+  const spans = await spansOf(app, collector)
+  t.equal(named(spans, 'child').parentSpanId, named(spans, 'GET /').spanId)
+  const key = createContextKey('left')
+  t.equal(
+    context.with(ROOT_CONTEXT.setValue(key, 1), () => context.active().getValue(key)),
+    1
+  )
+})
+
+test('leaves the pipeline when it could not be registered, so that the next app has its own', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const taken = Fastify()
+  taken.decorateRequest('span', undefined)
+  await t.rejects(async () => taken.register(tracing, { endpoint: collector.url }), /span/)
+  await taken.close()
+  const { app, collector: own } = await traced(t, (app) => app.get('/', async () => 'ok'))
+  await app.inject('/')
+  t.equal((await spansOf(app, own)).length, 1)
 })
 
 test('two apps in one process share the pipeline until both have closed', async (t) => {
