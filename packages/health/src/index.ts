@@ -2,7 +2,8 @@ import observation, {
   parseOptions,
   resolveService,
   type ServiceOptions,
-  serviceSchema
+  serviceSchema,
+  waitSchema
 } from '@fastify-observability/observation'
 import type { FastifyInstance, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import fp from 'fastify-plugin'
@@ -95,7 +96,7 @@ const checkSchema = v.union(
     v.strictObject({
       check,
       critical: v.optional(v.boolean()),
-      timeoutMs: positive,
+      timeoutMs: waitSchema(1),
       cacheMs: duration,
       failAfter: count,
       recoverAfter: count
@@ -133,8 +134,8 @@ const schema = v.strictObject({
       [
         v.boolean(),
         v.strictObject({
-          delayMs: duration,
-          timeoutMs: duration,
+          delayMs: waitSchema(0),
+          timeoutMs: waitSchema(0),
           signals: v.optional(v.array(v.picklist(SIGNALS, `one of ${SIGNALS.join(', ')}`)))
         })
       ],

@@ -379,7 +379,11 @@ const REFUSED: [object, string][] = [
   ],
   [
     { checks: { db: { check: ok, timeoutMs: -1 } } },
-    `${name}: option "checks.db.timeoutMs" must be a positive number, got -1`
+    `${name}: option "checks.db.timeoutMs" must be a number of milliseconds from 1 to 86400000, a day, got -1`
+  ],
+  [
+    { shutdown: { timeoutMs: Number.POSITIVE_INFINITY } },
+    `${name}: option "shutdown.timeoutMs" must be a number of milliseconds from 0 to 86400000, a day, got Infinity`
   ],
   [{ pressure: 'all' }, `${name}: option "pressure" must be 'shed', 'readiness' or 'both', or limits, got 'all'`],
   [

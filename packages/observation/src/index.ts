@@ -12,7 +12,7 @@ import { runIn, runOutside } from './scope.ts'
 
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
-export { parseEnv, parseOptions } from './options.ts'
+export { parseEnv, parseOptions, waitSchema } from './options.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redact.ts'
 export { atMostEvery, type ObservationRegistry, type Observer, type Refusal, type Series } from './registry.ts'
 export { currentObservation, currentScope, runIn, type Scope } from './scope.ts'

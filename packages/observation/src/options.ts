@@ -2,6 +2,15 @@ import { inspect } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
 
+// A timer takes what is beyond 24 days for a millisecond.
+const DAY_MS = 86_400_000
+
+/** The schema of an option that says for how long something waits at most. */
+export function waitSchema(leastMs: 0 | 1): v.GenericSchema<number | undefined> {
+  const rule = `a number of milliseconds from ${leastMs} to ${DAY_MS}, a day`
+  return v.optional(v.pipe(v.number(rule), v.minValue(leastMs, rule), v.maxValue(DAY_MS, rule)))
+}
+
 function optionError(packageName: string, option: string, rule: string, received: unknown): TypeError {
   const value = inspect(received, { depth: 0, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 80 })
   return new TypeError(`${packageName}: ${option} ${rule}, got ${value}`)

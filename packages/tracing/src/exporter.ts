@@ -36,6 +36,8 @@ const MAX_BATCH_SIZE = 512
 const DELAY_MS = 5_000
 const TIMEOUT_MS = 10_000
 const BATCH_MS = 30_000
+// A timer takes more for a millisecond.
+const MAX_TIMER_MS = 2 ** 31 - 1
 // Shares of the time for a shutdown, each with room for what comes after it.
 const ATTEMPT_SHARE = 0.8
 const DELIVERY_SHARE = 0.9
@@ -51,7 +53,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   const protocol = env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? env.OTEL_EXPORTER_OTLP_PROTOCOL ?? 'grpc'
   const maxQueueSize = numberFromEnv('OTEL_BSP_MAX_QUEUE_SIZE') ?? MAX_QUEUE_SIZE
   const maxBatchSize = Math.min(numberFromEnv('OTEL_BSP_MAX_EXPORT_BATCH_SIZE') ?? MAX_BATCH_SIZE, maxQueueSize)
-  const delayMs = numberFromEnv('OTEL_BSP_SCHEDULE_DELAY') ?? DELAY_MS
+  const delayMs = Math.min(numberFromEnv('OTEL_BSP_SCHEDULE_DELAY') ?? DELAY_MS, MAX_TIMER_MS)
   const batchMs = numberFromEnv('OTEL_BSP_EXPORT_TIMEOUT') ?? BATCH_MS
   const timeoutMs = numberFromEnv('OTEL_EXPORTER_OTLP_TRACES_TIMEOUT', 'OTEL_EXPORTER_OTLP_TIMEOUT') ?? TIMEOUT_MS
   // Upstream cannot cancel an attempt: one that begins just before the shutdown must end by itself in time.

@@ -8,7 +8,8 @@ import observation, {
   parseOptions,
   resolveService,
   type ServiceOptions,
-  serviceSchema
+  serviceSchema,
+  waitSchema
 } from '@fastify-observability/observation'
 import { type Span, trace } from '@opentelemetry/api'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
@@ -76,7 +77,6 @@ export interface TracingOptions {
   instrumentations?: Instrumentation[]
 }
 
-const MS_RULE = 'a positive number of milliseconds'
 const URL_RULE = 'an http:// or https:// URL'
 const ROUTE_RULE = 'a boolean or { ratio } from 0 to 1'
 const EXPORTERS_RULE = 'a list of "otlp", "console" and "none"'
@@ -95,7 +95,7 @@ const schema = v.strictObject({
   isError: v.optional(
     v.custom<Required<TracingOptions>['isError']>((value) => typeof value === 'function', 'a function')
   ),
-  shutdownTimeoutMs: v.optional(v.pipe(v.number(MS_RULE), v.gtValue(0, MS_RULE))),
+  shutdownTimeoutMs: waitSchema(1),
   lifecycleSpans: v.optional(v.boolean('true or false')),
   instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations'))
 })
