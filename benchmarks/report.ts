@@ -8,10 +8,16 @@ export interface Results {
   rounds: Round[]
   names: VariantName[]
   startUps: StartUp[]
-  /** RSS after many requests, by variant. */
-  grown: { name: VariantName; rssBytes: number; requests: number }[]
+  grown: Grown[]
   /** What could not be measured here, and why. */
   missing: string[]
+}
+
+/** RSS after many requests, of a variant or of one with a flag of Node's. */
+export interface Grown {
+  what: string
+  requests: number
+  rssBytes: number
 }
 
 const MEGABYTE = 1024 ** 2
@@ -115,9 +121,9 @@ function summary({ rounds, names, startUps, grown }: Results): string {
   )
 }
 
-function grownOverBare(grown: Results['grown'], name: VariantName): number | undefined {
-  const of = (name: VariantName): number | undefined => grown.find((entry) => entry.name === name)?.rssBytes
-  const [own, bare] = [of(name), of('bare')]
+function grownOverBare(grown: Grown[], what: string): number | undefined {
+  const of = (what: string): number | undefined => grown.find((entry) => entry.what === what)?.rssBytes
+  const [own, bare] = [of(what), of('bare')]
   return own === undefined || bare === undefined ? undefined : (own - bare) / MEGABYTE
 }
 
@@ -154,12 +160,12 @@ export function markdown(results: Results): string {
       ? [
           '## Memory',
           table(
-            ['variant', 'requests', 'RSS MB', 'over bare, MB'],
-            grown.map(({ name, requests, rssBytes }) => [
-              name,
+            ['server', 'requests', 'RSS MB', 'over bare, MB'],
+            grown.map(({ what, requests, rssBytes }) => [
+              what,
               String(requests),
               fixed(rssBytes / MEGABYTE),
-              fixed(grownOverBare(grown, name))
+              fixed(grownOverBare(grown, what))
             ])
           )
         ]

@@ -10,7 +10,13 @@ import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
-const GROWN: VariantName[] = ['bare', 'ours', 'hand-wired']
+const GROWN: { variant: VariantName; flags: string[] }[] = [
+  { variant: 'bare', flags: [] },
+  { variant: 'ours', flags: [] },
+  { variant: 'ours', flags: ['--max-semi-space-size=16'] },
+  { variant: 'ours', flags: ['--max-semi-space-size=8'] },
+  { variant: 'hand-wired', flags: [] }
+]
 const ROUNDS_A_START = 5
 const START_UPS = 10
 const QUICK_TRIES = 4
@@ -67,9 +73,11 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     write(results)
     results.startUps = await startUps(ends, START_UPS)
     write(results)
-    for (const name of GROWN.filter((name) => names.includes(name))) {
-      tell(`${name}: ${GROWN_REQUESTS} requests`)
-      results.grown.push({ name, requests: GROWN_REQUESTS, rssBytes: await rssAfter(GROWN_REQUESTS, name, ends) })
+    for (const { variant, flags } of GROWN.filter(({ variant }) => names.includes(variant))) {
+      const what = [variant, ...flags].join(' ')
+      tell(`${what}: ${GROWN_REQUESTS} requests`)
+      const rssBytes = await rssAfter(GROWN_REQUESTS, variant, ends, flags)
+      results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
       write(results)
     }
     console.log(markdown(results))

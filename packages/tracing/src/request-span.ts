@@ -267,8 +267,10 @@ class RequestSpan implements Span, ReadableSpan {
     time: TimeInput | undefined,
     droppedAttributesCount: number
   ): this {
-    if (this.events === NONE) this.events = []
-    this.events.push({ name, attributes, time: this.hrTimeOf(this.clockOf(time)), droppedAttributesCount })
+    const event = { name, attributes, time: this.hrTimeOf(this.clockOf(time)), droppedAttributesCount }
+    // The first push onto an empty array makes room for 17.
+    if (this.events === NONE) this.events = [event]
+    else this.events.push(event)
     if (this.events.length > this.home.limits.eventCountLimit) {
       this.events.shift()
       this.droppedEventsCount++
