@@ -21,7 +21,7 @@ const ROUNDS_A_START = 5
 const START_UPS = 10
 const QUICK_TRIES = 4
 // Many short turns, because a machine is quiet for some of them.
-const QUICK = { rounds: 60, roundsAStart: 20, requests: 2_048 }
+const QUICK = { rounds: 60, roundsAStart: 20, requests: 2_048, warmUp: 30_000 }
 
 const { values } = parseArgs({
   options: {

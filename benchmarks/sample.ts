@@ -38,6 +38,8 @@ export interface Plan {
   isPaced: boolean
   /** Of a turn at full load. @default 20480 */
   requests?: number
+  /** Requests before the first round. @default 100000 */
+  warmUp?: number
   /** Variants that are asked for a query too. */
   stored: VariantName[]
   databaseUrl?: string
@@ -82,8 +84,9 @@ async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: str
       tell(`warming up ${name}`)
       const server = await start(name, plan)
       servers.set(name, server)
-      await costOf(server, { url: server.url + SMALL, requests: WARM_UP })
-      if (isStored(plan, name)) await costOf(server, { url: server.url + STORED, requests: WARM_UP / 2 })
+      const { warmUp = WARM_UP } = plan
+      await costOf(server, { url: server.url + SMALL, requests: warmUp })
+      if (isStored(plan, name)) await costOf(server, { url: server.url + STORED, requests: warmUp / 2 })
       // A turn for nothing: code that meets something new, such as a rate, is compiled again.
       await sampleOf(server, plan, isStored(plan, name))
     }
