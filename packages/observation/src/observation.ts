@@ -134,7 +134,7 @@ export class Observation implements Scope {
     this.logLevel = logLevel
     if (!request.is404 && url !== undefined) this.route = url
     // HTTP/2 takes a stream from its socket before it says that the stream has closed.
-    if (this.raw.httpVersionMajor > 1) this.address = request.ip
+    if (this.raw.httpVersionMajor > 1) this.address = ipOf(request) ?? this.address
   }
 
   get observation(): this {
@@ -218,6 +218,15 @@ function isFinished(response: ServerResponse): boolean {
   // HTTP/2's response has a stream instead, and emits `finish` for aborted ones too.
   if ('stream' in response && isHttp2Stream(response.stream)) return response.writableEnded && !response.stream.aborted
   return response.writableFinished
+}
+
+/** Asks `trustProxy`, which may be a function of the user's and throw. */
+function ipOf(request: FastifyRequest): string | undefined {
+  try {
+    return request.ip
+  } catch {
+    return undefined
+  }
 }
 
 function isHttp2Stream(stream: unknown): stream is { aborted: boolean } {

@@ -51,6 +51,9 @@ function requestText({ method = 'GET', url = '/', headers = {}, payload = '' }: 
 const thrower = (error: unknown) => async (): Promise<never> => {
   throw error
 }
+function thrown(): never {
+  throw new Error('no proxy is known')
+}
 const FAULT = Object.assign(new TypeError('no'), { code: 'E_NO' })
 const HOSTILE = Object.defineProperty(new Error('hostile'), 'code', {
   get() {
@@ -265,6 +268,17 @@ test('sees requests over HTTP/2, finished and reset', async (t) => {
   session.destroy()
   t.match(await next(), { route: '/slow', statusCode: 499, aborted: true }, 'and when the whole session goes')
   asked.emit('reset')
+})
+
+test('serves a request over HTTP/2 whose trustProxy throws', async (t) => {
+  const app: FastifyInstance = Object(Fastify({ http2: true, trustProxy: thrown }))
+  const { next } = await watch(app)
+  app.get('/', async () => 'ok')
+  t.teardown(() => app.close())
+  const session = connectHttp2(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => session.destroy())
+  t.equal(await text(session.request({ ':path': '/', 'x-forwarded-for': '1.2.3.4' })), 'ok')
+  t.match(await next(), { route: '/', statusCode: 200, clientAddress: '127.0.0.1' })
 })
 
 test('takes a method that HTTP does not define for _OTHER', async (t) => {
