@@ -1,4 +1,6 @@
+import { Buffer } from 'node:buffer'
 import type { ServerResponse } from 'node:http'
+import { performance } from 'node:perf_hooks'
 import { OBSERVATION, type Observation } from './observation.ts'
 
 /**

@@ -1,34 +1,33 @@
+import { Buffer } from 'node:buffer'
 import type { HrTime, SpanContext } from '@opentelemetry/api'
 import type { InstrumentationScope } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
-import {
-  begin,
-  copyTo,
-  endContent,
-  endMessage,
-  writeBytes,
-  writeDouble,
-  writeFixed32,
-  writeFixed64,
-  writeHex,
-  writeInteger,
-  writeTag,
-  writeText,
-  written,
-  writtenSince
-} from './protobuf.ts'
+import { bytes, double, fixed32, fixed64, hex, integer, lengthOf, message, text } from './protobuf.ts'
 
 const HAS_IS_REMOTE = 0x100
 const IS_REMOTE = 0x200
 
-const MAX_KNOWN_KEYS = 512
-const MAX_KNOWN_BYTES = 256
-// A value that was not seen again for so long makes way for the present one.
-const MAX_MISSES = 64
+const MAX_NAMES = 512
+const MAX_KEYS = 512
+const MAX_SHARED_TEXT = 1_024
+// After so many spans, what they share is looked for anew.
+const SHARED_FOR = 1_024
 
-// Most attributes have the value that they had in the span before.
-const known = new Map<string, { value: unknown; encoded: Uint8Array; misses: number }>()
+/** What spans of one name have in common: the first of their attributes, whose values do not change. */
+interface Shared {
+  /** The field of the name. */
+  name: string
+  keys: string[]
+  values: unknown[]
+  /** The fields of all attributes up to each one. */
+  texts: string[]
+  /** Spans that will still use it. */
+  uses: number
+}
+
+const sharedByName = new Map<string, Shared>()
+const fieldsOfKeys = new Map<string, string>()
 
 const INITIAL_BYTES = 16 * 1024
 const MAX_SPARES = 8
@@ -57,6 +56,12 @@ function giveBack(buffer: Buffer): void {
   if (spares.length < MAX_SPARES && buffer.length <= MAX_SPARE_BYTES) spares.push(buffer)
 }
 
+/** A span that may know its ids as the bytes they stand for, which saves reading their digits. */
+export interface EncodableSpan extends ReadableSpan {
+  /** Sixteen characters of the trace's and eight of its own, each a byte. */
+  readonly idBytes?: string | undefined
+}
+
 /** Spans of one scope, one after the other. */
 interface Encoded {
   buffer: Buffer
@@ -74,10 +79,9 @@ export class SpanBatch {
   private request: ArrayBuffer | undefined
 
   /** Throws what the span's own objects throw, and is then as before. */
-  add(span: ReadableSpan): void {
-    begin()
-    writeSpan(span)
-    append(this.of(span))
+  add(span: EncodableSpan): void {
+    const field = message(2, contentOf(span))
+    append(this.of(span), field)
     this.spans++
   }
 
@@ -88,29 +92,22 @@ export class SpanBatch {
 
   /** The request, valid until `release`. */
   encode(): Uint8Array {
-    begin()
-    for (const [resource, scopes] of [...this.resources].reverse()) {
-      const end = written()
-      if (resource.schemaUrl) writeText(3, resource.schemaUrl)
-      for (const [scope, { buffer, filled }] of [...scopes].reverse()) {
-        const scopeSpansEnd = written()
-        if (scope.schemaUrl) writeText(3, scope.schemaUrl)
-        writeBytes(buffer.subarray(0, filled))
-        const scopeEnd = written()
-        if (scope.version) writeText(2, scope.version)
-        writeText(1, scope.name)
-        endMessage(1, scopeEnd)
-        endMessage(2, scopeSpansEnd)
+    const parts: (string | Uint8Array)[] = []
+    for (const [resource, scopes] of this.resources) {
+      const { attributes, schemaUrl } = resource
+      const start = parts.length
+      parts.push(message(1, attributesOf(1, attributes) + integer(2, 0)))
+      for (const [{ name, version, schemaUrl: scopeSchemaUrl }, { buffer, filled }] of scopes) {
+        const scope = message(1, text(1, name) + (version ? text(2, version) : ''))
+        const end = scopeSchemaUrl ? text(3, scopeSchemaUrl) : ''
+        parts.push(lengthOf(2, scope.length + filled + end.length) + scope, buffer.subarray(0, filled), end)
       }
-      const resourceEnd = written()
-      writeInteger(2, 0)
-      writeAttributes(1, resource.attributes)
-      endMessage(1, resourceEnd)
-      endMessage(1, end)
+      if (schemaUrl) parts.push(text(3, schemaUrl))
+      parts.splice(start, 0, lengthOf(1, sizeOf(parts.slice(start))))
     }
-    const request = requestOf(written())
+    const request = requestOf(sizeOf(parts))
     this.request = request
-    copyTo(Buffer.from(request), 0)
+    join(parts, Buffer.from(request))
     // The gRPC exporter calls Buffer.from(), which copies no memory that stands behind a value.
     return Object.assign(new Uint8Array(request), { valueOf: () => request })
   }
@@ -132,140 +129,169 @@ export class SpanBatch {
   }
 }
 
-function append(to: Encoded): void {
-  const needed = to.filled + written()
+function sizeOf(parts: (string | Uint8Array)[]): number {
+  return parts.reduce((size, { length }) => size + length, 0)
+}
+
+function join(parts: (string | Uint8Array)[], target: Buffer): void {
+  let at = 0
+  for (const part of parts) {
+    if (typeof part === 'string') target.write(part, at, 'latin1')
+    else target.set(part, at)
+    at += part.length
+  }
+}
+
+function append(to: Encoded, field: string): void {
+  const needed = to.filled + field.length
   if (needed > to.buffer.length) {
     const larger = bufferOf(Math.max(2 * to.buffer.length, needed))
     larger.set(to.buffer.subarray(0, to.filled))
     giveBack(to.buffer)
     to.buffer = larger
   }
-  copyTo(to.buffer, to.filled)
+  to.buffer.write(field, to.filled, 'latin1')
   to.filled = needed
 }
 
-function writeSpan(span: ReadableSpan): void {
-  const end = written()
-  const { parentSpanContext: parent, status } = span
+function contentOf(span: EncodableSpan): string {
+  const { parentSpanContext: parent, status, name } = span
+  const { droppedAttributesCount, droppedEventsCount, droppedLinksCount } = span
   const spanContext = span.spanContext()
-  writeFlags(16, spanContext.traceFlags, parent?.isRemote)
-  const statusEnd = written()
-  writeInteger(3, status.code)
-  if (status.message) writeText(2, status.message)
-  endMessage(15, statusEnd)
-  writeInteger(14, span.droppedLinksCount)
-  for (let index = span.links.length - 1; index >= 0; index--) {
-    const link = span.links[index]
-    if (!link) continue
-    const { context, attributes = {}, droppedAttributesCount = 0 } = link
-    const linkEnd = written()
-    writeFlags(6, context.traceFlags, context.isRemote)
-    writeInteger(5, droppedAttributesCount)
-    writeAttributes(4, attributes)
-    writeContext(context)
-    endMessage(13, linkEnd)
+  const shared = sharedOf(name)
+  let content = idsOf(spanContext, span.idBytes)
+  if (parent?.spanId) content += hex(4, parent.spanId)
+  content += shared?.name ?? text(5, name)
+  content += integer(6, span.kind + 1) + time(7, span.startTime) + time(8, span.endTime)
+  content += shared ? sharedAttributesOf(shared, span.attributes) : presentAttributesOf(span.attributes)
+  content += integer(10, droppedAttributesCount)
+  for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
+    content += message(
+      11,
+      time(1, at) + text(2, name) + attributesOf(3, attributes) + integer(4, droppedAttributesCount)
+    )
   }
-  writeInteger(12, span.droppedEventsCount)
-  for (let index = span.events.length - 1; index >= 0; index--) {
-    const event = span.events[index]
-    if (!event) continue
-    const { time, name, attributes = {}, droppedAttributesCount = 0 } = event
-    const eventEnd = written()
-    writeInteger(4, droppedAttributesCount)
-    writeAttributes(3, attributes)
-    writeText(2, name)
-    writeTime(1, time)
-    endMessage(11, eventEnd)
+  content += integer(12, droppedEventsCount)
+  for (const { context, attributes = {}, droppedAttributesCount = 0 } of span.links) {
+    const flags = flagsOf(6, context.traceFlags, context.isRemote)
+    content += message(13, idsOf(context) + attributesOf(4, attributes) + integer(5, droppedAttributesCount) + flags)
   }
-  writeInteger(10, span.droppedAttributesCount)
-  writePresent(9, span.attributes)
-  writeTime(8, span.endTime)
-  writeTime(7, span.startTime)
-  writeInteger(6, span.kind + 1)
-  writeText(5, span.name)
-  if (parent?.spanId) writeHex(4, parent.spanId)
-  writeContext(spanContext)
-  endMessage(2, end)
+  content += integer(14, droppedLinksCount)
+  content += message(15, (status.message ? text(2, status.message) : '') + integer(3, status.code))
+  return content + flagsOf(16, spanContext.traceFlags, parent?.isRemote)
 }
 
-function writeFlags(field: number, traceFlags: number, isRemote = false): void {
-  writeFixed32(field, (traceFlags & 0xff) | HAS_IS_REMOTE | (isRemote ? IS_REMOTE : 0))
+function flagsOf(field: number, traceFlags: number, isRemote = false): string {
+  return fixed32(field, (traceFlags & 0xff) | HAS_IS_REMOTE | (isRemote ? IS_REMOTE : 0))
 }
 
-function writeContext({ traceId, spanId, traceState }: SpanContext): void {
+function idsOf({ traceId, spanId, traceState }: SpanContext, bytes?: string): string {
   const state = traceState?.serialize()
-  if (state) writeText(3, state)
-  writeHex(2, spanId)
-  writeHex(1, traceId)
+  const ids = bytes ? message(1, bytes.slice(0, 16)) + message(2, bytes.slice(16)) : hex(1, traceId) + hex(2, spanId)
+  return state ? ids + text(3, state) : ids
 }
 
-function writeTime(field: number, [seconds, nanoseconds]: HrTime): void {
+function time(field: number, [seconds, nanoseconds]: HrTime): string {
   // Nanoseconds since 1970 are no safe integer: the lower half is exact, and for the upper one near is enough.
   const low = (Math.imul(seconds, 1e9) + nanoseconds) >>> 0
-  writeFixed64(field, low, Math.round((seconds * 1e9 + nanoseconds - low) / 2 ** 32))
+  return fixed64(field, low, Math.round((seconds * 1e9 + nanoseconds - low) / 2 ** 32))
 }
 
-const present: string[] = []
+function sharedOf(name: string): Shared | undefined {
+  const known = sharedByName.get(name)
+  if (known || sharedByName.size >= MAX_NAMES || name.length > MAX_SHARED_TEXT) return known
+  const shared = { name: text(5, name), keys: [], values: [], texts: [], uses: 0 }
+  sharedByName.set(name, shared)
+  return shared
+}
+
+function sharedAttributesOf(shared: Shared, attributes: Record<string, unknown>): string {
+  const { keys, values, texts } = shared
+  if (shared.uses-- === 0) return learn(shared, attributes)
+  let index = 0
+  let content: string | undefined
+  for (const key in attributes) {
+    const value = attributes[key]
+    if (value === undefined) continue
+    if (content === undefined) {
+      if (keys[index] === key && values[index] === value) {
+        index++
+        continue
+      }
+      // What has changed once changes often.
+      if (keys.length > index) keys.length = values.length = texts.length = index
+      content = texts[index - 1] ?? ''
+    }
+    content += attributeOf(9, key, value)
+  }
+  return content ?? texts[index - 1] ?? ''
+}
+
+function learn(shared: Shared, attributes: Record<string, unknown>): string {
+  const { keys, values, texts } = shared
+  keys.length = values.length = texts.length = 0
+  shared.uses = SHARED_FOR
+  let content = ''
+  let isShared = true
+  for (const key in attributes) {
+    const value = attributes[key]
+    if (value === undefined) continue
+    content += attributeOf(9, key, value)
+    // Objects may have changed when they are seen again.
+    isShared &&= typeof value !== 'object' && content.length <= MAX_SHARED_TEXT
+    if (!isShared) continue
+    keys.push(key)
+    values.push(value)
+    // In one piece, not as the pieces it was joined from.
+    texts.push(Buffer.from(content, 'latin1').toString('latin1'))
+  }
+  return content
+}
 
 /** Without those that have no value. */
-function writePresent(field: number, attributes: Record<string, unknown>): void {
-  let count = 0
-  for (const key in attributes) if (attributes[key] !== undefined) present[count++] = key
-  while (count > 0) {
-    const key = present[--count]
-    if (key !== undefined) writeAttribute(field, key, attributes[key])
-  }
+function presentAttributesOf(attributes: Record<string, unknown>): string {
+  let content = ''
+  for (const key in attributes) if (attributes[key] !== undefined) content += attributeOf(9, key, attributes[key])
+  return content
 }
 
-function writeAttributes(field: number, attributes: Record<string, unknown>): void {
-  for (const key of Object.keys(attributes).reverse()) writeAttribute(field, key, attributes[key])
+function attributesOf(field: number, attributes: Record<string, unknown>): string {
+  let content = ''
+  for (const key of Object.keys(attributes)) content += attributeOf(field, key, attributes[key])
+  return content
 }
 
-function writeAttribute(field: number, key: string, value: unknown): void {
-  const before = known.get(key)
-  if (before && before.value === value) {
-    before.misses = 0
-    writeBytes(before.encoded)
-  } else {
-    const end = written()
-    writeValue(2, value)
-    writeText(1, key)
-    endContent(end)
-    if (before ? ++before.misses > MAX_MISSES : known.size < MAX_KNOWN_KEYS) learn(key, value, end)
-  }
-  writeTag(field)
+function attributeOf(field: number, key: string, value: unknown): string {
+  return message(field, fieldOfKey(key) + valueField(2, value))
 }
 
-function learn(key: string, value: unknown, end: number): void {
-  // Objects may have changed when they are seen again.
-  if (typeof value === 'object' || written() - end > MAX_KNOWN_BYTES) return
-  known.set(key, { value, encoded: writtenSince(end), misses: 0 })
+function fieldOfKey(key: string): string {
+  const known = fieldsOfKeys.get(key)
+  if (known !== undefined) return known
+  const field = text(1, key)
+  if (fieldsOfKeys.size < MAX_KEYS && key.length <= MAX_SHARED_TEXT) fieldsOfKeys.set(key, field)
+  return field
 }
 
-function writeValue(field: number, value: unknown): void {
-  const end = written()
-  if (typeof value === 'string') writeText(1, value)
-  else if (typeof value === 'boolean') writeInteger(2, value ? 1 : 0)
-  else if (typeof value === 'number') writeNumber(value)
-  else if (value instanceof Uint8Array) {
-    writeBytes(value)
-    endMessage(7, end)
-  } else if (Array.isArray(value)) {
-    for (const item of value.toReversed()) writeValue(1, item)
-    endMessage(5, end)
-  } else if (isRecord(value)) {
-    writeAttributes(1, value)
-    endMessage(6, end)
-  }
-  endMessage(field, end)
+function valueField(field: number, value: unknown): string {
+  return message(field, anyOf(value))
+}
+
+function anyOf(value: unknown): string {
+  if (typeof value === 'string') return text(1, value)
+  if (typeof value === 'boolean') return integer(2, value ? 1 : 0)
+  if (typeof value === 'number') return numberOf(value)
+  if (value instanceof Uint8Array) return bytes(7, value)
+  if (Array.isArray(value)) return message(5, value.map((item) => valueField(1, item)).join(''))
+  return isRecord(value) ? message(6, attributesOf(1, value)) : ''
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null
 }
 
-function writeNumber(value: number): void {
+function numberOf(value: number): string {
   // All that an int64 holds, safe or not.
-  if (Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 63) writeInteger(3, value)
-  else writeDouble(4, value)
+  const isInteger = Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 63
+  return isInteger ? integer(3, value) : double(4, value)
 }

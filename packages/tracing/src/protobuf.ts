@@ -1,151 +1,86 @@
-// A writer of protobuf fields that works from the last byte to the first: the length of a message stands before it and is
-// known when the message has been written. So a message's fields are written in reverse, each after its content.
-// https://protobuf.dev/programming-guides/encoding/#structure
+import { Buffer } from 'node:buffer'
+
+// Fields of protobuf as texts whose characters stand for bytes: the engine joins texts by reference and copies them once,
+// when they are written as Latin-1. https://protobuf.dev/programming-guides/encoding/#structure
 
 const VARINT = 0
 const FIXED64 = 1
 const LENGTH_DELIMITED = 2
 const FIXED32 = 5
 
-const INITIAL_BYTES = 64 * 1024
-// What a collector takes in one call, unless told otherwise.
-const MAX_KEPT_BYTES = 4 * 1024 * 1024
-// Up to here a loop is quicker than native code.
-const MAX_SHORT_TEXT = 64
-// Always free: no number or short text is longer with its tag and length.
-const MARGIN = 128
+const scratch = Buffer.alloc(256)
 
-let bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES)
-let view = new DataView(bytes.buffer)
-let start = bytes.length
-
-/** Forgets what was written. */
-export function begin(): void {
-  if (bytes.length > MAX_KEPT_BYTES) use(Buffer.allocUnsafeSlow(INITIAL_BYTES))
-  start = bytes.length
+function tag(field: number, type: number): string {
+  return varint((field << 3) | type)
 }
 
-/** Copies what was written. */
-export function copyTo(target: Buffer, at: number): void {
-  bytes.copy(target, at, start)
+function varint(low: number, high = 0): string {
+  if (high === 0 && low < 0x80) return String.fromCharCode(low)
+  return String.fromCharCode((low & 0x7f) | 0x80) + varint(((low >>> 7) | (high << 25)) >>> 0, high >>> 7)
 }
 
-export function written(): number {
-  return bytes.length - start
+/** What comes before so many bytes of a message or a text. */
+export function lengthOf(field: number, bytes: number): string {
+  return tag(field, LENGTH_DELIMITED) + varint(bytes)
 }
 
-/** A copy of what was written since then. */
-export function writtenSince(end: number): Uint8Array {
-  return Uint8Array.from(bytes.subarray(start, bytes.length - end))
+export function message(field: number, content: string): string {
+  return lengthOf(field, content.length) + content
 }
 
-/** Makes what was written since then the content of this field. */
-export function endMessage(field: number, end: number): void {
-  endContent(end)
-  writeTag(field)
+export function text(field: number, value: string): string {
+  return message(field, utf8(value))
 }
 
-export function endContent(end: number): void {
-  writeVarint(written() - end)
+let lastValue = ''
+let lastUtf8 = ''
+
+// Many a text comes twice, such as the id of a request that is a correlation's too.
+function utf8(value: string): string {
+  if (value === lastValue) return lastUtf8
+  lastValue = value
+  lastUtf8 = Buffer.byteLength(value) === value.length ? value : Buffer.from(value).toString('latin1')
+  return lastUtf8
 }
 
-export function writeTag(field: number, type = LENGTH_DELIMITED): void {
-  writeVarint((field << 3) | type)
-  reserve(0)
-}
-
-export function writeText(field: number, text: string): void {
-  const end = written()
-  if (text.length > MAX_SHORT_TEXT || !isWrittenAsAscii(text)) {
-    const size = Buffer.byteLength(text)
-    reserve(size)
-    start -= size
-    bytes.write(text, start, size)
-  }
-  endMessage(field, end)
-}
-
-function isWrittenAsAscii(text: string): boolean {
-  const target = bytes
-  const from = start - text.length
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index)
-    if (code > 0x7f) return false
-    target[from + index] = code
-  }
-  start = from
-  return true
+export function bytes(field: number, content: Uint8Array): string {
+  const { buffer, byteOffset, byteLength } = content
+  return message(field, Buffer.from(buffer, byteOffset, byteLength).toString('latin1'))
 }
 
 /** Digits in pairs, as in the ids of traces and spans. */
-export function writeHex(field: number, digits: string): void {
-  const end = written()
-  reserve(digits.length)
-  for (let index = digits.length & ~1; index > 0; ) {
-    const low = nibble(digits.charCodeAt(--index))
-    bytes[--start] = (nibble(digits.charCodeAt(--index)) << 4) | low
-  }
-  endMessage(field, end)
-}
-
-function nibble(digit: number): number {
-  return (digit & 0xf) + (digit >> 6) * 9
-}
-
-export function writeBytes(content: Uint8Array): void {
-  const { length } = content
-  reserve(length)
-  start -= length
-  if (length > MAX_SHORT_TEXT) {
-    bytes.set(content, start)
-    return
-  }
-  const target = bytes
-  const to = start
-  for (let index = 0; index < length; index++) target[to + index] = content[index] ?? 0
+export function hex(field: number, digits: string): string {
+  const size = digits.length >> 1
+  scratch.write(digits, 0, size, 'hex')
+  return message(field, scratch.toString('latin1', 0, size))
 }
 
 /** An integer of up to 64 bits; negative ones as an int64. */
-export function writeInteger(field: number, value: number): void {
-  writeVarint(value >>> 0, Math.floor(value / 2 ** 32) >>> 0)
-  writeTag(field, VARINT)
+export function integer(field: number, value: number): string {
+  return tag(field, VARINT) + varint(value >>> 0, Math.floor(value / 2 ** 32) >>> 0)
 }
 
-function writeVarint(low: number, high = 0): void {
-  if (high === 0 && low < 0x80) {
-    bytes[--start] = low
-  } else {
-    writeVarint(((low >>> 7) | (high << 25)) >>> 0, high >>> 7)
-    bytes[--start] = (low & 0x7f) | 0x80
+export function double(field: number, value: number): string {
+  scratch.writeDoubleLE(value)
+  return tag(field, FIXED64) + scratch.toString('latin1', 0, 8)
+}
+
+let lastHigh = 0
+let lastHighWord = word(0)
+
+export function fixed64(field: number, low: number, high: number): string {
+  // Times that are near each other have it in common.
+  if (high !== lastHigh) {
+    lastHigh = high
+    lastHighWord = word(high)
   }
+  return tag(field, FIXED64) + word(low) + lastHighWord
 }
 
-export function writeDouble(field: number, value: number): void {
-  start -= 8
-  view.setFloat64(start, value, true)
-  writeTag(field, FIXED64)
+export function fixed32(field: number, value: number): string {
+  return tag(field, FIXED32) + word(value)
 }
 
-export function writeFixed64(field: number, low: number, high: number): void {
-  start -= 8
-  view.setUint32(start, low, true)
-  view.setUint32(start + 4, high, true)
-  writeTag(field, FIXED64)
-}
-
-export function writeFixed32(field: number, value: number): void {
-  start -= 4
-  view.setUint32(start, value, true)
-  writeTag(field, FIXED32)
-}
-
-function reserve(size: number): void {
-  if (start < size + MARGIN) use(Buffer.allocUnsafeSlow(2 * (bytes.length + size)), written())
-}
-
-function use(fresh: Buffer<ArrayBuffer>, kept = 0): void {
-  start = fresh.length - kept
-  fresh.set(bytes.subarray(bytes.length - kept), start)
-  bytes = fresh
-  view = new DataView(fresh.buffer)
+function word(value: number): string {
+  return String.fromCharCode(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24)
 }

@@ -1,4 +1,5 @@
 import { randomFillSync } from 'node:crypto'
+import { performance } from 'node:perf_hooks'
 import type { Observation } from '@fastify-observability/observation'
 import {
   type Attributes,
@@ -29,6 +30,7 @@ import {
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { EncodableSpan } from './encoder.ts'
 import type { Limits } from './limits.ts'
 import { attributesOf, nameOf } from './server-attributes.ts'
 import { SCOPE } from './span.ts'
@@ -46,20 +48,28 @@ export type StartRequestSpan = (observation: Observation, parent: Context, link:
 
 type TimedEvent = ReadableSpan['events'][number]
 
-const TRACE_ID_DIGITS = 32
+const TRACE_ID_BYTES = 16
 const ID_BYTES = 24
-// Drawn for many at once: a draw costs more than the rest.
+// Drawn for many at once, and made texts of for some: each costs more than the rest. A slice keeps the text that it is of.
 const pool = Buffer.alloc(ID_BYTES * 128)
+const TEXT_BYTES = ID_BYTES * 16
 let used = pool.length
+let digits = ''
+let characters = ''
 
-/** Digits for the ids of a trace and of a span. */
-function newIds(): string {
+/** Where the next ids begin in `digits`, two to a byte, and in `characters`, one to a byte. */
+function nextIds(): number {
   if (used === pool.length) {
     randomFillSync(pool)
     used = 0
   }
+  const at = used % TEXT_BYTES
+  if (at === 0) {
+    digits = pool.toString('hex', used, used + TEXT_BYTES)
+    characters = pool.toString('latin1', used, used + TEXT_BYTES)
+  }
   used += ID_BYTES
-  return pool.toString('hex', used - ID_BYTES, used)
+  return at
 }
 
 /**
@@ -73,20 +83,23 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
     const around = link ? trace.deleteSpan(parent) : parent
     const above = trace.getSpanContext(around)
     const parentSpanContext = above && trace.isSpanContextValid(above) ? above : undefined
-    const ids = newIds()
-    const traceId = parentSpanContext?.traceId ?? ids.slice(0, TRACE_ID_DIGITS)
+    const start = nextIds()
+    const middle = start + TRACE_ID_BYTES
+    const end = start + ID_BYTES
+    const traceId = parentSpanContext?.traceId ?? digits.slice(2 * start, 2 * middle)
     const name = nameOf(observation)
     const links = link ? [link] : NONE
     const { decision, traceState } = home.sampler.shouldSample(around, traceId, name, SpanKind.SERVER, NOTHING, links)
     const spanContext: SpanContext = {
       traceId,
-      spanId: ids.slice(TRACE_ID_DIGITS),
+      spanId: digits.slice(2 * middle, 2 * end),
       traceFlags: decision === SamplingDecision.RECORD_AND_SAMPLED ? TraceFlags.SAMPLED : TraceFlags.NONE
     }
     const state = traceState ?? parentSpanContext?.traceState
     if (state) spanContext.traceState = state
     if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
-    const span = new RequestSpan(home, spanContext, parentSpanContext, name, observation, links)
+    const ownIds = parentSpanContext ? undefined : characters.slice(start, end)
+    const span = new RequestSpan(home, spanContext, parentSpanContext, ownIds, name, observation, links)
     home.processor.onStart(span, around)
     return span
   }
@@ -101,10 +114,11 @@ const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
 
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
-class RequestSpan implements Span, ReadableSpan {
+class RequestSpan implements Span, EncodableSpan {
   readonly kind = SpanKind.SERVER
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
+  readonly idBytes: string | undefined
   readonly attributes: Attributes
   // Most spans have none of these, and share that.
   links: Link[]
@@ -128,6 +142,7 @@ class RequestSpan implements Span, ReadableSpan {
     home: SpanHome,
     context: SpanContext,
     parentSpanContext: SpanContext | undefined,
+    idBytes: string | undefined,
     name: string,
     observation: Observation,
     links: Link[]
@@ -135,6 +150,7 @@ class RequestSpan implements Span, ReadableSpan {
     this.home = home
     this.context = context
     this.parentSpanContext = parentSpanContext
+    this.idBytes = idBytes
     this.name = name
     this.startedAt = observation.startedAt
     this.attributes = attributesOf(observation)

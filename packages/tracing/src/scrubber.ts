@@ -69,11 +69,11 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
       const rule = ruleOf(key)
       if (rule.known === value) {
         rule.misses = 0
-        attributes[key] = rule.cleaned
+        if (rule.cleaned !== value) attributes[key] = rule.cleaned
         continue
       }
       const cleaned = rule.clean(value, attributes)
-      attributes[key] = cleaned
+      if (cleaned !== value) attributes[key] = cleaned
       // A statement is taken apart by its system, and a list may change.
       if (typeof value !== 'string' || STATEMENTS.has(key) || ++rule.misses <= MAX_MISSES) continue
       rule.known = value
