@@ -137,7 +137,7 @@ export function installShutdown(
     if (listening) await wait(delayMs)
     const failure = await closeWithin(timeoutMs + HOOKS_MS)
     // What the user's hooks have left behind.
-    await Promise.all([forceFlushTraces(FLUSH_MS), observation.flush(FLUSH_MS)])
+    await Promise.all([observation.flush(FLUSH_MS), forceFlushTraces(FLUSH_MS)])
     const outcome = { signal, duration_ms: Math.round(performance.now() - startedAt), ...account() }
     if (failure) app.log.error({ ...outcome, err: failure }, 'shut down, not cleanly')
     else app.log.info(outcome, 'shut down')
@@ -168,7 +168,7 @@ export function installShutdown(
     cutRequests()
     // For others who listen to the error, such as Sentry.
     await turn()
-    await Promise.all([forceFlushTraces(FLUSH_MS), observation.flush(FLUSH_MS)])
+    await Promise.all([observation.flush(FLUSH_MS), forceFlushTraces(FLUSH_MS)])
     throw error
   }
 

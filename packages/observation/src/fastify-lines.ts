@@ -26,8 +26,9 @@ export function listenToFastify(app: FastifyInstance, { isOurs, arrived, streamF
   const isMuted = (request: FastifyRequest): boolean => muted && isOurs(request)
   const replaced: Partial<LogController> = {
     incomingRequest(request, reply, metadata) {
-      if (isOurs(request)) arrived(request, reply)
-      if (!isMuted(request)) incomingRequest.call(controller, request, reply, metadata)
+      const isOwn = isOurs(request)
+      if (isOwn) arrived(request, reply)
+      if (!muted || !isOwn) incomingRequest.call(controller, request, reply, metadata)
     },
     requestCompleted(error, request, reply, metadata) {
       if (!isMuted(request)) requestCompleted.call(controller, error, request, reply, metadata)

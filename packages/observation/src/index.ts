@@ -3,8 +3,9 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { soon } from './ends.ts'
 import { listenToFastify } from './fastify-lines.ts'
-import { type Lifecycle, OBSERVATION, Observation } from './observation.ts'
+import { type Lifecycle, OBSERVATION, Observation, type Outcome } from './observation.ts'
 import { createRegistry, type ObservationRegistry, type Refusal } from './registry.ts'
 import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
@@ -60,6 +61,7 @@ export interface RouteMetrics {
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const NAME = '@fastify-observability/observation'
+const MAX_ENDED = 32
 
 /** What the default `clientErrorHandler` makes of a parser's error. */
 function refusalOf(error: Error, socket: Duplex): Refusal {
@@ -100,12 +102,27 @@ async function observation(app: FastifyInstance): Promise<void> {
     }
   })
   const [registry, dispatch] = createRegistry(app, fastify.mute)
+  let isClosing = false
+  // Told of together, for it is quicker to do one thing for many requests than many things for each.
+  let ended: Observation[] = []
+  function tellEnded(): void {
+    const observations = ended
+    ended = []
+    dispatch.end(observations)
+  }
+
+  /** Whether nobody can be waiting for what is said of the request. Of a failure it is said at once. */
+  function mayWait({ aborted, error, errorType }: Outcome, response: ServerResponse): boolean {
+    const isPlain = !aborted && error === undefined && errorType === undefined
+    return isPlain && !isClosing && ended.length < MAX_ENDED && !('isLightMyRequest' in response)
+  }
+
   // Node calls these two: what they throw would end the request or the process.
   const lifecycle: Lifecycle = {
     headers(observation, written) {
       try {
         start(observation)
-        dispatch.headers(observation)
+        dispatch.headers(observation, written)
         completeHeaders(observation, written)
       } catch (error) {
         registry.report(NAME, error)
@@ -116,7 +133,9 @@ async function observation(app: FastifyInstance): Promise<void> {
       try {
         start(observation)
         observation.outcome = observation.close()
-        dispatch.end(observation, observation.outcome)
+        ended.push(observation)
+        if (mayWait(observation.outcome, observation.response)) soon(tellEnded)
+        else tellEnded()
         const { socket, httpVersionMajor } = observation.raw
         if (httpVersionMajor > 1) return
         if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
@@ -182,6 +201,12 @@ async function observation(app: FastifyInstance): Promise<void> {
   app.addHook('onRequest', (request, reply, done) => {
     const observation = adopt(request, reply)
     runIn(observation, dispatch.run, observation, done)
+  })
+
+  app.addHook('preClose', (done) => {
+    isClosing = true
+    tellEnded()
+    done()
   })
 
   app.addHook('onError', ({ raw }, _reply, error, done) => {

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { tellNow } from './ends.ts'
 import type { Observation, Outcome } from './observation.ts'
 import { createRedactor, type Redactor } from './redact.ts'
 
@@ -12,8 +13,11 @@ export interface Observer {
   start?(observation: Observation): void
   /** Runs the hooks and the handler inside a context of the observer's own. Must call `next` synchronously. */
   run?(observation: Observation, next: () => void): void
-  /** The headers are about to be written: the last moment to set one. */
-  headers?(observation: Observation): void
+  /**
+   * The headers are about to be written: the last moment to set one. `written` is the last argument of `writeHead`, such
+   * as the headers of Fastify's reply, or an object of the user's.
+   */
+  headers?(observation: Observation, written: unknown): void
   /** The raw response has closed. */
   end?(observation: Observation, outcome: Outcome): void
   /** Bytes came that are no HTTP request, and Fastify has refused them. */
@@ -66,8 +70,9 @@ export interface ObservationRegistry {
 export interface Dispatch {
   start(observation: Observation): void
   run(observation: Observation, next: () => void): void
-  headers(observation: Observation): void
-  end(observation: Observation, outcome: Outcome): void
+  headers(observation: Observation, written: unknown): void
+  /** The observations have their outcomes. */
+  end(observations: readonly Observation[]): void
   malformed(refusal: Refusal): void
 }
 
@@ -149,7 +154,10 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
     muteFastify,
     redactor: createRedactor(),
     onFlush: (flush) => void flushes.push(flush),
-    flush: async (timeoutMs) => within(timeoutMs, Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs)))),
+    async flush(timeoutMs) {
+      tellNow()
+      await within(timeoutMs, Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs))))
+    },
     ending: false
   }
   registry.publish({
@@ -170,21 +178,23 @@ export function createRegistry(app: FastifyInstance, muteFastify: () => void): [
       }
     },
     run: (observation, next) => run(observation, next),
-    headers(observation) {
+    headers(observation, written) {
       for (const observer of addingHeaders) {
         try {
-          watch(observer, observer.headers?.(observation))
+          watch(observer, observer.headers?.(observation, written))
         } catch (error) {
           report(observer.name, error)
         }
       }
     },
-    end(observation, outcome) {
+    end(observations) {
       for (const observer of ending) {
-        try {
-          watch(observer, observer.end?.(observation, outcome))
-        } catch (error) {
-          report(observer.name, error)
+        for (const observation of observations) {
+          try {
+            if (observation.outcome) watch(observer, observer.end?.(observation, observation.outcome))
+          } catch (error) {
+            report(observer.name, error)
+          }
         }
       }
     },

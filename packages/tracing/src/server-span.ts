@@ -32,20 +32,18 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
   // Spans that another instrumentation ends.
   const foreign = new WeakSet<Span>()
 
-  /** The server span that an HTTP instrumentation has opened for this very request. */
-  function openedByOthers(): Span | undefined {
-    const active = trace.getActiveSpan()
-    if (!active || active.spanContext().isRemote || foreign.has(active)) return undefined
+  /** Whether it is the server span that an HTTP instrumentation has opened for this very request. */
+  function isOpenedByOthers(active: Span): boolean {
+    if (active.spanContext().isRemote || foreign.has(active)) return false
     // A request injected by a handler runs below the server span of another.
-    return !isOurs(active) && kindOf(active) === SpanKind.SERVER && active.isRecording() ? active : undefined
+    return !isOurs(active) && kindOf(active) === SpanKind.SERVER && active.isRecording()
   }
 
   /**
    * What a request begins in. What is active when it comes over a socket, other than the span of an HTTP instrumentation,
    * is what was active when the server began to listen.
    */
-  function surroundings({ response }: Observation): Context {
-    const active = trace.getActiveSpan()
+  function surroundings({ response }: Observation, active: Span | undefined): Context {
     const isLeft =
       active && !('isLightMyRequest' in response) && (isOurs(active) || kindOf(active) === SpanKind.INTERNAL)
     return isLeft ? ROOT_CONTEXT : context.active()
@@ -61,14 +59,16 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
   }
 
   function begin(observation: Observation): Span {
-    const opened = openedByOthers()
-    if (opened) {
-      foreign.add(opened)
+    // Most requests come in no context at all.
+    const isAlone = hasSharedContext && observation.context === undefined
+    const active = isAlone ? undefined : trace.getActiveSpan()
+    if (active && isOpenedByOthers(active)) {
+      foreign.add(active)
       observation.context = context.active()
-      return opened.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
+      return active.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
     }
     const { raw, config } = observation
-    let parent = surroundings(observation)
+    let parent = isAlone ? ROOT_CONTEXT : surroundings(observation, active)
     let link: Link | undefined
     // Others' propagators may read any header.
     const { traceparent, baggage } = raw.headers
