@@ -11,6 +11,7 @@ import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
 import { runIn, runOutside } from './scope.ts'
 
+export { soon } from './ends.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions, waitSchema } from './options.ts'
@@ -108,7 +109,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   function tellEnded(): void {
     const observations = ended
     ended = []
-    dispatch.end(observations)
+    if (observations.length > 0) dispatch.end(observations)
   }
 
   /** Whether nobody can be waiting for what is said of the request. Of a failure it is said at once. */

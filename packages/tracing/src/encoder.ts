@@ -66,11 +66,13 @@ export interface EncodableSpan extends ReadableSpan {
 interface Encoded {
   buffer: Buffer
   filled: number
+  /** What is not in the buffer yet. */
+  fresh: string
 }
 
 /**
- * An ExportTraceServiceRequest in the making, in the same bytes as OpenTelemetry's own serializer makes. Each span is
- * encoded when it is added: what waits is a few large buffers, and not objects for the garbage collector to move about.
+ * An ExportTraceServiceRequest in the making, in the same bytes as OpenTelemetry's own serializer makes. Spans are encoded
+ * before they are added: what waits is a few large buffers, and not objects for the garbage collector to move about.
  * @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto
  */
 export class SpanBatch {
@@ -81,8 +83,13 @@ export class SpanBatch {
   /** Throws what the span's own objects throw, and is then as before. */
   add(span: EncodableSpan): void {
     const field = message(2, contentOf(span))
-    append(this.of(span), field)
+    this.of(span).fresh += field
     this.spans++
+  }
+
+  /** Moves what was added into the buffers. Several spans at once, because each move costs as much as its span. */
+  settle(): void {
+    for (const scopes of this.resources.values()) for (const encoded of scopes.values()) append(encoded)
   }
 
   /** Resolves when everything is known that the request says. */
@@ -92,6 +99,7 @@ export class SpanBatch {
 
   /** The request, valid until `release`. */
   encode(): Uint8Array {
+    this.settle()
     const parts: (string | Uint8Array)[] = []
     for (const [resource, scopes] of this.resources) {
       const { attributes, schemaUrl } = resource
@@ -123,7 +131,7 @@ export class SpanBatch {
     const scopes = this.resources.get(resource) ?? new Map<InstrumentationScope, Encoded>()
     const known = scopes.get(instrumentationScope)
     if (known) return known
-    const encoded = { buffer: bufferOf(INITIAL_BYTES), filled: 0 }
+    const encoded = { buffer: bufferOf(INITIAL_BYTES), filled: 0, fresh: '' }
     this.resources.set(resource, scopes.set(instrumentationScope, encoded))
     return encoded
   }
@@ -142,16 +150,18 @@ function join(parts: (string | Uint8Array)[], target: Buffer): void {
   }
 }
 
-function append(to: Encoded, field: string): void {
-  const needed = to.filled + field.length
+function append(to: Encoded): void {
+  const { fresh } = to
+  const needed = to.filled + fresh.length
   if (needed > to.buffer.length) {
     const larger = bufferOf(Math.max(2 * to.buffer.length, needed))
     larger.set(to.buffer.subarray(0, to.filled))
     giveBack(to.buffer)
     to.buffer = larger
   }
-  to.buffer.write(field, to.filled, 'latin1')
+  to.buffer.write(fresh, to.filled, 'latin1')
   to.filled = needed
+  to.fresh = ''
 }
 
 function contentOf(span: EncodableSpan): string {

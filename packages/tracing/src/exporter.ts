@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atMostEvery, parseEnv, type Series } from '@fastify-observability/observation'
+import { atMostEvery, parseEnv, type Series, soon } from '@fastify-observability/observation'
 import { context, ROOT_CONTEXT, TraceFlags } from '@opentelemetry/api'
 import { getNumberFromEnv, suppressTracing } from '@opentelemetry/core'
-import type { SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
 import { connectGrpc, connectHttp, type Sent } from './connection.ts'
@@ -33,6 +33,7 @@ const NAME = '@fastify-observability/tracing'
 const MINUTE_MS = 60_000
 const MAX_QUEUE_SIZE = 2048
 const MAX_BATCH_SIZE = 512
+const MAX_ENDED = 32
 const DELAY_MS = 5_000
 const TIMEOUT_MS = 10_000
 const BATCH_MS = 30_000
@@ -151,6 +152,32 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   let timer: NodeJS.Timeout | undefined
   let isSending = false
 
+  // Encoded together: what does it is more than a processor keeps at hand while a request is served.
+  let ended: ReadableSpan[] = []
+
+  function encode(): void {
+    const spans = ended
+    ended = []
+    for (const span of spans) {
+      try {
+        filling.add(span)
+      } catch {
+        queued--
+        drop(processed, 'not_encodable', 1)
+      }
+      if (filling.spans < maxBatchSize) continue
+      filling.settle()
+      full.push(filling)
+      filling = new SpanBatch()
+    }
+    filling.settle()
+  }
+
+  function takeEnded(): void {
+    encode()
+    schedule()
+  }
+
   function nextBatch(): SpanBatch {
     const batch = full.shift() ?? filling
     if (batch === filling) filling = new SpanBatch()
@@ -160,6 +187,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   // One at a time, and the others wait where they are counted.
   async function sendOne(): Promise<void> {
     timer = clear(timer)
+    encode()
     if (queued === 0) return
     isSending = true
     await send(nextBatch())
@@ -175,6 +203,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
 
   async function flush(): Promise<void> {
     timer = clear(timer)
+    encode()
     while (queued > 0) void send(nextBatch())
     await Promise.all(deliveries)
   }
@@ -185,17 +214,10 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       if ((span.spanContext().traceFlags & TraceFlags.SAMPLED) === 0) return
       if (stopping.signal.aborted) return drop(processed, 'shutdown', 1)
       if (queued + inFlight >= maxQueueSize) return drop(processed, 'queue_full', 1)
-      try {
-        filling.add(span)
-      } catch {
-        return drop(processed, 'not_encodable', 1)
-      }
       queued++
-      if (filling.spans >= maxBatchSize) {
-        full.push(filling)
-        filling = new SpanBatch()
-      }
-      schedule()
+      ended.push(span)
+      if (ended.length < MAX_ENDED) soon(takeEnded)
+      else takeEnded()
     },
     forceFlush: flush,
     async shutdown() {
