@@ -133,7 +133,8 @@ export class Observation implements Scope {
     this.requestId = request.id
     this.config = config?.observability ?? UNCONFIGURED
     this.logLevel = logLevel
-    if (!request.is404 && url !== undefined) this.route = url
+    // The 404 handler has none.
+    if (url !== undefined) this.route = url
     // HTTP/2 takes a stream from its socket before it says that the stream has closed.
     if (this.raw.httpVersionMajor > 1) this.address = ipOf(request) ?? this.address
   }

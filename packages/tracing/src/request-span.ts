@@ -119,7 +119,6 @@ class RequestSpan implements Span, EncodableSpan {
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
   readonly idBytes: string | undefined
-  readonly attributes: Attributes
   // Most spans have none of these, and share that.
   links: Link[]
   events: TimedEvent[] = NONE
@@ -135,6 +134,9 @@ class RequestSpan implements Span, EncodableSpan {
   private readonly drift = Date.now() - performance.timeOrigin - performance.now()
   private readonly startedAt: number
   private endedAt = 0
+  // Made of the observation when they are asked for, which is when the span ends.
+  private own: Attributes | undefined
+  private observation: Observation | undefined
   /** Of the attributes that have a value. */
   private count = 0
 
@@ -153,9 +155,17 @@ class RequestSpan implements Span, EncodableSpan {
     this.idBytes = idBytes
     this.name = name
     this.startedAt = observation.startedAt
-    this.attributes = attributesOf(observation)
+    this.observation = observation
     this.links = links
-    this.bound()
+  }
+
+  get attributes(): Attributes {
+    if (this.own) return this.own
+    const { observation } = this
+    this.own = observation ? attributesOf(observation) : {}
+    this.observation = undefined
+    this.bound(this.own)
+    return this.own
   }
 
   get resource(): Resource {
@@ -294,9 +304,8 @@ class RequestSpan implements Span, EncodableSpan {
     return this
   }
 
-  private bound(): void {
-    const { attributes, home } = this
-    const { attributeCountLimit, attributeValueLengthLimit } = home.limits
+  private bound(attributes: Attributes): void {
+    const { attributeCountLimit, attributeValueLengthLimit } = this.home.limits
     for (const key in attributes) {
       const value = attributes[key]
       if (value === undefined) continue

@@ -90,7 +90,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
       const span = begin(observation)
       const own = span.spanContext()
       // A request injected where nothing is traced has none.
-      if (isSpanContextValid(own)) observation.spanContext = own
+      if (span.isRecording() || isSpanContextValid(own)) observation.spanContext = own
       if (observation.request) observation.request.span = span
     },
     ...(!hasSharedContext && {
