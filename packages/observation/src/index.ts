@@ -63,6 +63,7 @@ export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const NAME = '@fastify-observability/observation'
 const MAX_ENDED = 32
+const MAX_ENDED_MS = 10
 
 /** What the default `clientErrorHandler` makes of a parser's error. */
 function refusalOf(error: Error, socket: Duplex): Refusal {
@@ -86,6 +87,11 @@ function closed(this: ServerResponse): void {
   this[OBSERVATION]?.closed()
 }
 
+/** `performance.now()` when it ended. */
+function endOf({ startedAt, outcome }: Observation): number {
+  return startedAt + (outcome?.durationMs ?? 0)
+}
+
 async function observation(app: FastifyInstance): Promise<void> {
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
@@ -104,7 +110,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   })
   const [registry, dispatch] = createRegistry(app, fastify.mute)
   let isClosing = false
-  // Told of together, for it is quicker to do one thing for many requests than many things for each.
+  // Told of together: one thing for many requests is quicker than many things for each.
   let ended: Observation[] = []
   function tellEnded(): void {
     const observations = ended
@@ -112,10 +118,13 @@ async function observation(app: FastifyInstance): Promise<void> {
     if (observations.length > 0) dispatch.end(observations)
   }
 
-  /** Whether nobody can be waiting for what is said of the request. Of a failure it is said at once. */
-  function mayWait({ aborted, error, errorType }: Outcome, response: ServerResponse): boolean {
-    const isPlain = !aborted && error === undefined && errorType === undefined
-    return isPlain && !isClosing && ended.length < MAX_ENDED && !('isLightMyRequest' in response)
+  /** Whether others may end before it is told of. Of a failure it is told at once. */
+  function mayWait(observation: Observation, { aborted, error, errorType }: Outcome): boolean {
+    if (aborted || error !== undefined || errorType !== undefined || isClosing) return false
+    const [first = observation] = ended
+    // Who injects a request looks at once for what it has left.
+    const isNear = ended.length < MAX_ENDED && endOf(observation) - endOf(first) < MAX_ENDED_MS
+    return isNear && !('isLightMyRequest' in observation.response)
   }
 
   // Node calls these two: what they throw would end the request or the process.
@@ -135,7 +144,7 @@ async function observation(app: FastifyInstance): Promise<void> {
         start(observation)
         observation.outcome = observation.close()
         ended.push(observation)
-        if (mayWait(observation.outcome, observation.response)) soon(tellEnded)
+        if (mayWait(observation, observation.outcome)) soon(tellEnded)
         else tellEnded()
         const { socket, httpVersionMajor } = observation.raw
         if (httpVersionMajor > 1) return

@@ -18,7 +18,10 @@ export interface Observer {
    * as the headers of Fastify's reply, or an object of the user's.
    */
   headers?(observation: Observation, written: unknown): void
-  /** The raw response has closed. */
+  /**
+   * The raw response has closed. Of successes over a socket it hears a turn of the event loop later, of several that ended
+   * in one turn together; before the process ends in any case.
+   */
   end?(observation: Observation, outcome: Outcome): void
   /** Bytes came that are no HTTP request, and Fastify has refused them. */
   malformed?(refusal: Refusal): void
