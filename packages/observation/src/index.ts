@@ -62,7 +62,7 @@ export interface RouteMetrics {
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 const NAME = '@fastify-observability/observation'
-const MAX_ENDED = 32
+const MAX_ENDED = 8
 const MAX_ENDED_MS = 10
 
 /** What the default `clientErrorHandler` makes of a parser's error. */
