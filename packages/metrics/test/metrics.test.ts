@@ -42,6 +42,22 @@ test('counts every request by method, route, status and error', async (t) => {
   ])
 })
 
+test('counts a request over a socket as soon as it has ended', async (t) => {
+  const { promise: lines, resolve } = Promise.withResolvers<string[]>()
+  const app = await service((app) => {
+    app.get('/', async (_request, reply) => {
+      reply.raw.on('close', () => resolve(series(app, /^http_server_(request_duration_seconds_count|active).*"\/"/)))
+      return 'ok'
+    })
+  })
+  t.teardown(() => app.close())
+  await fetch(await app.listen({ host: '127.0.0.1', port: 0 }))
+  t.same(await lines, [
+    `http_server_request_duration_seconds_count{${labels('GET', '/', 200)}} 1`,
+    'http_server_active_requests{http_request_method="GET",http_route="/"} 0'
+  ])
+})
+
 test('measures durations in the buckets that the semantic conventions advise', async (t) => {
   const app = await service((app) => app.get('/', async () => 'ok'))
   await app.inject('/')

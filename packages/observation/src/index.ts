@@ -11,7 +11,7 @@ import { watchRequest } from './request.ts'
 import { watchResponse } from './response.ts'
 import { runIn, runOutside } from './scope.ts'
 
-export { soon } from './ends.ts'
+export { soon, tellNow } from './ends.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './hosts.ts'
 export { Observation, type Outcome } from './observation.ts'
 export { parseEnv, parseOptions, waitSchema } from './options.ts'
