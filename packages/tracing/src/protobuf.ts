@@ -32,15 +32,18 @@ export function text(field: number, value: string): string {
   return message(field, utf8(value))
 }
 
-let lastValue = ''
+const MAX_KEPT = 256
+let lastText = ''
 let lastUtf8 = ''
 
-// Many a text comes twice, such as the id of a request that is a correlation's too.
+// Many a text comes twice in a row, such as the id of a request that is a correlation's too.
 function utf8(value: string): string {
-  if (value === lastValue) return lastUtf8
-  lastValue = value
-  lastUtf8 = Buffer.byteLength(value) === value.length ? value : Buffer.from(value).toString('latin1')
-  return lastUtf8
+  if (value === lastText) return lastUtf8
+  const encoded = Buffer.byteLength(value) === value.length ? value : Buffer.from(value).toString('latin1')
+  if (value.length > MAX_KEPT) return encoded
+  lastText = value
+  lastUtf8 = encoded
+  return encoded
 }
 
 export function bytes(field: number, content: Uint8Array): string {

@@ -87,19 +87,20 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
     const middle = start + TRACE_ID_BYTES
     const end = start + ID_BYTES
     const traceId = parentSpanContext?.traceId ?? digits.slice(2 * start, 2 * middle)
+    const spanId = digits.slice(2 * middle, 2 * end)
+    const idBytes = parentSpanContext ? undefined : characters.slice(start, end)
     const name = nameOf(observation)
     const links = link ? [link] : NONE
     const { decision, traceState } = home.sampler.shouldSample(around, traceId, name, SpanKind.SERVER, NOTHING, links)
     const spanContext: SpanContext = {
       traceId,
-      spanId: digits.slice(2 * middle, 2 * end),
+      spanId,
       traceFlags: decision === SamplingDecision.RECORD_AND_SAMPLED ? TraceFlags.SAMPLED : TraceFlags.NONE
     }
     const state = traceState ?? parentSpanContext?.traceState
     if (state) spanContext.traceState = state
     if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
-    const ownIds = parentSpanContext ? undefined : characters.slice(start, end)
-    const span = new RequestSpan(home, spanContext, parentSpanContext, ownIds, name, observation, links)
+    const span = new RequestSpan(home, spanContext, parentSpanContext, idBytes, name, observation, links)
     home.processor.onStart(span, around)
     return span
   }
@@ -119,6 +120,7 @@ class RequestSpan implements Span, EncodableSpan {
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
   readonly idBytes: string | undefined
+  readonly attributes: Attributes
   // Most spans have none of these, and share that.
   links: Link[]
   events: TimedEvent[] = NONE
@@ -134,9 +136,6 @@ class RequestSpan implements Span, EncodableSpan {
   private readonly drift = Date.now() - performance.timeOrigin - performance.now()
   private readonly startedAt: number
   private endedAt = 0
-  // Made of the observation when they are asked for, which is when the span ends.
-  private own: Attributes | undefined
-  private observation: Observation | undefined
   /** Of the attributes that have a value. */
   private count = 0
 
@@ -155,17 +154,9 @@ class RequestSpan implements Span, EncodableSpan {
     this.idBytes = idBytes
     this.name = name
     this.startedAt = observation.startedAt
-    this.observation = observation
+    this.attributes = attributesOf(observation)
     this.links = links
-  }
-
-  get attributes(): Attributes {
-    if (this.own) return this.own
-    const { observation } = this
-    this.own = observation ? attributesOf(observation) : {}
-    this.observation = undefined
-    this.bound(this.own)
-    return this.own
+    this.bound()
   }
 
   get resource(): Resource {
@@ -304,8 +295,9 @@ class RequestSpan implements Span, EncodableSpan {
     return this
   }
 
-  private bound(attributes: Attributes): void {
-    const { attributeCountLimit, attributeValueLengthLimit } = this.home.limits
+  private bound(): void {
+    const { attributes, home } = this
+    const { attributeCountLimit, attributeValueLengthLimit } = home.limits
     for (const key in attributes) {
       const value = attributes[key]
       if (value === undefined) continue
