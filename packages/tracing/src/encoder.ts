@@ -71,8 +71,8 @@ interface Encoded {
 }
 
 /**
- * An ExportTraceServiceRequest in the making, in the same bytes as OpenTelemetry's own serializer makes. Spans are encoded
- * before they are added: what waits is a few large buffers, and not objects for the garbage collector to move about.
+ * An ExportTraceServiceRequest in the making, in the same bytes as OpenTelemetry's own serializer makes. Each span is
+ * encoded when it is added: what waits is a few large buffers, and not objects for the garbage collector to move about.
  * @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto
  */
 export class SpanBatch {
