@@ -75,7 +75,8 @@ export function createSink(outlet: Outlet): Sink {
   }
 
   function roomFor(line: string): Chunk | undefined {
-    const last = held.at(-1)
+    // Not at(-1), which V8 does by name for an array that was shifted.
+    const last = held[held.length - 1]
     const room = last ? last.buffer.length - last.filled : 0
     // Looked at closely only near the end of a chunk: counting takes as long as writing.
     if (last && line.length * MAX_BYTES_A_UNIT <= room) return last

@@ -1,5 +1,4 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -80,8 +79,13 @@ function refusalOf(error: Error, socket: Duplex): Refusal {
 
 // Node has set the timer of the idle connection while it served this request, and a timer keeps what it was set for: the
 // request and all its objects, until the next one comes.
-function renewTimeout(socket: Socket): void {
-  if (socket.timeout && !socket.destroyed) socket.setTimeout(socket.timeout)
+function renewTimeouts(observations: readonly Observation[]): void {
+  for (const { raw } of observations) {
+    if (raw.httpVersionMajor > 1) continue
+    const { socket } = raw
+    // Another request that has come since sets it anew.
+    if (socket?.timeout && !socket.destroyed && !socket[OBSERVATION]) socket.setTimeout(socket.timeout)
+  }
 }
 
 function closed(this: ServerResponse): void {
@@ -116,7 +120,9 @@ async function observation(app: FastifyInstance): Promise<void> {
   function tellEnded(): void {
     const observations = ended
     ended = []
-    if (observations.length > 0) dispatch.end(observations)
+    if (observations.length === 0) return
+    dispatch.end(observations)
+    runOutside(renewTimeouts, observations)
   }
 
   /** Whether others may end before it is told of. Of a failure it is told at once. */
@@ -144,13 +150,11 @@ async function observation(app: FastifyInstance): Promise<void> {
       try {
         start(observation)
         observation.outcome = observation.close()
+        const { socket, httpVersionMajor } = observation.raw
+        if (httpVersionMajor === 1 && socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
         ended.push(observation)
         if (mayWait(observation, observation.outcome)) soon(tellEnded)
         else tellEnded()
-        const { socket, httpVersionMajor } = observation.raw
-        if (httpVersionMajor > 1) return
-        if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
-        runOutside(renewTimeout, socket)
       } catch (error) {
         registry.report(NAME, error)
       }

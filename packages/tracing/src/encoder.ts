@@ -3,14 +3,17 @@ import type { HrTime, SpanContext } from '@opentelemetry/api'
 import type { InstrumentationScope } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
-import { bytes, double, fixed32, fixed64, hex, integer, lengthOf, message, text } from './protobuf.ts'
+import { bytes, double, fixed32, fixed64, hex, integer, lengthOf, message, text, utf8 } from './protobuf.ts'
 
 const HAS_IS_REMOTE = 0x100
 const IS_REMOTE = 0x200
 
+const SPAN_ATTRIBUTES = 9
+
 const MAX_NAMES = 512
 const MAX_KEYS = 512
 const MAX_SHARED_TEXT = 1_024
+const MAX_KEPT_LENGTH = 127
 // After so many spans, what they share is looked for anew.
 const SHARED_FOR = 1_024
 
@@ -27,7 +30,16 @@ interface Shared {
 }
 
 const sharedByName = new Map<string, Shared>()
-const fieldsOfKeys = new Map<string, string>()
+
+/** What an attribute of a span begins with. */
+interface Key {
+  /** The field of the key. */
+  field: string
+  /** All that comes before a text, by its bytes. */
+  heads: (string | undefined)[]
+}
+
+const keys = new Map<string, Key>()
 
 const INITIAL_BYTES = 16 * 1024
 const MAX_SPARES = 8
@@ -191,8 +203,15 @@ function contentOf(span: EncodableSpan): string {
   return content + flagsOf(16, spanContext.traceFlags, parent?.isRemote)
 }
 
+let lastFlags = 0
+let lastFlagsField = fixed32(16, 0)
+
 function flagsOf(field: number, traceFlags: number, isRemote = false): string {
-  return fixed32(field, (traceFlags & 0xff) | HAS_IS_REMOTE | (isRemote ? IS_REMOTE : 0))
+  const flags = (traceFlags & 0xff) | HAS_IS_REMOTE | (isRemote ? IS_REMOTE : 0)
+  if (field !== 16) return fixed32(field, flags)
+  if (flags !== lastFlags) lastFlagsField = fixed32(16, flags)
+  lastFlags = flags
+  return lastFlagsField
 }
 
 function idsOf({ traceId, spanId, traceState }: SpanContext, bytes?: string): string {
@@ -232,7 +251,7 @@ function sharedAttributesOf(shared: Shared, attributes: Record<string, unknown>)
       if (keys.length > index) keys.length = values.length = texts.length = index
       content = texts[index - 1] ?? ''
     }
-    content += attributeOf(9, key, value)
+    content += attributeOf(SPAN_ATTRIBUTES, key, value)
   }
   return content ?? texts[index - 1] ?? ''
 }
@@ -246,14 +265,13 @@ function learn(shared: Shared, attributes: Record<string, unknown>): string {
   for (const key in attributes) {
     const value = attributes[key]
     if (value === undefined) continue
-    content += attributeOf(9, key, value)
+    content += attributeOf(SPAN_ATTRIBUTES, key, value)
     // Objects may have changed when they are seen again.
     isShared &&= typeof value !== 'object' && content.length <= MAX_SHARED_TEXT
     if (!isShared) continue
     keys.push(key)
     values.push(value)
-    // In one piece, not as the pieces it was joined from.
-    texts.push(Buffer.from(content, 'latin1').toString('latin1'))
+    texts.push(inOnePiece(content))
   }
   return content
 }
@@ -261,7 +279,8 @@ function learn(shared: Shared, attributes: Record<string, unknown>): string {
 /** Without those that have no value. */
 function presentAttributesOf(attributes: Record<string, unknown>): string {
   let content = ''
-  for (const key in attributes) if (attributes[key] !== undefined) content += attributeOf(9, key, attributes[key])
+  for (const key in attributes)
+    if (attributes[key] !== undefined) content += attributeOf(SPAN_ATTRIBUTES, key, attributes[key])
   return content
 }
 
@@ -272,15 +291,33 @@ function attributesOf(field: number, attributes: Record<string, unknown>): strin
 }
 
 function attributeOf(field: number, key: string, value: unknown): string {
-  return message(field, fieldOfKey(key) + valueField(2, value))
+  const { field: name, heads } = keyOf(key)
+  if (field !== SPAN_ATTRIBUTES || typeof value !== 'string') return message(field, name + valueField(2, value))
+  const content = utf8(value)
+  const known = heads[content.length]
+  if (known !== undefined) return known + content
+  const head = headOf(name, content.length)
+  if (content.length <= MAX_KEPT_LENGTH) heads[content.length] = inOnePiece(head)
+  return head + content
 }
 
-function fieldOfKey(key: string): string {
-  const known = fieldsOfKeys.get(key)
+function headOf(name: string, length: number): string {
+  const any = lengthOf(1, length)
+  const value = lengthOf(2, any.length + length) + any
+  return lengthOf(SPAN_ATTRIBUTES, name.length + value.length + length) + name + value
+}
+
+function keyOf(name: string): Key {
+  const known = keys.get(name)
   if (known !== undefined) return known
-  const field = text(1, key)
-  if (fieldsOfKeys.size < MAX_KEYS && key.length <= MAX_SHARED_TEXT) fieldsOfKeys.set(key, field)
-  return field
+  const key = { field: text(1, name), heads: [] }
+  if (keys.size < MAX_KEYS && name.length <= MAX_SHARED_TEXT) keys.set(name, key)
+  return key
+}
+
+/** Not as the pieces it was joined from. */
+function inOnePiece(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
 }
 
 function valueField(field: number, value: unknown): string {

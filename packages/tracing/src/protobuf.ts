@@ -8,6 +8,9 @@ const FIXED64 = 1
 const LENGTH_DELIMITED = 2
 const FIXED32 = 5
 
+const MAX_FIELD = 32
+const MAX_SMALL = 128
+
 const scratch = Buffer.alloc(256)
 
 function tag(field: number, type: number): string {
@@ -19,10 +22,20 @@ function varint(low: number, high = 0): string {
   return String.fromCharCode((low & 0x7f) | 0x80) + varint(((low >>> 7) | (high << 25)) >>> 0, high >>> 7)
 }
 
-/** What comes before so many bytes of a message or a text. */
-export function lengthOf(field: number, bytes: number): string {
-  return tag(field, LENGTH_DELIMITED) + varint(bytes)
+/** Made once each, for few are used and joining them takes as long as what they stand before. */
+function kept(make: (field: number, value: number) => string): (field: number, value: number) => string {
+  const texts: (string | undefined)[] = Array.from({ length: MAX_FIELD * MAX_SMALL })
+  return (field, value) => {
+    if (field >= MAX_FIELD || value >>> 0 !== value || value >= MAX_SMALL) return make(field, value)
+    const index = field * MAX_SMALL + value
+    const known = texts[index] ?? make(field, value)
+    texts[index] = known
+    return known
+  }
 }
+
+/** What comes before so many bytes of a message or a text. */
+export const lengthOf = kept((field, bytes) => tag(field, LENGTH_DELIMITED) + varint(bytes))
 
 export function message(field: number, content: string): string {
   return lengthOf(field, content.length) + content
@@ -37,7 +50,7 @@ let lastText = ''
 let lastUtf8 = ''
 
 // Many a text comes twice in a row, such as the id of a request that is a correlation's too.
-function utf8(value: string): string {
+export function utf8(value: string): string {
   if (value === lastText) return lastUtf8
   const encoded = Buffer.byteLength(value) === value.length ? value : Buffer.from(value).toString('latin1')
   if (value.length > MAX_KEPT) return encoded
@@ -59,31 +72,32 @@ export function hex(field: number, digits: string): string {
 }
 
 /** An integer of up to 64 bits; negative ones as an int64. */
-export function integer(field: number, value: number): string {
-  return tag(field, VARINT) + varint(value >>> 0, Math.floor(value / 2 ** 32) >>> 0)
-}
+export const integer = kept(
+  (field, value) => tag(field, VARINT) + varint(value >>> 0, Math.floor(value / 2 ** 32) >>> 0)
+)
 
 export function double(field: number, value: number): string {
   scratch.writeDoubleLE(value)
   return tag(field, FIXED64) + scratch.toString('latin1', 0, 8)
 }
 
-let lastHigh = 0
-let lastHighWord = word(0)
-
+/** The field must be below 16, whose tag is a byte. */
 export function fixed64(field: number, low: number, high: number): string {
-  // Times that are near each other have it in common.
-  if (high !== lastHigh) {
-    lastHigh = high
-    lastHighWord = word(high)
-  }
-  return tag(field, FIXED64) + word(low) + lastHighWord
+  return String.fromCharCode(
+    (field << 3) | FIXED64,
+    low & 0xff,
+    (low >>> 8) & 0xff,
+    (low >>> 16) & 0xff,
+    low >>> 24,
+    high & 0xff,
+    (high >>> 8) & 0xff,
+    (high >>> 16) & 0xff,
+    high >>> 24
+  )
 }
 
 export function fixed32(field: number, value: number): string {
-  return tag(field, FIXED32) + word(value)
-}
-
-function word(value: number): string {
-  return String.fromCharCode(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24)
+  return (
+    tag(field, FIXED32) + String.fromCharCode(value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24)
+  )
 }

@@ -46,7 +46,6 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
 
   function cleaningOf(key: string): Rule['clean'] {
     const { replacement, isSecretName } = redactor
-    if (PLAIN.has(key)) return (value) => value
     if (isSecretName(key)) return () => replacement
     // The rules know parameters by the question mark before them.
     if (key === 'url.query') return (value) => redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
@@ -54,7 +53,9 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     return cleanValue
   }
 
-  function ruleOf(key: string): Rule {
+  /** `undefined` for what needs no cleaning. */
+  function ruleOf(key: string): Rule | undefined {
+    if (PLAIN.has(key)) return undefined
     const known = rules.get(key)
     if (known) return known
     const rule: Rule = { clean: cleaningOf(key), known: undefined, cleaned: undefined, misses: MAX_MISSES }
@@ -67,6 +68,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
       const value = attributes[key]
       if (value === undefined || typeof value === 'number' || typeof value === 'boolean') continue
       const rule = ruleOf(key)
+      if (rule === undefined) continue
       if (rule.known === value) {
         rule.misses = 0
         if (rule.cleaned !== value) attributes[key] = rule.cleaned
