@@ -1,4 +1,5 @@
 import type { Observation, Outcome, Redactor } from '@fastify-observability/observation'
+import { remembered } from './remembered.ts'
 
 const FIELDS = [
   'route',
@@ -14,7 +15,7 @@ const FIELDS = [
 
 /** What the canonical line of a request says beside its context. */
 export function canonicalFields(
-  { route, raw, clientAddress, sentryEventId }: Observation,
+  { route, headers, clientAddress, sentryEventId }: Observation,
   { statusCode, aborted, durationMs, ttfbMs, responseBytes, error }: Outcome
 ): object {
   return {
@@ -24,7 +25,7 @@ export function canonicalFields(
     ttfb_ms: ttfbMs === undefined ? undefined : micros(ttfbMs),
     response_bytes: responseBytes,
     client_ip: clientAddress,
-    user_agent: raw.headers['user-agent'],
+    user_agent: headers['user-agent'],
     aborted,
     sentry_event_id: sentryEventId,
     ...(error !== undefined && { err: error })
@@ -40,18 +41,10 @@ export function canonicalText(
   quote: (text: string) => string
 ): ((observation: Observation, outcome: Outcome) => string) | undefined {
   if (FIELDS.some(isSecret)) return undefined
-  const routes = new Map<string, string>()
+  const routeText = remembered((route) => `,"route":${quote(route)},"status_code":`)
   const clientIp = field('client_ip')
   const userAgent = field('user_agent')
   const sentryEventId = field('sentry_event_id')
-
-  function routeText(route: string): string {
-    const known = routes.get(route)
-    if (known !== undefined) return known
-    const text = `,"route":${quote(route)},"status_code":`
-    routes.set(route, text)
-    return text
-  }
 
   /** A field of which one request after the other often has the same. */
   function field(name: string): (text: string | undefined) => string {
@@ -70,7 +63,7 @@ export function canonicalText(
     (ttfbMs === undefined ? '' : `,"ttfb_ms":${microsText(ttfbMs)}`) +
     `,"response_bytes":${responseBytes}` +
     clientIp(observation.clientAddress) +
-    userAgent(observation.raw.headers['user-agent']) +
+    userAgent(observation.headers['user-agent']) +
     (aborted ? ',"aborted":true' : ',"aborted":false') +
     sentryEventId(observation.sentryEventId)
 }

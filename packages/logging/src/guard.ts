@@ -42,7 +42,7 @@ export function guardedPino(
     // pino's formatters.bindings sees the bindings of the first logger only.
     child(bindings: unknown, childOptions?: ChildLoggerOptions | null): Logger {
       const { serializers: further, ...rest } = childOptions ?? {}
-      const own = further ? { ...serializersOf(this), ...further } : serializersOf(this)
+      const own = further ? withInherited(serializersOf(this), further) : serializersOf(this)
       const made: Logger = Reflect.apply(child, this, [safe.fields(bindings, own), rest])
       return further ? Object.assign(made, { [SERIALIZERS]: own }) : made
     },
@@ -51,6 +51,13 @@ export function guardedPino(
     }
   })
   return logger
+}
+
+/** Fastify has the serializers of a route inherit those of its prefix. */
+function withInherited(known: Fields | undefined, further: Fields): Fields {
+  const all: Fields = { ...known }
+  for (const key in further) all[key] = further[key]
+  return all
 }
 
 function serializersOf(logger: object): Fields | undefined {

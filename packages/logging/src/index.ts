@@ -5,9 +5,9 @@ import observation, {
   type Outcome,
   parseOptions
 } from '@fastify-observability/observation'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Logger } from 'pino'
+import type { Bindings, ChildLoggerOptions, Logger } from 'pino'
 import * as v from 'valibot'
 import { canonicalFields, canonicalText } from './canonical-line.ts'
 import { aboutWhole, bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
@@ -60,6 +60,7 @@ function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger,
 
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
   const isGiven = isOurs(app.log)
+  const isSilent = !isGiven && app.log.child({}) === app.log
   const [root, journal] = adoptOrReplace(app, options)
   const { lines, lost, sinks, redactor, levelFor, ready } = journal
 
@@ -73,11 +74,20 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       root.level = parseOptions(NAME, v.object({ level: levelSchema }), { level }).level
     }
   })
-  app.setChildLoggerFactory((_logger, _bindings, opts) =>
-    opts.level || opts.serializers ? root.child({}, opts) : root
-  )
+  if (isSilent) app.addHook('onRoute', giveSerializers)
+  else app.setChildLoggerFactory(childOf)
   app.observation.redactor = redactor
   muteFastify()
+
+  function childOf(_logger: FastifyBaseLogger, _bindings: Bindings, options: ChildLoggerOptions): Logger {
+    return options.level || options.serializers ? root.child({}, options) : root
+  }
+
+  // Fastify checks every logger from a factory, which takes longer than the rest of it; without a logger of its own it
+  // makes none, and the observer below brings one. Only the serializers of a route it would not bring.
+  function giveSerializers(route: RouteOptions): void {
+    if (route.logSerializers) route.childLoggerFactory ??= childOf
+  }
 
   function requestLogger(request: FastifyRequest, routeLevel: string | undefined): Logger {
     const wanted = askedLevel(request) ?? routeLevel

@@ -14,6 +14,7 @@ import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
+import { remembered } from './remembered.ts'
 import { createSafe, escapeLoose, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
@@ -139,6 +140,10 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
   return bound
 }
 
+const levelText = remembered((level) => `{"level":"${level}"`)
+const messageText = remembered((message) => `,"msg":"${message}"}\n`)
+const methodText = remembered((method) => `,"method":"${method}","path":`)
+
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
@@ -147,7 +152,7 @@ function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): 
       count(level)
       const bindings = Reflect.get(log, pino.symbols.chindingsSym)
       const context = contextText(observation)
-      write(sinks, `{"level":"${level}"${timeField()}${bindings}${fields}${context},"msg":"${message}"}\n`)
+      write(sinks, levelText(level) + timeField() + bindings + fields + context + messageText(message))
       observation.onLine?.(level, message)
     }
   }
@@ -228,7 +233,8 @@ function contextText({ requestId, correlationId, method, path, spanContext }: Ob
     (correlationId === undefined
       ? ''
       : `,"correlation_id":${correlationId === requestId ? id : jsonOf(correlationId)}`) +
-    `,"method":"${method}","path":${jsonOf(path)}` +
+    methodText(method) +
+    jsonOf(path) +
     (spanContext ? `,"trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '')
   )
 }

@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
 import { createRedactor } from '@fastify-observability/observation'
-import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions } from 'fastify'
 import { test } from 'tap'
 import { canonicalFields, canonicalText } from '../src/canonical-line.ts'
 import logging, { type LoggingOptions, logger } from '../src/index.ts'
@@ -389,6 +389,29 @@ test('honours the level and the observability config of a route', async (t) => {
   t.match(lines, [{ path: '/probe', status_code: 503 }, { level: 'debug', msg: 'fine' }, { path: '/debug' }])
   t.equal(lines.length, 3)
 })
+
+for (const logger of [false, true]) {
+  test(`honours the serializers of a route and of a prefix where Fastify has ${logger ? 'a' : 'no'} logger`, async (t) => {
+    const { app, lines } = await service({ logger: logger && { level: 'silent' } }, { level: 'info' })
+    const shout = { user: (name: string) => name.toUpperCase() }
+    const greet = (request: FastifyRequest): void => request.log.info({ user: 'ada' }, 'hello')
+    app.after(() => {
+      app.get('/plain', async (request) => greet(request))
+      app.get('/route', { logSerializers: shout }, async (request) => greet(request))
+    })
+    app.register(async (child) => void child.get('/prefix', async (request) => greet(request)), {
+      logSerializers: shout
+    })
+    for (const url of ['/plain', '/route', '/prefix']) await app.inject(url)
+    const greetings = lines.filter(({ msg }) => msg === 'hello')
+    t.match(greetings, [
+      { user: 'ada', path: '/plain' },
+      { user: 'ADA', path: '/route' },
+      { user: 'ADA', path: '/prefix' }
+    ])
+    t.equal(greetings.length, 3)
+  })
+}
 
 test('logs a whole request passed by a user without its headers and query', async (t) => {
   const { app, lines } = await service()

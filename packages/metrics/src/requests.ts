@@ -1,7 +1,7 @@
 import type { Observation, Observer, Outcome } from '@fastify-observability/observation'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type createFactory, DURATION_BUCKETS } from './business.ts'
-import { HistogramSeries, type ScalarSeries } from './series.ts'
+import { HistogramSeries, isSampled, type ScalarSeries } from './series.ts'
 
 /** Makes the value of a label of the request's duration, when the response has closed. */
 export type CustomLabel = (request: FastifyRequest, reply: FastifyReply) => string | undefined
@@ -158,14 +158,16 @@ export function observeRequests(
       observation.raw[SERIES] = undefined
       series.active.value--
       const { spanContext } = observation
+      // Once for all four, because it is a call into the engine.
+      const now = spanContext && isSampled(spanContext) ? Date.now() : undefined
       const { statusCode, durationMs, ttfbMs, requestBytes, responseBytes } = outcome
-      if (ttfbMs !== undefined) series.firstByte.observe(ttfbMs / 1000, spanContext)
-      series.requestBody.observe(requestBytes, spanContext)
-      series.responseBody.observe(responseBytes, spanContext)
+      if (ttfbMs !== undefined) series.firstByte.observe(ttfbMs / 1000, spanContext, now)
+      series.requestBody.observe(requestBytes, spanContext, now)
+      series.responseBody.observe(responseBytes, spanContext, now)
       if (!series.hasDuration) return
       // The life of an upgraded connection is no latency: what its client waited for is the upgrade.
       const ms = statusCode === SWITCHING_PROTOCOLS ? (ttfbMs ?? durationMs) : durationMs
-      durationOf(series, observation, outcome).observe(ms / 1000, spanContext)
+      durationOf(series, observation, outcome).observe(ms / 1000, spanContext, now)
     },
     malformed({ statusCode, errorType }) {
       const labels = ['_OTHER', 'unmatched', statusLabel(statusCode), errorType, ...custom.map(() => '')]

@@ -118,7 +118,7 @@ export class ScalarSeries {
 
   add(amount: number, span?: SpanContext): void {
     this.value += amount
-    if (span !== undefined && isSampled(span)) this.exemplar = remember(this.exemplar, amount, span)
+    if (span !== undefined && isSampled(span)) this.exemplar = remember(this.exemplar, amount, span, Date.now())
   }
 }
 
@@ -135,25 +135,25 @@ export class HistogramSeries {
     this.counts = new Float64Array(bounds.length + 1)
   }
 
-  observe(value: number, span?: SpanContext): void {
+  observe(value: number, span?: SpanContext, now?: number): void {
     const { bounds, counts } = this
     let index = 0
     while (index < bounds.length && value > (bounds[index] ?? 0)) index++
     counts[index] = (counts[index] ?? 0) + 1
     this.sum += value
-    if (span !== undefined && isSampled(span)) this.exemplars[index] = remember(this.exemplars[index], value, span)
+    if (span !== undefined && isSampled(span))
+      this.exemplars[index] = remember(this.exemplars[index], value, span, now ?? Date.now())
   }
 }
 
-function isSampled({ traceFlags }: SpanContext): boolean {
+export function isSampled({ traceFlags }: SpanContext): boolean {
   return (traceFlags & SAMPLED) === SAMPLED
 }
 
 // One a bucket and scrape is what Prometheus keeps; the strings of more would only outlive their requests.
 const EXEMPLAR_MS = 100
 
-function remember(known: Exemplar | undefined, value: number, { traceId, spanId }: SpanContext): Exemplar {
-  const now = Date.now()
+function remember(known: Exemplar | undefined, value: number, { traceId, spanId }: SpanContext, now: number): Exemplar {
   if (known === undefined) return { traceId, spanId, value, timestampMs: now }
   const age = now - known.timestampMs
   // A clock that was set back must not keep it for ever.

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -68,6 +68,8 @@ export interface Lifecycle {
 export class Observation implements Scope {
   readonly raw: IncomingMessage
   readonly response: ServerResponse
+  /** The request's, read once: Node looks for them at each reading. */
+  readonly headers: IncomingHttpHeaders
   /** `undefined` when Fastify answers before it has made one: a URL it cannot decode, a closing server. */
   request: FastifyRequest | undefined
   reply: FastifyReply | undefined
@@ -81,6 +83,7 @@ export class Observation implements Scope {
   /** One of the methods that HTTP defines, or `_OTHER`: over HTTP/2 a caller can send any word. */
   readonly method: string
   private address: string | undefined
+  private ip: string | undefined
   /** Fastify's, or what request-id gives a request that Fastify has made none for. */
   requestId: string | undefined
   /** Whether the observers have been told. */
@@ -116,6 +119,7 @@ export class Observation implements Scope {
   constructor(raw: IncomingMessage, response: ServerResponse, lifecycle: Lifecycle) {
     this.raw = raw
     this.response = response
+    this.headers = raw.headers
     this.method = raw.method !== undefined && METHODS.has(raw.method) ? raw.method : '_OTHER'
     // Asked for now, because a connection that has gone does not know it any more.
     this.address = raw.socket.remoteAddress
@@ -152,7 +156,9 @@ export class Observation implements Scope {
 
   /** As `trustProxy` says, where Fastify got that far. */
   get clientAddress(): string | undefined {
-    return this.request && this.raw.httpVersionMajor === 1 ? this.request.ip : this.address
+    if (!this.request || this.raw.httpVersionMajor > 1) return this.address
+    this.ip ??= this.request.ip
+    return this.ip
   }
 
   /** Called with the last argument of the first writeHead. */
@@ -201,9 +207,9 @@ export class Observation implements Scope {
 
   // A WebSocket's 101 is written past the response, to the socket.
   private isUpgraded(): boolean {
-    const { raw, response, reply } = this
+    const { headers, response, reply } = this
     const isHandedOver = this.upgradedAt !== undefined && reply?.sent === true
-    return isHandedOver && raw.headers.upgrade !== undefined && !response.headersSent && !response.writableEnded
+    return isHandedOver && headers.upgrade !== undefined && !response.headersSent && !response.writableEnded
   }
 
   private errorType(statusCode: number, aborted: boolean): string | undefined {

@@ -7,7 +7,8 @@ import { OBSERVATION, type Observation } from './observation.ts'
  * nothing tells of an upgrade, so the method that each goes through is wrapped, for the requests that have one.
  */
 export function watchRequest(raw: IncomingMessage, observation: Observation): void {
-  const { headers, httpVersionMajor } = raw
+  const { httpVersionMajor } = raw
+  const { headers } = observation
   // HTTP/2 needs no header to have a body.
   if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined || httpVersionMajor > 1) {
     Object.assign(raw, wrappers)

@@ -84,31 +84,31 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   }
 
   /** The caller's id where it is safe and trusted. */
-  function inbound(raw: IncomingMessage, name: string): string | undefined {
-    const id = raw.headers[name]
+  function inbound(raw: IncomingMessage, id: string | string[] | undefined): string | undefined {
     return typeof id === 'string' && refuse(id) === undefined && isTrusted(raw) ? id : undefined
   }
 
-  function noteReplaced({ raw, request, requestId }: Observation): void {
-    const id = raw.headers[header]
+  function noteReplaced({ headers, request, requestId }: Observation): void {
+    const id = headers[header]
     if (id === undefined || id === requestId) return
     // Never the value: it is somebody else's.
     request?.log.debug({ header, length: id.length, reason: refuse(id) ?? 'untrusted' }, 'inbound id replaced')
   }
 
   const unchecked = Boolean(app.initialConfig.requestIdHeader)
-  app.setGenReqId((raw) => inbound(raw, header) ?? uuidv7())
+  app.setGenReqId((raw) => inbound(raw, raw.headers[header]) ?? uuidv7())
   for (const name of [header, correlationHeader, TIMING]) answerHeaders.add(name)
   observe({
     name: NAME,
     start(observation) {
+      const { headers, raw } = observation
       // Fastify's own requestIdHeader takes ids as they come.
       if (unchecked && observation.request) {
-        observation.requestId = inbound(observation.raw, header) ?? uuidv7()
+        observation.requestId = inbound(raw, headers[header]) ?? uuidv7()
         observation.request.id = observation.requestId
       }
-      observation.requestId ??= inbound(observation.raw, header) ?? uuidv7()
-      observation.correlationId = inbound(observation.raw, correlationHeader) ?? observation.requestId
+      observation.requestId ??= inbound(raw, headers[header]) ?? uuidv7()
+      observation.correlationId = inbound(raw, headers[correlationHeader]) ?? observation.requestId
       observation.setHeader(header, observation.requestId)
       observation.setHeader(correlationHeader, observation.correlationId)
       noteReplaced(observation)

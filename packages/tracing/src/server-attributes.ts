@@ -39,8 +39,8 @@ function authorityOf(request: FastifyRequest): Authority {
 // requests to a route share comes first, which is encoded once for many.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 export function attributesOf(observation: Observation): Attributes {
-  const { request, raw, route, path, requestId, correlationId } = observation
-  const { url = '', headers } = raw
+  const { request, raw, headers, route, path, requestId, correlationId } = observation
+  const { url = '' } = raw
   const { hostname, port } = request ? authorityOf(request) : NOWHERE
   return {
     'http.request.method': observation.method,

@@ -67,11 +67,11 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
       observation.context = context.active()
       return active.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
     }
-    const { raw, config } = observation
+    const { raw, headers, config } = observation
     let parent = isAlone ? ROOT_CONTEXT : surroundings(observation, active)
     let link: Link | undefined
     // Others' propagators may read any header.
-    const { traceparent, baggage } = raw.headers
+    const { traceparent, baggage } = headers
     const isCalled = !hasSharedContext || traceparent !== undefined || baggage !== undefined
     if (isCalled) [parent, link] = parentOf(raw, parent)
     if (typeof config.trace === 'object') parent = withRatio(parent, config.trace.ratio)
