@@ -114,18 +114,6 @@ const ORIGIN_MS = performance.timeOrigin - 1_000 * ORIGIN_SECONDS
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
 
-const DRIFT_MS = 1_000
-let lookedAt = Number.NEGATIVE_INFINITY
-let drift = 0
-
-/** How far the wall clock is ahead of `performance.now()`, looked at once a second. */
-function driftAt(now: number): number {
-  if (now - lookedAt < DRIFT_MS) return drift
-  lookedAt = now
-  drift = Date.now() - performance.timeOrigin - performance.now()
-  return drift
-}
-
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
 class RequestSpan implements Span, EncodableSpan {
   readonly kind = SpanKind.SERVER
@@ -145,7 +133,7 @@ class RequestSpan implements Span, EncodableSpan {
   private readonly home: SpanHome
   private readonly context: SpanContext
   /** Milliseconds by which the wall clock, which may be set, is ahead of `performance.now()`. */
-  private readonly drift: number
+  private readonly drift = Date.now() - performance.timeOrigin - performance.now()
   private readonly startedAt: number
   private endedAt = 0
   /** Of the attributes that have a value. */
@@ -166,7 +154,6 @@ class RequestSpan implements Span, EncodableSpan {
     this.idBytes = idBytes
     this.name = name
     this.startedAt = observation.startedAt
-    this.drift = driftAt(observation.startedAt)
     this.attributes = attributesOf(observation)
     this.links = links
     this.bound()

@@ -142,6 +142,18 @@ test('nests spans of the application, sync and async, below the server span', as
   t.match(named(spans, 'inner'), { parentSpanId: outer.spanId, traceId: outer.traceId })
 })
 
+test('never begins a span of the application before the one of its request', async (t) => {
+  const { app, collector } = await traced(t)
+  app.get('/', async () => withSpan('inner', () => 'ok'))
+  for (let request = 0; request < 300; request++) await app.inject('/')
+  const spans = await spansOf(app, collector)
+  const begun = new Map(spans.map(({ spanId, startMs }) => [spanId, startMs]))
+  const inner = spans.filter(({ name }) => name === 'inner')
+  const early = inner.filter(({ spanId, parentSpanId }) => (begun.get(spanId) ?? 0) < (begun.get(parentSpanId) ?? 0))
+  t.equal(inner.length, 300)
+  t.same(early, [])
+})
+
 test('withSpan records what its function throws or rejects with, and throws it on', async (t) => {
   const { app, collector } = await traced(t, () => undefined)
   const sync = (): never => withSpan('sync', () => fail('now'))
