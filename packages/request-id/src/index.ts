@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http'
-import { performance } from 'node:perf_hooks'
 import observation, {
   currentObservation,
   type Hosts,
@@ -132,8 +131,8 @@ const TIMING = 'server-timing'
 const TENTHS = ['.0', '.1', '.2', '.3', '.4', '.5', '.6', '.7', '.8', '.9']
 
 function sendServerTiming(observation: Observation, written: unknown, idHeader: string): void {
-  const { reply, response, startedAt, requestId } = observation
-  const tenths = Math.round(10 * (performance.now() - startedAt))
+  const { reply, response, startedAt, headersAt = startedAt, requestId } = observation
+  const tenths = Math.round(10 * (headersAt - startedAt))
   const total = `total;dur=${Math.floor(tenths / 10)}${TENTHS[tenths % 10]}`
   // The reply's headers, for they carry this request's id: quicker than to ask and to tell the reply.
   if (isRecord(written) && written[idHeader] === requestId && !(TIMING in written) && !response.hasHeader(TIMING)) {

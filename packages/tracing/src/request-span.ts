@@ -109,8 +109,11 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
 const NOTHING: Attributes = Object.freeze({})
 const NONE: never[] = []
 // The clock's zero, in seconds and the milliseconds after them: in one number it would lose the nanoseconds.
-const ORIGIN_SECONDS = Math.floor(performance.timeOrigin / 1_000)
-const ORIGIN_MS = performance.timeOrigin - 1_000 * ORIGIN_SECONDS
+const ORIGIN = performance.timeOrigin
+const ORIGIN_SECONDS = Math.floor(ORIGIN / 1_000)
+const ORIGIN_MS = ORIGIN - 1_000 * ORIGIN_SECONDS
+// Fifteen years; the milliseconds since 1970 are more.
+const MAX_UPTIME_MS = 5e11
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
 
@@ -133,7 +136,7 @@ class RequestSpan implements Span, EncodableSpan {
   private readonly home: SpanHome
   private readonly context: SpanContext
   /** Milliseconds by which the wall clock, which may be set, is ahead of `performance.now()`. */
-  private readonly drift = Date.now() - performance.timeOrigin - performance.now()
+  private readonly drift = Date.now() - ORIGIN - performance.now()
   private readonly startedAt: number
   private endedAt = 0
   /** Of the attributes that have a value. */
@@ -265,10 +268,10 @@ class RequestSpan implements Span, EncodableSpan {
 
   /** As `performance.now()` would have given it. A number is that already, or milliseconds since 1970. */
   private clockOf(time: TimeInput | undefined): number {
-    const now = performance.now()
-    if (time === undefined || (typeof time === 'number' && time <= now)) return time ?? now
+    if (time === undefined) return performance.now()
+    if (typeof time === 'number' && time < MAX_UPTIME_MS) return time
     const sinceEpoch = typeof time === 'number' ? time : hrTimeToMilliseconds(timeInputToHrTime(time))
-    return sinceEpoch - performance.timeOrigin - this.drift
+    return sinceEpoch - ORIGIN - this.drift
   }
 
   private hrTimeOf(clock: number): HrTime {

@@ -5,6 +5,8 @@ import {
   AlwaysOnSampler,
   ParentBasedSampler,
   type Sampler,
+  SamplingDecision,
+  type SamplingResult,
   TraceIdRatioBasedSampler
 } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
@@ -81,7 +83,38 @@ function parentBased(ratio: number): Sampler {
 // All and none need no look at the trace id.
 function ratioBased(ratio: number): Sampler {
   if (ratio === 1) return new AlwaysOnSampler()
-  return ratio === 0 ? new AlwaysOffSampler() : new TraceIdRatioBasedSampler(ratio)
+  return ratio === 0 ? new AlwaysOffSampler() : new QuickRatioSampler(ratio)
+}
+
+const RECORDED: SamplingResult = Object.freeze({ decision: SamplingDecision.RECORD_AND_SAMPLED })
+const NOT_RECORDED: SamplingResult = Object.freeze({ decision: SamplingDecision.NOT_RECORD })
+
+/**
+ * Decides of every valid trace id as upstream's does, so that services agree: that compares the four words of the id,
+ * combined, with a bound. Their first bytes nearly always tell, and are read in a fraction of the time.
+ */
+class QuickRatioSampler extends TraceIdRatioBasedSampler {
+  private readonly edge: number
+
+  constructor(ratio: number) {
+    super(ratio)
+    this.edge = Math.floor(ratio * 0xffffffff) >>> 24
+  }
+
+  override shouldSample(context: Context, traceId: string): SamplingResult {
+    const first = byteOf(traceId, 0) ^ byteOf(traceId, 8) ^ byteOf(traceId, 16) ^ byteOf(traceId, 24)
+    if (first === this.edge) return super.shouldSample(context, traceId)
+    return first < this.edge ? RECORDED : NOT_RECORDED
+  }
+}
+
+function byteOf(digits: string, at: number): number {
+  return (digitOf(digits.charCodeAt(at)) << 4) | digitOf(digits.charCodeAt(at + 1))
+}
+
+// Of a digit in either case.
+function digitOf(code: number): number {
+  return code <= 0x39 ? code & 0xf : (code & 0xf) + 9
 }
 
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration */

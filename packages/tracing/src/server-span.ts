@@ -3,6 +3,7 @@ import type { Observation, Observer, Outcome } from '@fastify-observability/obse
 import {
   type Context,
   context,
+  INVALID_SPAN_CONTEXT,
   isSpanContextValid,
   type Link,
   propagation,
@@ -89,8 +90,8 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
       }
       const span = begin(observation)
       const own = span.spanContext()
-      // A request injected where nothing is traced has none.
-      if (span.isRecording() || isSpanContextValid(own)) observation.spanContext = own
+      // A request injected where nothing is traced has none. Only the ids of others have to be looked at.
+      if (own !== INVALID_SPAN_CONTEXT && (hasSharedContext || isSpanContextValid(own))) observation.spanContext = own
       if (observation.request) observation.request.span = span
     },
     ...(!hasSharedContext && {

@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ROOT_CONTEXT, SpanKind } from '@opentelemetry/api'
+import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-node'
+import fc from 'fast-check'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
+import { createSampler } from '../src/sampler.ts'
 import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
 
 function declare(app: FastifyInstance): void {
@@ -154,4 +158,26 @@ test('shows when the headers were written, and lasts as long as the request', as
   const ttfbMs = (event?.timeMs ?? 0) - (span?.startMs ?? 0)
   t.ok(ttfbMs >= 0 && ttfbMs < 30, `first byte after ${ttfbMs} ms`)
   t.ok(span && span.durationMs >= 39, `ended after ${span?.durationMs} ms`)
+})
+
+test('decides as the SDK does, whatever the ratio and the trace', (t) => {
+  const word = fc.integer({ min: 0, max: 0xffffffff })
+  const words = fc.tuple(word, word, word, word).filter((id) => id.some((part) => part !== 0))
+  const ratio = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0.1, 0.25, 0.5, 1 / 256))
+  // The words of an id are combined: these end where the bound is, or next to it.
+  const nearOf = (sampleRatio: number) =>
+    fc.tuple(word, word, word, fc.integer({ min: -2, max: 2 })).map(([a, b, c, off]) => {
+      const bound = Math.min(Math.max(Math.floor(sampleRatio * 0xffffffff) + off, 0), 0xffffffff)
+      return [a, b, c, (a ^ b ^ c ^ bound) >>> 0]
+    })
+  const given = ratio.chain((sampleRatio) => fc.tuple(fc.constant(sampleRatio), fc.oneof(words, nearOf(sampleRatio))))
+  const decide = (sampler: Sampler, id: number[]): SamplingDecision => {
+    const traceId = id.map((part) => part.toString(16).padStart(8, '0')).join('')
+    return sampler.shouldSample(ROOT_CONTEXT, traceId, 'GET /', SpanKind.SERVER, {}, []).decision
+  }
+  const agrees = fc.property(given, ([sampleRatio, id]) => {
+    return decide(createSampler({ sampleRatio }), id) === decide(new TraceIdRatioBasedSampler(sampleRatio), id)
+  })
+  t.doesNotThrow(() => fc.assert(agrees, { numRuns: 5_000 }))
+  t.end()
 })
