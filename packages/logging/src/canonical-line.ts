@@ -1,5 +1,5 @@
 import type { Observation, Outcome, Redactor } from '@fastify-observability/observation'
-import { remembered } from './remembered.ts'
+import { inOnePiece, remembered } from './remembered.ts'
 
 const FIELDS = [
   'route',
@@ -41,7 +41,9 @@ export function canonicalText(
   quote: (text: string) => string
 ): ((observation: Observation, outcome: Outcome) => string) | undefined {
   if (FIELDS.some(isSecret)) return undefined
-  const routeText = remembered((route) => `,"route":${quote(route)},"status_code":`)
+  const headOf = remembered((route: string) =>
+    remembered((status: number) => inOnePiece(`,"route":${quote(route)},"status_code":${status},"duration_ms":`))
+  )
   const clientIp = field('client_ip')
   const userAgent = field('user_agent')
   const sentryEventId = field('sentry_event_id')
@@ -59,7 +61,8 @@ export function canonicalText(
   }
 
   return (observation, { statusCode, aborted, durationMs, ttfbMs, responseBytes }) =>
-    `${routeText(observation.route)}${statusCode},"duration_ms":${microsText(durationMs)}` +
+    headOf(observation.route)(statusCode) +
+    microsText(durationMs) +
     (ttfbMs === undefined ? '' : `,"ttfb_ms":${microsText(ttfbMs)}`) +
     `,"response_bytes":${responseBytes}` +
     clientIp(observation.clientAddress) +

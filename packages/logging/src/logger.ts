@@ -14,7 +14,7 @@ import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { remembered } from './remembered.ts'
+import { inOnePiece, remembered } from './remembered.ts'
 import { createSafe, escapeLoose, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
@@ -91,6 +91,8 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
     () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
     tell
   )
+  // Part of each line.
+  if (BINDINGS in logger) logger[BINDINGS] = inOnePiece(String(logger[BINDINGS]))
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
   journals.set(logger, { lines, lost, sinks, redactor, levelFor, ready: readyLines(safe, sinks, count) })
@@ -142,9 +144,9 @@ export function bind(logger: Logger, observation: Observation | undefined): Logg
   return bound
 }
 
-const levelText = remembered((level) => `{"level":"${level}"`)
-const messageText = remembered((message) => `,"msg":"${message}"}\n`)
-const methodText = remembered((method) => `,"method":"${method}","path":`)
+const levelText = remembered((level: string) => inOnePiece(`{"level":"${level}"`))
+const messageText = remembered((message: string) => inOnePiece(`,"msg":"${message}"}\n`))
+const methodText = remembered((method: string) => inOnePiece(`,"method":"${method}","path":"`))
 
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
   return {
@@ -173,7 +175,7 @@ function timeField(): string {
   const thousandths = now % 1000
   if (now - thousandths !== second) {
     second = now - thousandths
-    secondText = `,"time":"${new Date(second).toISOString().slice(0, -4)}`
+    secondText = inOnePiece(`,"time":"${new Date(second).toISOString().slice(0, -4)}`)
   }
   timeMs = now
   timeText = `${secondText}${String(thousandths).padStart(3, '0')}Z"`
@@ -218,8 +220,8 @@ function contextOf(logger: object): { observation: Observation | undefined; span
 function context(logger: object): object {
   const { observation, span } = contextOf(logger)
   return {
-    request_id: observation?.requestId,
-    correlation_id: observation?.correlationId,
+    request_id: escapedId(observation?.requestId),
+    correlation_id: escapedId(observation?.correlationId),
     method: observation?.method,
     path: observation && escapeLoose(observation.path),
     trace_id: span?.traceId,
@@ -228,23 +230,35 @@ function context(logger: object): object {
 }
 
 /** The same as JSON, of a request as a whole. */
-function contextText({ requestId, correlationId, method, path, spanContext }: Observation): string {
-  const id = requestId === undefined ? '' : jsonOf(requestId)
+function contextText(observation: Observation): string {
+  const { method, path, spanContext } = observation
   return (
-    (requestId === undefined ? '' : `,"request_id":${id}`) +
-    (correlationId === undefined
-      ? ''
-      : `,"correlation_id":${correlationId === requestId ? id : jsonOf(correlationId)}`) +
+    idsText(observation) +
     methodText(method) +
-    jsonOf(path) +
-    (spanContext ? `,"trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '')
+    innerOf(path) +
+    (spanContext ? `","trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '"')
   )
 }
 
+function idsText({ requestId, correlationId }: Observation): string {
+  if (typeof requestId !== 'string' || typeof correlationId !== 'string')
+    return fieldOf('request_id', requestId) + fieldOf('correlation_id', correlationId)
+  const id = innerOf(requestId)
+  return `,"request_id":"${id}","correlation_id":"${correlationId === requestId ? id : innerOf(correlationId)}"`
+}
+
+function fieldOf(name: string, id: unknown): string {
+  return id === undefined ? '' : `,"${name}":${JSON.stringify(escapedId(id))}`
+}
+
 // A `genReqId` in JavaScript may give anything.
-function jsonOf(text: unknown): string {
-  if (typeof text !== 'string') return JSON.stringify(text)
-  return PLAIN.test(text) ? `"${text}"` : JSON.stringify(escapeLoose(text))
+function escapedId(id: unknown): unknown {
+  return typeof id === 'string' ? escapeLoose(id) : id
+}
+
+/** What stands between the quotes. */
+function innerOf(text: string): string {
+  return PLAIN.test(text) ? text : JSON.stringify(escapeLoose(text)).slice(1, -1)
 }
 
 function write(sinks: Sink[], line: string): void {

@@ -1,11 +1,16 @@
-/** The function, which makes few different texts, with a memory of them: joining one takes longer than finding it. */
-export function remembered(make: (key: string) => string): (key: string) => string {
-  const texts = new Map<string, string>()
+/** The function, which is asked for few different things, with a memory of what it made. */
+export function remembered<Key, Made>(make: (key: Key) => Made): (key: Key) => Made {
+  const memory = new Map<Key, Made>()
   return (key) => {
-    const known = texts.get(key)
+    const known = memory.get(key)
     if (known !== undefined) return known
-    const text = make(key)
-    texts.set(key, text)
-    return text
+    const made = make(key)
+    memory.set(key, made)
+    return made
   }
+}
+
+/** The same text. V8 keeps what was joined as its parts, and walks through all of them each time it becomes part of a line. */
+export function inOnePiece(text: string): string {
+  return JSON.parse(JSON.stringify(text))
 }

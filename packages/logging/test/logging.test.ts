@@ -222,6 +222,20 @@ test('keeps the context of request.log in listeners that run outside the request
   t.match(await completion(), { aborted: true })
 })
 
+test('says the same of a request in its own line as in all others, whatever its ids are', async (t) => {
+  const ids: unknown[] = ['plain', 'with "quotes"', 'a\u2028b\u0085\ud800', '', 17, null]
+  let next = 0
+  const { app, lines, completion } = await service({ genReqId: () => Object(ids)[next] })
+  app.get('/*', async ({ log }) => log.info('here'))
+  for (; next < ids.length; next++) {
+    await app.inject(`/%22${next}?a=b`)
+    const completed = await completion()
+    const here = lines.findLast(({ msg }) => msg === 'here')
+    for (const field of ['request_id', 'method', 'path']) t.same(completed[field], here?.[field], `${field} ${next}`)
+    t.equal(completed.path, `/%22${next}`)
+  }
+})
+
 async function* ticks(): AsyncGenerator<string> {
   for (;;) yield await wait(1, 'tick')
 }

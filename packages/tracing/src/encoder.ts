@@ -40,6 +40,8 @@ interface Key {
 }
 
 const keys = new Map<string, Key>()
+/** The fields of the names of events. */
+const eventNames = new Map<string, string>()
 
 const INITIAL_BYTES = 16 * 1024
 const MAX_SPARES = 8
@@ -190,17 +192,18 @@ function contentOf(span: EncodableSpan): string {
   for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
     content += message(
       11,
-      time(1, at) + text(2, name) + attributesOf(3, attributes) + integer(4, droppedAttributesCount)
+      time(1, at) + eventNameOf(name) + attributesOf(3, attributes) + integer(4, droppedAttributesCount)
     )
   }
-  content += integer(12, droppedEventsCount)
+  // What is short is joined to what is short first: that is copied, and not yet another part of the text.
+  let end = integer(12, droppedEventsCount)
   for (const { context, attributes = {}, droppedAttributesCount = 0 } of span.links) {
     const flags = flagsOf(6, context.traceFlags, context.isRemote)
-    content += message(13, idsOf(context) + attributesOf(4, attributes) + integer(5, droppedAttributesCount) + flags)
+    end += message(13, idsOf(context) + attributesOf(4, attributes) + integer(5, droppedAttributesCount) + flags)
   }
-  content += integer(14, droppedLinksCount)
-  content += message(15, (status.message ? text(2, status.message) : '') + integer(3, status.code))
-  return content + flagsOf(16, spanContext.traceFlags, parent?.isRemote)
+  end += integer(14, droppedLinksCount)
+  end += message(15, (status.message ? text(2, status.message) : '') + integer(3, status.code))
+  return content + end + flagsOf(16, spanContext.traceFlags, parent?.isRemote)
 }
 
 let lastFlags = 0
@@ -305,6 +308,14 @@ function headOf(name: string, length: number): string {
   const any = lengthOf(1, length)
   const value = lengthOf(2, any.length + length) + any
   return lengthOf(SPAN_ATTRIBUTES, name.length + value.length + length) + name + value
+}
+
+function eventNameOf(name: string): string {
+  const known = eventNames.get(name)
+  if (known !== undefined) return known
+  const field = text(2, name)
+  if (eventNames.size < MAX_NAMES && name.length <= MAX_SHARED_TEXT) eventNames.set(name, inOnePiece(field))
+  return field
 }
 
 function keyOf(name: string): Key {
