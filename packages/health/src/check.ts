@@ -1,6 +1,4 @@
-import { createRedactor } from '@fastify-observability/observation'
-import { context } from '@opentelemetry/api'
-import { suppressTracing } from '@opentelemetry/core'
+import { createRedactor, runInBackground } from '@fastify-observability/observation/internal'
 
 /**
  * Healthy when it returns; unhealthy when it throws, rejects, or has not settled in time, which aborts its signal. Of an
@@ -111,8 +109,7 @@ async function withinTime(check: Check, timeoutMs: number): Promise<CheckDetails
     turn = setImmediate(expire)
   }, timeoutMs)
   // Its calls are nobody's requests.
-  const work = async (): Promise<CheckDetails | undefined> =>
-    detailsOf(await context.with(suppressTracing(context.active()), check, undefined, deadline.signal))
+  const work = async (): Promise<CheckDetails | undefined> => detailsOf(await runInBackground(check, deadline.signal))
   try {
     return await Promise.race([work(), expired])
   } finally {

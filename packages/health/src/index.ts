@@ -1,10 +1,12 @@
-import observation, {
+import observation from '@fastify-observability/observation'
+import {
   parseOptions,
+  registryOf,
   resolveService,
   type ServiceOptions,
   serviceSchema,
   waitSchema
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
@@ -167,6 +169,7 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   const { version } = resolveService(parsed.service)
 
   await app.register(observation)
+  const { publish, report } = registryOf(app)
   const watched = new Map<string, WatchedCheck>()
   const pressure = limits === undefined ? undefined : await watchPressure(app, limits)
   let started = false
@@ -215,22 +218,24 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
     started = true
   })
 
-  app.observation.publish({
+  publish({
     name: 'health_check_up',
     help: 'Whether the health check last passed.',
     type: 'gauge',
     labelNames: ['check'],
     collect: () =>
-      reports().flatMap(([name, { state }]) => (state === 'unknown' ? [] : [[[name], state === 'ok' ? 1 : 0] as const]))
+      reports().flatMap(([name, { state }]) =>
+        state === 'unknown' ? [] : [[{ check: name }, state === 'ok' ? 1 : 0] as const]
+      )
   })
-  app.observation.publish({
+  publish({
     name: 'health_check_duration_seconds',
     help: 'How long the last run of the health check took.',
     type: 'gauge',
     labelNames: ['check'],
     collect: () =>
       reports().flatMap(([name, { durationMs }]) =>
-        durationMs === undefined ? [] : [[[name], durationMs / 1000] as const]
+        durationMs === undefined ? [] : [[{ check: name }, durationMs / 1000] as const]
       )
   })
   if (shutdown) {
@@ -244,7 +249,7 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
     try {
       return details(request) === true
     } catch (error) {
-      app.observation.report(NAME, error)
+      report(NAME, error)
       return false
     }
   }

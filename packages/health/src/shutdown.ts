@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
-import type { Observation, ObservationRegistry, Series } from '@fastify-observability/observation'
+import type { Series } from '@fastify-observability/observation'
+import { type Registry, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
@@ -51,8 +52,8 @@ export function installShutdown(
   { delayMs = 5_000, timeoutMs = 10_000, signals = ['SIGTERM', 'SIGINT'] }: ShutdownOptions,
   drain: () => void
 ): void {
-  const { observation } = app
-  const inFlight = new Set<Observation>()
+  const observation = registryOf(app)
+  const inFlight = new Set<RequestObservation>()
   const sockets = new Set<Socket>()
   const cut: Cut[] = []
   let draining = false
@@ -95,10 +96,8 @@ export function installShutdown(
     for (const request of inFlight) {
       const { method, route, requestId, startedAt, raw } = request
       cut.push({ method, route, request_id: requestId, duration_ms: Math.round(performance.now() - startedAt) })
-      request.error ??= Object.assign(new Error('cut, because the service shuts down'), { code: 'SHUTDOWN' })
-      request.broken = true
-      // Told now: the sockets say that they have closed only after the server has.
-      request.closed()
+      // Ended now: the sockets emit their close only after the server has.
+      request.abort(Object.assign(new Error('aborted: the service is shutting down'), { code: 'SHUTDOWN' }))
       closeSession(raw)
       raw.destroy()
     }
@@ -225,7 +224,7 @@ function closeSession(raw: object): void {
 }
 
 /** What the counters of the parts say was lost, by series. */
-function lossesOf(published: ObservationRegistry['published']): Record<string, number> {
+function lossesOf(published: Registry['published']): Record<string, number> {
   const losses: [string, number][] = []
   for (const series of published) {
     try {
@@ -242,9 +241,10 @@ function lossesIn({ name, type, labelNames, collect }: Series): [string, number]
   if (type !== 'counter') return []
   if (!name.endsWith('_dropped_total') && !(name.startsWith('otel_sdk_') && labelNames.includes('error_type')))
     return []
-  return Array.from(collect()).flatMap(([[reason = ''], count]) =>
-    count > 0 && reason !== '' ? [[`${name}{${reason}}`, count]] : []
-  )
+  return Array.from(collect()).flatMap(([labels, count]) => {
+    const [reason = ''] = Object.values(labels)
+    return count > 0 && reason !== '' ? [[`${name}{${reason}}`, count]] : []
+  })
 }
 
 /** Has the process's tracer provider send what it holds, whoever registered it. */

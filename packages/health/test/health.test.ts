@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
+import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import health, { disk, type HealthOptions, http } from '../src/index.ts'
@@ -219,14 +220,14 @@ test('takes checks later, and the word of the service itself', async (t) => {
 test('publishes the last result and duration of each check, and runs none for it', async (t) => {
   const app = await service({ checks: { database: ok, cache: { check: down, critical: false } } })
   const samples = () =>
-    app.observation.published
-      .filter(({ name }) => name.startsWith('health_check_'))
+    registryOf(app)
+      .published.filter(({ name }) => name.startsWith('health_check_'))
       .map(({ name, collect }) => [name, ...collect()])
   t.same(samples(), [['health_check_up'], ['health_check_duration_seconds']])
   await app.inject('/health/ready')
   t.match(samples(), [
-    ['health_check_up', [['database'], 1], [['cache'], 0]],
-    ['health_check_duration_seconds', [['database'], Number], [['cache'], Number]]
+    ['health_check_up', [{ check: 'database' }, 1], [{ check: 'cache' }, 0]],
+    ['health_check_duration_seconds', [{ check: 'database' }, Number], [{ check: 'cache' }, Number]]
   ])
 })
 

@@ -1,4 +1,5 @@
-import type { Observation, Outcome, Redactor } from '@fastify-observability/observation'
+import type { Outcome } from '@fastify-observability/observation'
+import type { Redactor, RequestObservation } from '@fastify-observability/observation/internal'
 import { inOnePiece, remembered } from './remembered.ts'
 
 const FIELDS = [
@@ -15,7 +16,7 @@ const FIELDS = [
 
 /** What the canonical line of a request says beside its context. */
 export function canonicalFields(
-  { route, headers, clientAddress, sentryEventId }: Observation,
+  { route, headers, clientAddress, sentryEventId }: RequestObservation,
   { statusCode, aborted, durationMs, ttfbMs, responseBytes, error }: Outcome
 ): object {
   return {
@@ -39,7 +40,7 @@ export function canonicalFields(
 export function canonicalText(
   { isSecret }: Redactor,
   quote: (text: string) => string
-): ((observation: Observation, outcome: Outcome) => string) | undefined {
+): ((observation: RequestObservation, outcome: Outcome) => string) | undefined {
   if (FIELDS.some(isSecret)) return undefined
   const headOf = remembered((route: string) =>
     remembered((status: number) => inOnePiece(`,"route":${quote(route)},"status_code":${status},"duration_ms":`))

@@ -1,10 +1,6 @@
 import { tracingChannel } from 'node:diagnostics_channel'
-import observation, {
-  type LogLevel,
-  type Observation,
-  type Outcome,
-  parseOptions
-} from '@fastify-observability/observation'
+import observation, { type LogLevel, type Outcome } from '@fastify-observability/observation'
+import { countBy, parseOptions, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Bindings, ChildLoggerOptions, Logger } from 'pino'
@@ -31,7 +27,7 @@ const SLOW_PROBE_MS = 1_000
 
 /** The level of a canonical line, `undefined` for none. */
 function levelOf(
-  { config: { log = true } }: Observation,
+  { config: { log = true } }: RequestObservation,
   { statusCode, aborted, durationMs }: Outcome
 ): LogLevel | undefined {
   if (log === false) return undefined
@@ -65,7 +61,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   const { lines, lost, sinks, redactor, levelFor, ready } = journal
 
   await app.register(observation)
-  const { observe, publish, report, muteFastify } = app.observation
+  const registry = registryOf(app)
+  const { observe, publish, report, muteFastify } = registry
   app.decorate('logging', {
     get level(): Level {
       return v.parse(levelSchema, root.level)
@@ -76,7 +73,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
   if (isSilent) app.addHook('onRoute', giveSerializers)
   else app.setChildLoggerFactory(childOf)
-  app.observation.redactor = redactor
+  registry.redactor = redactor
   muteFastify()
 
   function childOf(_logger: FastifyBaseLogger, _bindings: Bindings, options: ChildLoggerOptions): Logger {
@@ -147,7 +144,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     help: 'Log lines written.',
     type: 'counter',
     labelNames: ['level'],
-    collect: () => Array.from(lines, ([level, count]) => [[level], count] as const)
+    collect: () => Array.from(lines, ([level, count]) => [{ level }, count] as const)
   })
   publish({
     name: 'log_lines_dropped_total',
@@ -156,18 +153,18 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     labelNames: ['reason'],
     collect() {
       // Two destinations may have lost lines for the same reason.
-      const sums = new Map<string, number>()
+      const sums = countBy('reason')
       for (const counts of [lost, ...sinks.map(({ dropped }) => dropped)]) {
-        for (const [reason, count] of counts) sums.set(reason, (sums.get(reason) ?? 0) + count)
+        for (const [reason, count] of counts) sums.add(reason, count)
       }
-      return Array.from(sums, ([reason, count]) => [[reason], count] as const)
+      return sums.collect()
     }
   })
 
-  app.observation.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
+  registry.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
   app.addHook('onClose', async () => {
     // What the user made stays the user's to close, and before the process ends there is a last line to come.
-    const stays = isGiven || app.observation.ending
+    const stays = isGiven || registry.ending
     await Promise.all(sinks.map((sink) => (stays ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
     if (!stays) forget(root, journal)
   })

@@ -1,13 +1,13 @@
 import { createRequire } from 'node:module'
+import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
   createRedactor,
-  currentObservation,
-  type LogLevel,
-  Observation,
+  currentScope,
   type Redactor,
+  RequestObservation,
   resolveService,
   type Service
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 import { type SpanContext, trace } from '@opentelemetry/api'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { openFile } from './file.ts'
@@ -40,7 +40,7 @@ export interface ReadyLines {
    * Writes what `log[level](fields, message)` would for the request as a whole. The fields begin with a comma, the message
    * needs no escapes.
    */
-  write(log: Logger, level: LogLevel, fields: string, observation: Observation, message: string): void
+  write(log: Logger, level: LogLevel, fields: string, observation: RequestObservation, message: string): void
 }
 
 const require = createRequire(import.meta.url)
@@ -138,7 +138,7 @@ export function journalOf(logger: object): Journal {
 }
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
-export function bind(logger: Logger, observation: Observation | undefined): Logger {
+export function bind(logger: Logger, observation: RequestObservation | undefined): Logger {
   const bound = Object.create(logger)
   bound[BOUND] = observation
   return bound
@@ -186,20 +186,20 @@ function labelOf({ levels }: Logger, level: number): string {
   return levels.labels[level] ?? 'info'
 }
 
-function boundTo(logger: object): Observation | undefined {
-  return BOUND in logger && logger[BOUND] instanceof Observation ? logger[BOUND] : undefined
+function boundTo(logger: object): RequestObservation | undefined {
+  return BOUND in logger && logger[BOUND] instanceof RequestObservation ? logger[BOUND] : undefined
 }
 
 /** Tells the line to whoever listens to its request. */
 function tell(logger: Logger, level: number, message: string | undefined): void {
-  const observation = boundTo(logger) ?? currentObservation()
+  const observation = boundTo(logger) ?? currentScope()?.observation
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
 }
 
-let whole: Observation | undefined
+let whole: RequestObservation | undefined
 
 /** Writes lines about the request as a whole: they name its server span, whichever is active. */
-export function aboutWhole(observation: Observation, write: () => void): void {
+export function aboutWhole(observation: RequestObservation, write: () => void): void {
   whole = observation
   try {
     write()
@@ -209,8 +209,8 @@ export function aboutWhole(observation: Observation, write: () => void): void {
 }
 
 // Read per line: the active span changes while a request runs.
-function contextOf(logger: object): { observation: Observation | undefined; span: SpanContext | undefined } {
-  const current = currentObservation()
+function contextOf(logger: object): { observation: RequestObservation | undefined; span: SpanContext | undefined } {
+  const current = currentScope()?.observation
   const observation = boundTo(logger) ?? current
   const isPart = observation === current && observation !== whole
   const active = isPart ? trace.getActiveSpan()?.spanContext() : undefined
@@ -230,7 +230,7 @@ function context(logger: object): object {
 }
 
 /** The same as JSON, of a request as a whole. */
-function contextText(observation: Observation): string {
+function contextText(observation: RequestObservation): string {
   const { method, path, spanContext } = observation
   return (
     idsText(observation) +
@@ -240,7 +240,7 @@ function contextText(observation: Observation): string {
   )
 }
 
-function idsText({ requestId, correlationId }: Observation): string {
+function idsText({ requestId, correlationId }: RequestObservation): string {
   if (typeof requestId !== 'string' || typeof correlationId !== 'string')
     return fieldOf('request_id', requestId) + fieldOf('correlation_id', correlationId)
   const id = innerOf(requestId)

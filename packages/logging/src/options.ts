@@ -1,4 +1,4 @@
-import { parseEnv, parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
+import { parseEnv, parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation/internal'
 import type { FastifyRequest } from 'fastify'
 import type { DestinationStream } from 'pino'
 import * as v from 'valibot'

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import { atMostEvery, type Service } from '@fastify-observability/observation'
+import { atMostEvery, type Service } from '@fastify-observability/observation/internal'
 import { ROOT_CONTEXT, TraceFlags, trace } from '@opentelemetry/api'
 import type { SeverityNumber } from '@opentelemetry/api-logs'
 import type { LogRecordExporter } from '@opentelemetry/sdk-logs'

@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import type { Redactor } from '@fastify-observability/observation'
+import type { Redactor } from '@fastify-observability/observation/internal'
 import { type ErrorFields, errorFields, isError } from './error.ts'
 import { interpolate } from './message.ts'
 

@@ -4,6 +4,7 @@ import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { test } from 'tap'
@@ -162,7 +163,7 @@ test('sends lines over OTLP too, with trace and severity', async (t) => {
   const { lines, stream } = array()
   const app = Fastify()
   await app.register(logging, { service, stream, otlp: true })
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'test',
     start(observation) {
       observation.spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
@@ -199,17 +200,17 @@ test('counts the lines that a collector without an answer has not taken when the
   const app = Fastify()
   await app.register(logging, { service, stream, file, otlp: true })
   const lost = (): unknown => {
-    const series = app.observation.published.find(({ name }) => name === 'log_lines_dropped_total')
+    const series = registryOf(app).published.find(({ name }) => name === 'log_lines_dropped_total')
     return series && [...series.collect()]
   }
   app.log.warn('one')
   app.log.warn('two')
   t.same(lost(), [])
   await app.close()
-  t.same(lost(), [[['closed'], lines.length]])
+  t.same(lost(), [[{ reason: 'closed' }, lines.length]])
   app.log.warn('after it')
   // The file is closed too, and one series has both.
-  t.same(lost(), [[['closed'], lines.length + 1]])
+  t.same(lost(), [[{ reason: 'closed' }, lines.length + 1]])
 })
 
 test('counts lines by level, and lines given up by reason', async (t) => {
@@ -221,9 +222,9 @@ test('counts lines by level, and lines given up by reason', async (t) => {
   const app = Fastify()
   await app.register(logging, { stream: broken })
   for (const text of ['fine', 'broken', 'broken']) app.log.warn(text)
-  const published = new Map(app.observation.published.map(({ name, collect }) => [name, [...collect()]]))
-  t.same(published.get('log_lines_total'), [[['warn'], 3]])
-  t.same(published.get('log_lines_dropped_total'), [[['write_error'], 2]])
+  const published = new Map(registryOf(app).published.map(({ name, collect }) => [name, [...collect()]]))
+  t.same(published.get('log_lines_total'), [[{ level: 'warn' }, 3]])
+  t.same(published.get('log_lines_dropped_total'), [[{ reason: 'write_error' }, 2]])
 })
 
 test('refuses a file that cannot be opened', async (t) => {

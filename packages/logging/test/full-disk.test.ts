@@ -1,6 +1,7 @@
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import logging from '../src/index.ts'
@@ -34,7 +35,7 @@ test('fails no request while the disk is full, counts what is lost, and resumes 
   while (statSync(file).size === full && !resumed.aborted) await wait(20)
   t.ok(statSync(file).size > full, 'resumes within 5 s')
   const counted = (name: string): number => {
-    const series = app.observation.published.find((series) => series.name === name)
+    const series = registryOf(app).published.find((series) => series.name === name)
     return [...(series?.collect() ?? [])].reduce((sum, [, count]) => sum + count, 0)
   }
   await app.close()

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { stripVTControlCharacters } from 'node:util'
-import { createRedactor } from '@fastify-observability/observation'
+import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance, type FastifyRequest, type FastifyServerOptions } from 'fastify'
 import { test } from 'tap'
 import { canonicalFields, canonicalText } from '../src/canonical-line.ts'
@@ -106,7 +106,7 @@ test('writes times as JSON writes the same number, to the microsecond', async (t
   const { app, completion } = await service()
   await app.after()
   const redactor = createRedactor()
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'test',
     end(observation, outcome) {
       const text = canonicalText(redactor, (value) => JSON.stringify(value))
@@ -343,7 +343,7 @@ test('names the Sentry event of a failure on its line', async (t) => {
   const { app, completion } = await service()
   app.get('/', async (_request, reply) => reply.code(500).send())
   await app.ready()
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'test',
     end(observation) {
       observation.sentryEventId = 'e1'
@@ -363,7 +363,7 @@ test('tells each line of a request, as it is written, to who listens', async (t)
     app.log.info('of the request too')
   })
   await app.ready()
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'test',
     start(observation) {
       observation.onLine = (level, message) => void heard.push([level, message])
@@ -382,7 +382,7 @@ test('tells each line of a request, as it is written, to who listens', async (t)
 test('shares its rules about secrets with the other parts', async (t) => {
   const { app } = await service({}, { redact: ['iban'] })
   await app.ready()
-  t.equal(app.observation.redactor.text('iban=DE02'), 'iban=[redacted]')
+  t.equal(registryOf(app).redactor.text('iban=DE02'), 'iban=[redacted]')
 })
 
 test("does not let a user's field pass for the request's", async (t) => {

@@ -1,5 +1,5 @@
 import { request } from 'node:http'
-import { createRedactor, type RedactOptions } from '@fastify-observability/observation'
+import { createRedactor, type RedactOptions } from '@fastify-observability/observation/internal'
 import fc from 'fast-check'
 import Fastify from 'fastify'
 import { test } from 'tap'

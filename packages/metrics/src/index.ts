@@ -1,11 +1,13 @@
-import observation, {
+import observation, { type Series } from '@fastify-observability/observation'
+import {
   atMostEvery,
+  countBy,
   parseOptions,
+  registryOf,
   resolveService,
-  type Series,
   type ServiceOptions,
   serviceSchema
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 import client, { type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -14,6 +16,7 @@ import {
   type Counter,
   type CounterOptions,
   createFactory,
+  type DropReason,
   type Gauge,
   type GaugeOptions,
   type Histogram,
@@ -143,17 +146,25 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
+  const { observe, publish, published, report: reportError } = registryOf(app)
   const registry = new client.Registry(client.prometheusContentType)
-  const report = (error: unknown): void => app.observation.report(NAME, error)
-  const overflows = countByMetric((metric) => {
-    app.log.warn({ metric }, 'metrics: a metric has more series than it may have; the rest is __overflow__')
-  })
-  const drops = countByMetric(logEveryMinute(app))
+  const report = (error: unknown): void => reportError(NAME, error)
+  const overflows = countBy('metric')
+  const drops = countDrops()
+  const mayLogDrop = atMostEvery(MINUTE_MS)
   const factory = createFactory({
     registry,
     limits: { maxSeries, maxLabelValues },
-    overflowed: (metric) => overflows.count(metric),
-    dropped: (metric, reason) => drops.count(metric, reason)
+    overflowed(metric) {
+      if (overflows.get(metric) === 0) {
+        app.log.warn({ metric }, 'metrics: series limit reached, further label sets go to __overflow__')
+      }
+      overflows.add(metric)
+    },
+    dropped(metric, reason) {
+      drops.add(metric, reason)
+      if (mayLogDrop()) app.log.warn({ metric, reason }, 'metrics: dropped an invalid value of a metric')
+    }
   })
   const pools = createPools((pool, error) => report(new Error(`the pool "${pool}" cannot be read`, { cause: error })))
 
@@ -182,7 +193,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   // Parts may publish at any time.
   let shown = 0
   function showPublished(): void {
-    for (const series of app.observation.published.slice(shown)) {
+    for (const series of published.slice(shown)) {
       shown++
       try {
         show(series.name, series.help, series.labelNames, async () => familyOf(series))
@@ -201,22 +212,22 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     aggregator: 'first',
     values: [{ labels: target, value: 1 }]
   }))
-  app.observation.observe(
+  observe(
     observeRequests(factory, { durationBuckets, bodySizeBuckets, groupStatusCodes, exclude, customLabels }, report)
   )
-  app.observation.publish({
+  publish({
     name: 'metrics_series_overflow_total',
     help: 'Values that a metric had no series of their own for.',
     type: 'counter',
     labelNames: ['metric'],
-    collect: () => overflows.entries()
+    collect: overflows.collect
   })
-  app.observation.publish({
+  publish({
     name: 'metrics_values_dropped_total',
     help: 'Values that a metric could not keep.',
     type: 'counter',
     labelNames: ['metric', 'reason'],
-    collect: () => drops.entries()
+    collect: drops.collect
   })
   if (outgoing) {
     const stop = observeOutgoing(factory, outgoing.hosts)
@@ -275,7 +286,7 @@ function time<Label extends string, Result>(
 
 function familyOf({ name, help, type, labelNames, collect }: Series): Family {
   const values = Array.from(collect(), ([labels, value]) => ({
-    labels: Object.fromEntries(labelNames.map((label, at) => [label, labels[at] ?? ''])),
+    labels: Object.fromEntries(labelNames.map((label) => [label, labels[label] ?? ''])),
     value
   }))
   return { name, help, type, aggregator: type === 'gauge' ? aggregatorOf(name) : 'sum', values }
@@ -287,28 +298,17 @@ function aggregatorOf(gauge: string): string {
   return gauge.endsWith('_seconds') ? 'max' : 'sum'
 }
 
-/** Counts by metric and reason, and says so at the first of each metric. */
-function countByMetric(first: (metric: string) => void) {
-  const counts = new Map<string, [labels: readonly string[], value: number]>()
-  const seen = new Set<string>()
+/** Counts dropped values by metric and reason. */
+function countDrops() {
+  const counts = new Map<string, { labels: { metric: string; reason: DropReason }; value: number }>()
   return {
-    count(metric: string, ...reason: string[]): void {
-      const key = [metric, ...reason].join()
-      const entry = counts.get(key) ?? [[metric, ...reason], 0]
-      entry[1]++
+    add(metric: string, reason: DropReason): void {
+      const key = `${metric} ${reason}`
+      const entry = counts.get(key) ?? { labels: { metric, reason }, value: 0 }
+      entry.value++
       counts.set(key, entry)
-      if (seen.has(metric)) return
-      seen.add(metric)
-      first(metric)
     },
-    entries: () => counts.values()
-  }
-}
-
-function logEveryMinute(app: FastifyInstance): (metric: string) => void {
-  const mayLog = atMostEvery(MINUTE_MS)
-  return (metric) => {
-    if (mayLog()) app.log.warn({ metric }, 'metrics: a metric was given a value that it cannot keep')
+    collect: () => Array.from(counts.values(), ({ labels, value }) => [labels, value] as const)
   }
 }
 

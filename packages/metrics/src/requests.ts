@@ -1,4 +1,5 @@
-import type { Observation, Observer, Outcome } from '@fastify-observability/observation'
+import type { Outcome } from '@fastify-observability/observation'
+import type { PartObserver, RequestObservation } from '@fastify-observability/observation/internal'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type createFactory, DURATION_BUCKETS } from './business.ts'
 import { HistogramSeries, isSampled, type ScalarSeries } from './series.ts'
@@ -44,7 +45,7 @@ export function observeRequests(
   { gauge, histogram }: ReturnType<typeof createFactory>,
   options: RequestMetricsOptions,
   report: (error: unknown) => void
-): Observer {
+): PartObserver {
   const { groupStatusCodes, customLabels, durationBuckets = DURATION_BUCKETS, bodySizeBuckets = SIZE_BUCKETS } = options
   const isExcluded = pathMatcher(options.exclude)
   const custom = Object.values(customLabels)
@@ -82,7 +83,7 @@ export function observeRequests(
   const routes = new Map<string, Map<string, RouteSeries>>()
   let forgotten = 0
 
-  function seriesOf({ method, route, config }: Observation): RouteSeries | undefined {
+  function seriesOf({ method, route, config }: RequestObservation): RouteSeries | undefined {
     let now = 0
     for (const set of sets) now += set.forgotten
     if (now !== forgotten) routes.clear()
@@ -109,7 +110,7 @@ export function observeRequests(
 
   function durationOf(
     series: RouteSeries,
-    observation: Observation,
+    observation: RequestObservation,
     { statusCode, errorType }: Outcome
   ): HistogramSeries {
     const isPlain = errorType === undefined && custom.length === 0
@@ -123,7 +124,7 @@ export function observeRequests(
     return found
   }
 
-  function customValues({ request, reply }: Observation): string[] {
+  function customValues({ request, reply }: RequestObservation): string[] {
     return custom.map((label) => {
       try {
         const value: unknown = request && reply && label(request, reply)
@@ -177,7 +178,9 @@ export function observeRequests(
 }
 
 /** What `exclude` names: a path, all below one (`/internal/*`), a route, or what an expression matches. */
-function pathMatcher(exclude: readonly (string | RegExp)[]): ((observation: Observation) => boolean) | undefined {
+function pathMatcher(
+  exclude: readonly (string | RegExp)[]
+): ((observation: RequestObservation) => boolean) | undefined {
   if (exclude.length === 0) return undefined
   const exact = new Set(exclude.filter((rule) => typeof rule === 'string'))
   const prefixes = [...exact].flatMap((rule) => (rule.endsWith('/*') ? [rule.slice(0, -1)] : []))

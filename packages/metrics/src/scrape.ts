@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { tellNow } from '@fastify-observability/observation'
 import type { Registry } from '@prometheus-io/client'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { acceptsGzip, CONTENT_TYPES, type Family, type Format, negotiate, render } from './exposition.ts'
@@ -33,8 +32,6 @@ export function createCollector(registry: Registry, failed: (metric: string, err
   }
 
   return async (): Promise<Family[]> => {
-    // Requests that have ended count, whether or not it has been told of.
-    tellNow()
     const { promise: expired, reject } = Promise.withResolvers<never>()
     expired.catch(() => undefined)
     const timer = setTimeout(() => reject(new Error(`not collected in ${COLLECT_TIMEOUT_MS} ms`)), COLLECT_TIMEOUT_MS)

@@ -1,3 +1,4 @@
+import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
@@ -155,7 +156,7 @@ test('times what returns, throws, resolves and rejects', async (t) => {
 test('takes exemplars of the request at hand, and of sampled spans only', async (t) => {
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'span',
     start(observation) {
       const isSampled = observation.path === '/sampled'
@@ -175,7 +176,7 @@ test('keeps an exemplar for a tenth of a second, then takes the next', async (t)
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' })
   let request = 0
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'span',
     start(observation) {
       observation.spanContext = { traceId: `${request++}`.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }

@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http'
 import { createRequire } from 'node:module'
 import { connect, type Socket } from 'node:net'
 import { gunzipSync } from 'node:zlib'
+import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import metrics from '../src/index.ts'
@@ -22,7 +23,7 @@ async function smallApp(): Promise<FastifyInstance> {
     bodySizeBuckets: [10],
     exclude: ['/metrics']
   })
-  app.observation.observe({
+  registryOf(app).observe({
     name: 'span',
     start: (observation) => {
       observation.spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
@@ -86,7 +87,7 @@ http_server_response_body_size_bytes_count{${labels}} 1
 # HELP jobs_total Jobs "done" in C:\\\\\\nall.
 # TYPE jobs_total counter
 jobs_total{kind="a\\"b\\\\c\\n"} 2
-# HELP observability_observer_errors_total Errors thrown by the observers of a request.
+# HELP observability_observer_errors_total Errors thrown by observers of requests.
 # TYPE observability_observer_errors_total counter
 # HELP metrics_series_overflow_total Values that a metric had no series of their own for.
 # TYPE metrics_series_overflow_total counter
@@ -140,7 +141,7 @@ http_server_response_body_size_bytes_count{${labels}} 1
 # HELP jobs Jobs \\"done\\" in C:\\\\\\nall.
 jobs_total{kind="a\\"b\\\\c\\n"} 2${exemplar}
 # TYPE observability_observer_errors counter
-# HELP observability_observer_errors Errors thrown by the observers of a request.
+# HELP observability_observer_errors Errors thrown by observers of requests.
 # TYPE metrics_series_overflow counter
 # HELP metrics_series_overflow Values that a metric had no series of their own for.
 # TYPE metrics_values_dropped counter
@@ -215,8 +216,12 @@ test('a metric that throws, rejects or hangs costs nothing but itself', async (t
     t.match(body, /^fine 1$/m)
     t.notMatch(body, /^(throws|rejects|hangs|theirs)/m)
   }
-  const errors = app.observation.published.find(({ name }) => name === 'observability_observer_errors_total')
-  t.same([...(errors?.collect() ?? [])], [[['@fastify-observability/metrics'], 7]], 'what hangs is not asked again')
+  const errors = registryOf(app).published.find(({ name }) => name === 'observability_observer_errors_total')
+  t.same(
+    [...(errors?.collect() ?? [])],
+    [[{ observer: '@fastify-observability/metrics' }, 7]],
+    'what hangs is not asked again'
+  )
 })
 
 test('collects once for those who scrape at the same time', async (t) => {

@@ -1,7 +1,7 @@
 import health, { type Check, type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
-import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation'
+import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation/internal'
 import requestId, { type RequestIdOptions } from '@fastify-observability/request-id'
 import sentry, { type SentryOptions } from '@fastify-observability/sentry'
 import tracing, { type TracingOptions } from '@fastify-observability/tracing'

@@ -1,27 +1,29 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { Agent, get } from 'node:http'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setImmediate as turn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
-import observation from '../src/index.ts'
+import observation, { currentObservation } from '../src/index.ts'
+import { registryOf } from '../src/internal.ts'
 
-/** An app and what two observers have heard of. */
-async function heard(t: Test, declare: (app: FastifyInstance) => void): Promise<[FastifyInstance, string[]]> {
+/** An app and what two observers have received. */
+async function received(t: Test, declare: (app: FastifyInstance) => void): Promise<[FastifyInstance, string[]]> {
   const app = Fastify()
   const ends: string[] = []
   await app.register(observation)
   for (const name of ['first', 'second']) {
-    app.observation.observe({ name, end: ({ raw }) => void ends.push(`${name} ${raw.url}`) })
+    app.observation.observe({ name, end: ({ path }) => void ends.push(`${name} ${path}`) })
   }
   declare(app)
   t.teardown(() => app.close())
   return [app, ends]
 }
 
-/** Asks for all of them in one packet, and resolves when the last one is answered. */
+/** Sends all of them in one packet, and resolves when the last one is answered. */
 async function askTogether(app: FastifyInstance, paths: string[]): Promise<void> {
   const { port } = new URL(await app.listen({ host: '127.0.0.1', port: 0 }))
   const socket = connect(Number(port), '127.0.0.1')
@@ -35,9 +37,9 @@ async function askTogether(app: FastifyInstance, paths: string[]): Promise<void>
   await turn()
 }
 
-test('tells of a request before the next one of its connection is served', async (t) => {
+test('reports a request before the next one of its connection is served', async (t) => {
   let known = 0
-  const [app, ends] = await heard(t, (app) => {
+  const [app, ends] = await received(t, (app) => {
     app.get('/', async () => {
       known = ends.length
       return 'ok'
@@ -50,9 +52,9 @@ test('tells of a request before the next one of its connection is served', async
   }
 })
 
-test('tells every observer of each request once, the last one first, whatever the others throw', async (t) => {
+test('calls every observer once for each request, the last one first, whatever the others throw', async (t) => {
   const paths = Array.from({ length: 100 }, (_, index) => `/${index}`)
-  const [app, ends] = await heard(t, (app) => {
+  const [app, ends] = await received(t, (app) => {
     app.observation.observe({
       name: 'broken',
       end() {
@@ -64,42 +66,67 @@ test('tells every observer of each request once, the last one first, whatever th
   await askTogether(app, paths)
   t.same(ends.toSorted(), paths.flatMap((path) => [`first ${path}`, `second ${path}`]).sort())
   for (const path of paths) t.ok(ends.indexOf(`second ${path}`) < ends.indexOf(`first ${path}`))
-  t.same([...(app.observation.published[0]?.collect() ?? [])], [[['broken'], 100]])
+  t.same([...(registryOf(app).published[0]?.collect() ?? [])], [[{ observer: 'broken' }, 100]])
 })
 
-test('tells of a failure at once, and first of what ended before it', async (t) => {
+test('reports an end in the close of its response, before the listeners that the application added', async (t) => {
   const known: string[][] = []
-  const [app, ends] = await heard(t, (app) => {
-    app.get('/:id', async (request, reply) => {
-      if (request.url !== '/3') return 'ok'
-      reply.raw.on('close', () => known.push(ends.filter((end) => end.startsWith('first'))))
-      throw new Error('no')
+  const [app, ends] = await received(t, (app) => {
+    app.get('/:id', async ({ url }, reply) => {
+      reply.raw.on('close', () => known.push(ends.filter((end) => end.endsWith(url))))
+      if (url === '/3') throw new Error('no')
+      return 'ok'
     })
   })
-  await askTogether(app, ['/1', '/2', '/3', '/4'])
-  t.same(known, [['first /1', 'first /2', 'first /3']])
-  t.equal(ends.length, 8)
+  const paths = ['/1', '/2', '/3', '/4']
+  await askTogether(app, paths)
+  t.same(
+    known,
+    paths.map((path) => [`second ${path}`, `first ${path}`])
+  )
 })
 
-test('tells of what has ended when it is asked to flush, and when the app closes', async (t) => {
-  for (const method of ['flush', 'close'] as const) {
-    const { promise: told, resolve } = Promise.withResolvers<number>()
-    const [app, ends] = await heard(t, (app) => {
-      app.get('/', async (_request, reply) => {
-        reply.raw.on('close', async () => {
-          if (method === 'flush') await app.observation.flush(1_000)
-          else await app.close()
-          resolve(ends.length)
-        })
-        return 'ok'
-      })
+test('runs each of 400 ends in the scope of its own request, with 40 connections and requests that fail', async (t) => {
+  const seen: [string, string | undefined][] = []
+  const [app] = await received(t, (app) => {
+    app.observation.observe({ name: 'scope', end: ({ path }) => void seen.push([path, currentObservation()?.path]) })
+    app.get('/:id', async ({ url }) => {
+      await turn()
+      if (url.endsWith('7')) throw new Error('no')
+      return 'ok'
     })
-    await (await fetch(await app.listen({ host: '127.0.0.1', port: 0 }))).text()
-    t.equal(await told, 2, method)
-  }
+  })
+  const url = await app.listen({ host: '127.0.0.1', port: 0 })
+  const agent = new Agent({ keepAlive: true, maxSockets: 40 })
+  t.teardown(() => agent.destroy())
+  await Promise.all(
+    Array.from({ length: 400 }, async (_, index) => {
+      const [answer] = await once(get(`${url}/${index}`, { agent }), 'response')
+      await text(answer)
+    })
+  )
+  await turn()
+  t.equal(seen.length, 400)
+  t.equal(seen.filter(([path, current]) => path === current).length, 400)
 })
 
-test('tells of what has ended before the process ends', async (t) => {
+test('runs an end inside the context of an observer that resumes it', async (t) => {
+  const [app, ends] = await received(t, (app) => {
+    app.observation.observe({
+      name: 'context',
+      resume({ path }, next) {
+        ends.push(`enter ${path}`)
+        next()
+        ends.push(`leave ${path}`)
+      }
+    })
+    app.get('/', async () => 'ok')
+  })
+  await app.inject('/')
+  t.same(ends, ['enter /', 'second /', 'first /', 'leave /'])
+})
+
+test('reports what has ended before the process exits', async (t) => {
   const child = spawn(process.execPath, [fileURLToPath(new URL('exit.ts', import.meta.url))], {
     stdio: ['ignore', 'pipe', 'inherit']
   })

@@ -1,6 +1,6 @@
 import { test } from 'tap'
 import * as v from 'valibot'
-import { parseOptions, resolveService, serviceSchema } from '../src/index.ts'
+import { parseOptions, resolveService, serviceSchema } from '../src/internal.ts'
 
 const RULE = 'a function or { check }'
 const schema = v.strictObject({

@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { createRedactor } from '../src/redact.ts'
+import { createRedactor } from '../src/redaction/redactor.ts'
 
 const { isSecret, text } = createRedactor()
 

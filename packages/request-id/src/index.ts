@@ -1,12 +1,13 @@
 import type { IncomingMessage } from 'node:http'
-import observation, {
-  currentObservation,
+import observation, { currentObservation } from '@fastify-observability/observation'
+import {
   type Hosts,
   hostMatcher,
   hostsSchema,
-  type Observation,
-  parseOptions
-} from '@fastify-observability/observation'
+  parseOptions,
+  type RequestObservation,
+  registryOf
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
@@ -70,7 +71,7 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   const correlationHeader = (parsed.correlationHeader ?? 'x-correlation-id').toLowerCase()
 
   await app.register(observation)
-  const { answerHeaders, observe, report } = app.observation
+  const { answerHeaders, observe, report } = registryOf(app)
 
   function isTrusted(raw: IncomingMessage): boolean {
     if (typeof trustInbound === 'boolean') return trustInbound
@@ -87,7 +88,7 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
     return typeof id === 'string' && refuse(id) === undefined && isTrusted(raw) ? id : undefined
   }
 
-  function noteReplaced({ headers, request, requestId }: Observation): void {
+  function noteReplaced({ headers, request, requestId }: RequestObservation): void {
     const id = headers[header]
     if (id === undefined || id === requestId) return
     // Never the value: it is somebody else's.
@@ -130,7 +131,7 @@ const TIMING = 'server-timing'
 // Small whole numbers have their text at hand, fractions have not.
 const TENTHS = ['.0', '.1', '.2', '.3', '.4', '.5', '.6', '.7', '.8', '.9']
 
-function sendServerTiming(observation: Observation, written: unknown, idHeader: string): void {
+function sendServerTiming(observation: RequestObservation, written: unknown, idHeader: string): void {
   const { reply, response, startedAt, headersAt = startedAt, requestId } = observation
   const tenths = Math.round(10 * (headersAt - startedAt))
   const total = `total;dur=${Math.floor(tenths / 10)}${TENTHS[tenths % 10]}`

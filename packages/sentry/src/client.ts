@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ObservationRegistry, Redactor } from '@fastify-observability/observation'
+import type { Redactor, Registry } from '@fastify-observability/observation/internal'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Cap, createCap, fingerprintOf } from './cap.ts'
@@ -19,7 +19,7 @@ export interface Connection {
   cap: Cap
   tally: Tally
   /** Of the app whose rules clean the client's events, `undefined` for a client of the user's. */
-  rules: ObservationRegistry | undefined
+  rules: Registry | undefined
   /** Whether Sentry makes spans of its own. */
   isTracing: boolean
   /** Paths of routes that Sentry must not trace. */
@@ -98,7 +98,7 @@ export function adopt(client: NodeClient, settings: Settings): Connection {
 export async function open(
   Sentry: SDK,
   settings: Settings,
-  rules: ObservationRegistry,
+  rules: Registry,
   warn: (message: string) => void
 ): Promise<Connection | undefined> {
   opening ??= start(Sentry, settings, rules, warn).catch((error) => {
@@ -123,7 +123,7 @@ export async function release(): Promise<boolean> {
 async function start(
   Sentry: SDK,
   settings: Settings,
-  rules: ObservationRegistry,
+  rules: Registry,
   warn: (message: string) => void
 ): Promise<Shared | undefined> {
   const { dsn, environment, release, spotlight, sdk } = settings

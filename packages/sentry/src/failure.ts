@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import type { Observation, Outcome } from '@fastify-observability/observation'
+import type { Outcome } from '@fastify-observability/observation'
+import type { RequestObservation } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { NodeClient, Scope } from '@sentry/node'
 import { ADMITTED } from './client.ts'
@@ -44,7 +45,7 @@ export function isReadable(thrown: unknown, depth = 0): boolean {
 }
 
 /** Says of all events in the scope which request they belong to. */
-export function describe(scope: Scope, { method, route, requestId, correlationId }: Observation): void {
+export function describe(scope: Scope, { method, route, requestId, correlationId }: RequestObservation): void {
   scope.setTransactionName(`${method} ${route}`)
   scope.setTags({ request_id: requestId, correlation_id: correlationId, method })
 }
@@ -58,7 +59,7 @@ export function continueTrace(scope: Scope, { traceId, spanId }: SpanContext, sa
 export function captureFailure(
   client: NodeClient,
   scope: Scope,
-  observation: Observation,
+  observation: RequestObservation,
   { error, statusCode }: Outcome,
   eventId: string
 ): void {

@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { createRequire } from 'node:module'
-import observation, { currentObservation, type Observation, type Outcome } from '@fastify-observability/observation'
+import observation, { type Outcome } from '@fastify-observability/observation'
+import {
+  currentScope,
+  outlookOf,
+  type RequestObservation,
+  registryOf
+} from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -78,14 +84,15 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   }
 
   await app.register(observation)
-  const { observe, report } = app.observation
+  const registry = registryOf(app)
+  const { observe, report } = registry
   const foreign = findForeign(Sentry)
   if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
-  const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, app.observation, warn)
+  const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, registry, warn)
   if (!connection) return
   const { client, cap, tally, rules, isTracing, untraced } = connection
   const trailOf = trails(Sentry, client)
-  publishTally(app.observation, tally)
+  publishTally(registry, tally)
 
   function asked<Answer>(question: () => Answer, otherwise: Answer): Answer {
     try {
@@ -96,7 +103,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     }
   }
 
-  function isWanted(observation: Observation, outcome: Outcome): boolean {
+  function isWanted(observation: RequestObservation, outcome: Outcome): boolean {
     const { statusCode, error, errorType } = outcome
     if (errorType !== undefined && CUT_SHORT.has(errorType)) return false
     const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
@@ -104,7 +111,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   }
 
   /** The id of the event that may be sent, `undefined` for none. */
-  function admit({ route }: Observation, error: unknown): string | undefined {
+  function admit({ route }: RequestObservation, error: unknown): string | undefined {
     const refusal = isCaptured(error)
       ? 'already_captured'
       : isReadable(error)
@@ -116,7 +123,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   }
 
   /** Takes over the trace that the SDK has begun or continued, and returns what it is sampled by. */
-  const joinTrace = (observation: Observation): number => {
+  const joinTrace = (observation: RequestObservation): number => {
     const { method, route, path, config } = observation
     const { traceId, propagationSpanId, sampleRand } = Sentry.getCurrentScope().getPropagationContext()
     const span = Sentry.getActiveSpan()
@@ -154,8 +161,8 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
           const identified = request && user && asked(() => user(request), undefined)
           if (identified) scope.setUser(identified)
           // Our own client scrubs all of its events, by the rules of the app that has opened it.
-          if (settings.scrub && rules !== app.observation) {
-            scope.addEventProcessor((event) => scrubEvent(event, app.observation.redactor))
+          if (settings.scrub && rules !== registry) {
+            scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
           }
           captureFailure(client, scope, observation, outcome, eventId)
         })
@@ -168,12 +175,12 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   })
   if (eventIdInBody) {
     app.addHook('onSend', (_request, reply, payload, done) => {
-      const observation = currentObservation()
+      const observation = currentScope()?.observation
       const isFailure = reply.statusCode >= 500 && observation?.error !== undefined
       const isJson = String(reply.getHeader('content-type')).includes('json')
       const isObject = isFailure && isJson && typeof payload === 'string' && objectOf(payload) !== undefined
       if (!isObject || !observation) return done(null, payload)
-      if (!isWanted(observation, observation.outlook(reply.statusCode))) return done(null, payload)
+      if (!isWanted(observation, outlookOf(observation, reply.statusCode))) return done(null, payload)
       const { raw } = observation
       raw[ADMISSION] ??= { eventId: admit(observation, observation.error) }
       const { eventId } = raw[ADMISSION]
@@ -184,7 +191,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (isTracing && hasTracerProvider())
       warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
   })
-  app.observation.onFlush(async (timeoutMs) => client.flush(timeoutMs))
+  registry.onFlush(async (timeoutMs) => client.flush(timeoutMs))
   if (foreign) return
   app.addHook('onClose', async () => {
     if (!(await release())) warn('the last events could not be sent')

@@ -1,12 +1,12 @@
+import type { Outcome } from '@fastify-observability/observation'
 import {
-  type Observation,
-  type Outcome,
   parseEnv,
   parseOptions,
+  type RequestObservation,
   resolveService,
   type ServiceOptions,
   serviceSchema
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 // biome-ignore lint/suspicious/noTsIgnore: without the peer it is needed, with it there is nothing to expect.
 /** @ts-ignore: the types of an optional peer, for those who have it. */
 import type { NodeOptions, User } from '@sentry/node'
@@ -35,7 +35,7 @@ export interface SentryOptions {
    * Decides what is captured, in the place of the rule: an exception, and a status of 500 or above or a response that it
    * broke. Not asked about requests that the client has aborted. If it throws, the rule decides.
    */
-  shouldCapture?: (outcome: Outcome, observation: Observation) => boolean
+  shouldCapture?: (outcome: Outcome, observation: RequestObservation) => boolean
   /** Also an event for a status of 500 or above without an exception. @default false */
   captureWithoutException?: boolean
   /** Adds `sentry_event_id` to the JSON object that answers a request with an exception and 500 or above. @default false */

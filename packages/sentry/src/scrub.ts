@@ -1,4 +1,4 @@
-import type { Redactor } from '@fastify-observability/observation'
+import type { Redactor } from '@fastify-observability/observation/internal'
 import type { Event } from '@sentry/node'
 
 const MAX_DEPTH = 12

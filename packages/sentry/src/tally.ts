@@ -1,4 +1,4 @@
-import type { ObservationRegistry } from '@fastify-observability/observation'
+import type { Registry } from '@fastify-observability/observation/internal'
 import type { NodeClient } from '@sentry/node'
 
 /** What became of the error events. */
@@ -17,20 +17,20 @@ export function createTally(): Tally {
   }
 }
 
-export function publishTally({ publish }: ObservationRegistry, tally: Tally): void {
+export function publishTally({ publish }: Registry, tally: Tally): void {
   publish({
     name: 'sentry_events_total',
     help: 'Error events that Sentry has taken.',
     type: 'counter',
     labelNames: [],
-    collect: () => [[[], tally.sent]]
+    collect: () => [[{}, tally.sent]]
   })
   publish({
     name: 'sentry_events_dropped_total',
     help: 'Error events given up.',
     type: 'counter',
     labelNames: ['reason'],
-    collect: () => Array.from(tally.dropped, ([reason, count]) => [[reason], count] as const)
+    collect: () => Array.from(tally.dropped, ([reason, count]) => [{ reason }, count] as const)
   })
 }
 

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { Observation } from '@fastify-observability/observation'
+import type { RequestObservation } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { Breadcrumb, NodeClient, Scope } from '@sentry/node'
 import type { SDK } from './client.ts'
@@ -22,7 +22,7 @@ const MAX_BREADCRUMBS = 50
  */
 export class Trail {
   private readonly sdk: SDK
-  private readonly observation: Observation
+  private readonly observation: RequestObservation
   private readonly storage: Storage | undefined
   private readonly outer: unknown
   private readonly spanContext: SpanContext | undefined
@@ -33,7 +33,7 @@ export class Trail {
 
   constructor(
     sdk: SDK,
-    observation: Observation,
+    observation: RequestObservation,
     maxCrumbs: number,
     storage: Storage | undefined,
     sampleRand: number | undefined
@@ -104,7 +104,7 @@ function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal
 }
 
 /** Makes the trails of an app's requests; those that Sentry may trace come with what their sampling goes by. */
-export function trails(sdk: SDK, client: NodeClient): (observation: Observation, sampleRand?: number) => Trail {
+export function trails(sdk: SDK, client: NodeClient): (observation: RequestObservation, sampleRand?: number) => Trail {
   const maxCrumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
   const storage = storageOf(sdk, client)
   return (observation, sampleRand) => new Trail(sdk, observation, maxCrumbs, storage, sampleRand)

@@ -1,3 +1,4 @@
+import { registryOf } from '@fastify-observability/observation/internal'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -19,9 +20,9 @@ async function service(t: Test, options: Sentry.NodeOptions = {}) {
   return { app, client, ingest }
 }
 
-function tallyOf({ observation }: FastifyInstance): unknown[] {
-  const series = observation.published.filter(({ name }) => name.startsWith('sentry_'))
-  return series.flatMap(({ collect }) => Array.from(collect(), ([[reason = 'sent'], count]) => [reason, count]))
+function tallyOf(app: FastifyInstance): unknown[] {
+  const series = registryOf(app).published.filter(({ name }) => name.startsWith('sentry_'))
+  return series.flatMap(({ collect }) => Array.from(collect(), ([{ reason = 'sent' }, count]) => [reason, count]))
 }
 
 test('uses the client that the user has made, with its options, and leaves it open', async (t) => {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { registryOf } from '@fastify-observability/observation/internal'
 import { type IngestAnswer, startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -35,10 +36,10 @@ async function fail(app: FastifyInstance, places: (string | number)[]): Promise<
   if (answers.some(({ statusCode }) => statusCode !== 500)) throw new Error('a request was answered otherwise')
 }
 
-function tallyOf({ observation }: FastifyInstance): Record<string, number> {
-  const series = observation.published.filter(({ name }) => name.startsWith('sentry_'))
+function tallyOf(app: FastifyInstance): Record<string, number> {
+  const series = registryOf(app).published.filter(({ name }) => name.startsWith('sentry_'))
   return Object.fromEntries(
-    series.flatMap(({ collect }) => Array.from(collect(), ([[reason = 'sent'], count]) => [reason, count]))
+    series.flatMap(({ collect }) => Array.from(collect(), ([{ reason = 'sent' }, count]) => [reason, count]))
   )
 }
 

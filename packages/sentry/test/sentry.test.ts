@@ -1,4 +1,4 @@
-import { createRedactor } from '@fastify-observability/observation'
+import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -10,8 +10,8 @@ const refuse = (): never => {
 }
 const hostile = new Proxy({}, { get: refuse, has: refuse, getPrototypeOf: refuse, ownKeys: refuse })
 
-function countsOf({ observation }: FastifyInstance, name: string): unknown[] {
-  return observation.published.flatMap((series) => (series.name === name ? Array.from(series.collect()) : []))
+function countsOf(app: FastifyInstance, name: string): unknown[] {
+  return registryOf(app).published.flatMap((series) => (series.name === name ? Array.from(series.collect()) : []))
 }
 
 async function service(t: Test, options: SentryOptions = {}) {
@@ -184,7 +184,7 @@ test('counts an error that cannot be looked at, and answers its request', async 
   app.get('/', async () => Promise.reject(hostile))
   await app.inject('/')
   await app.close()
-  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['unreadable'], 1]])
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[{ reason: 'unreadable' }, 1]])
 })
 
 test('counts an error whose cause cannot be read, and closes at once', async (t) => {
@@ -196,14 +196,14 @@ test('counts an error whose cause cannot be read, and closes at once', async (t)
   t.equal(await Sentry.flush(500), true)
   await app.close()
   t.same(ingest.events, [])
-  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['unreadable'], 2]])
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[{ reason: 'unreadable' }, 2]])
 })
 
 test('cleans the events of each app by its own rules', async (t) => {
   const { app, ingest } = await service(t)
   const other = Fastify()
   await other.register(sentry, { dsn: ingest.dsn })
-  other.observation.redactor = createRedactor({ redact: ['loyalty_number'] })
+  registryOf(other).redactor = createRedactor({ redact: ['loyalty_number'] })
   other.get('/', async () => Promise.reject(new Error('loyalty_number=planted')))
   await other.inject('/')
   await Promise.all([other.close(), app.close()])
@@ -220,7 +220,7 @@ test('sends an event for each request that one error object fails, and counts a 
   const ids = answers.flatMap((answer) => answer.json().sentry_event_id ?? [])
   t.same(new Set(ingest.events.map(({ event_id }) => event_id)), new Set(ids))
   t.equal(ids.length, 3)
-  t.same(countsOf(app, 'sentry_events_dropped_total'), [[['fingerprint_limit'], 1]])
+  t.same(countsOf(app, 'sentry_events_dropped_total'), [[{ reason: 'fingerprint_limit' }, 1]])
 })
 
 test('names no event in the body that shouldCapture refuses, nor takes it for the caps', async (t) => {

@@ -1,4 +1,4 @@
-import { currentScope, runIn } from '@fastify-observability/observation'
+import { currentScope, runIn } from '@fastify-observability/observation/internal'
 import { type Context, type ContextManager, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 

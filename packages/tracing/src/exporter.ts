@@ -1,7 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atMostEvery, parseEnv, type Series, soon } from '@fastify-observability/observation'
-import { context, ROOT_CONTEXT, TraceFlags } from '@opentelemetry/api'
-import { getNumberFromEnv, suppressTracing } from '@opentelemetry/core'
+import type { Series } from '@fastify-observability/observation'
+import {
+  atMostEvery,
+  type Counts,
+  countBy,
+  parseEnv,
+  runInBackground,
+  within
+} from '@fastify-observability/observation/internal'
+import { TraceFlags } from '@opentelemetry/api'
+import { getNumberFromEnv } from '@opentelemetry/core'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
@@ -62,17 +70,17 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
   const connect = protocol === 'grpc' ? connectGrpc : connectHttp
   const connection = connect(endpoint, attemptMs)
 
-  const processed = new Map(['', 'queue_full', 'not_encodable', 'shutdown'].map((errorType) => [errorType, 0]))
-  const exported = new Map(['', 'export_failed', 'rejected', 'shutdown'].map((errorType) => [errorType, 0]))
+  const processed = countBy('error_type', ['', 'queue_full', 'not_encodable', 'shutdown'])
+  const exported = countBy('error_type', ['', 'export_failed', 'rejected', 'shutdown'])
   let queued = 0
   let inFlight = 0
 
   const shown = withoutSecrets(endpoint)
   const mayWarn = atMostEvery(MINUTE_MS)
   let unsaid = { spans: 0, reason: '' }
-  function drop(counter: Map<string, number>, errorType: string, spans: number, reason = errorType): void {
+  function drop(counter: Counts<'error_type'>, errorType: string, spans: number, reason = errorType): void {
     if (spans === 0) return
-    add(counter, errorType, spans)
+    counter.add(errorType, spans)
     unsaid = { spans: unsaid.spans + spans, reason }
     if (mayWarn()) warn()
   }
@@ -122,10 +130,8 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     const { spans } = batch
     queued -= spans
     inFlight += spans
-    add(processed, '', spans)
-    // Neither a child of the request whose span came last, nor traced itself.
-    const sending = context.with(suppressTracing(ROOT_CONTEXT), deliver, undefined, batch)
-    const delivery = sending
+    processed.add('', spans)
+    const delivery = deliver(batch)
       .catch((error): Sent => ({ error }))
       .then((sent) => {
         batch.release()
@@ -143,7 +149,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       return
     }
     const rejected = Math.min(sent.rejected, spans)
-    add(exported, '', spans - rejected)
+    exported.add('', spans - rejected)
     drop(exported, 'rejected', rejected)
   }
 
@@ -173,11 +179,6 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     filling.settle()
   }
 
-  function takeEnded(): void {
-    encode()
-    schedule()
-  }
-
   function nextBatch(): SpanBatch {
     const batch = full.shift() ?? filling
     if (batch === filling) filling = new SpanBatch()
@@ -197,8 +198,8 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
 
   function schedule(): void {
     if (isSending || queued === 0) return
-    if (full.length > 0) void sendOne()
-    else timer ??= context.with(ROOT_CONTEXT, () => setTimeout(sendOne, delayMs).unref())
+    if (full.length > 0) void runInBackground(sendOne)
+    else timer ??= runInBackground(() => setTimeout(sendOne, delayMs).unref())
   }
 
   async function flush(): Promise<void> {
@@ -216,15 +217,15 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       if (queued + inFlight >= maxQueueSize) return drop(processed, 'queue_full', 1)
       queued++
       ended.push(span)
-      if (ended.length < MAX_ENDED) soon(takeEnded)
-      else takeEnded()
+      if (ended.length === MAX_ENDED) encode()
+      schedule()
     },
-    forceFlush: flush,
+    forceFlush: () => runInBackground(flush),
     async shutdown() {
       if (stopping.signal.aborted) return
       stopBy = performance.now() + DELIVERY_SHARE * shutdownTimeoutMs
       stopping.abort()
-      await within(SETTLING_SHARE * shutdownTimeoutMs, flush())
+      await within(SETTLING_SHARE * shutdownTimeoutMs, runInBackground(flush))
       stopped = true
       drop(processed, 'shutdown', queued)
       drop(exported, 'shutdown', inFlight)
@@ -240,21 +241,21 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       help: 'Spans whose export has ended, with the reason for those that were lost.',
       type: 'counter',
       labelNames: ['error_type'],
-      collect: () => byErrorType(exported)
+      collect: exported.collect
     },
     {
       name: 'otel_sdk_processor_span_processed_total',
       help: 'Sampled spans handed to the exporter, and with a reason those dropped before it.',
       type: 'counter',
       labelNames: ['error_type'],
-      collect: () => byErrorType(processed)
+      collect: processed.collect
     },
     {
       name: 'otel_sdk_processor_span_queue_size',
       help: 'Spans that wait for the exporter or are being exported.',
       type: 'gauge',
       labelNames: [],
-      collect: () => [[[], queued + inFlight]]
+      collect: () => [[{}, queued + inFlight]]
     }
   ]
   return {
@@ -265,14 +266,6 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     endpoint: shown,
     series
   }
-}
-
-function add(counter: Map<string, number>, errorType: string, spans: number): void {
-  counter.set(errorType, (counter.get(errorType) ?? 0) + spans)
-}
-
-function byErrorType(counter: Map<string, number>): [string[], number][] {
-  return Array.from(counter, ([errorType, spans]) => [[errorType], spans])
 }
 
 function numberFromEnv(...names: string[]): number | undefined {
@@ -287,13 +280,5 @@ function withoutSecrets(endpoint: string): string {
 }
 
 function clear(timer: NodeJS.Timeout | undefined): undefined {
-  clearTimeout(timer)
-}
-
-/** Waits for work that cannot fail, at most so long. */
-async function within(ms: number, work: Promise<unknown>): Promise<void> {
-  const { promise: expired, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, ms)
-  await Promise.race([work, expired])
   clearTimeout(timer)
 }

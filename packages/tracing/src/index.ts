@@ -1,16 +1,17 @@
 import type { IncomingMessage } from 'node:http'
-import observation, {
+import observation, { type Outcome } from '@fastify-observability/observation'
+import {
   type Hosts,
   hostsSchema,
-  type Observation,
-  type Outcome,
   parseEnv,
   parseOptions,
+  type RequestObservation,
+  registryOf,
   resolveService,
   type ServiceOptions,
   serviceSchema,
   waitSchema
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
@@ -65,7 +66,7 @@ export interface TracingOptions {
    */
   baggage?: boolean
   /** Whether a request makes its span an error one. Asked when the response has closed. @default a status of 500 or above */
-  isError?: (outcome: Outcome, observation: Observation) => boolean
+  isError?: (outcome: Outcome, observation: RequestObservation) => boolean
   /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
   shutdownTimeoutMs?: number
   /**
@@ -135,7 +136,8 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   const { trustInbound = true, isError = ({ statusCode }) => statusCode >= 500 } = parsed
 
   await app.register(observation)
-  const { report } = app.observation
+  const registry = registryOf(app)
+  const { observe, publish, report } = registry
   const pipeline = startPipeline({
     service: resolveService(parsed.service),
     endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv : undefined),
@@ -145,7 +147,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     traceContext: propagators.includes('tracecontext'),
     baggage: parsed.baggage ?? propagators.includes('baggage'),
     shutdownTimeoutMs: parsed.shutdownTimeoutMs,
-    redactor: () => app.observation.redactor,
+    redactor: () => registry.redactor,
     log: app.log
   })
   // Before anything that can fail: an app that could not register closes too.
@@ -153,13 +155,13 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   addInstrumentations(parsed.instrumentations ?? [], trace.getTracerProvider())
   reportInstrumentations(app.log)
   if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
-  for (const series of pipeline.series) app.observation.publish(series)
+  for (const series of pipeline.series) publish(series)
 
   app.decorateRequest('span', undefined)
   app.addHook('onRoute', ({ config }) => {
     parseOptions(NAME, routeSchema, { config: { observability: config?.observability ?? {} } })
   })
-  app.observation.observe(
+  observe(
     serverSpans({
       startSpan: pipeline.startSpan,
       hasSharedContext: pipeline.hasSharedContext,

@@ -1,4 +1,4 @@
-import { currentObservation, type Observation } from '@fastify-observability/observation'
+import { currentScope, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
 import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import { withoutErrorText } from './discretion.ts'
@@ -43,8 +43,8 @@ const MAX_NAME = 128
 
 /** A provider whose spans end with their request at the latest: upstream never ends those of a hijacked reply. */
 function endingWithRequest(app: FastifyInstance, provider: TracerProvider): TracerProvider {
-  const started = new WeakMap<Observation, Span[]>()
-  app.observation.observe({
+  const started = new WeakMap<RequestObservation, Span[]>()
+  registryOf(app).observe({
     name: '@fastify-observability/tracing/lifecycle',
     end(observation) {
       for (const span of started.get(observation) ?? []) if (span.isRecording()) span.end()
@@ -58,7 +58,7 @@ function endingWithRequest(app: FastifyInstance, provider: TracerProvider): Trac
         // A plugin without a name is named after its source.
         const [title = ''] = name.split(/[\r\n]|=>|[({]/)
         const span = tracer.startSpan(title.trim().slice(0, MAX_NAME), ...rest)
-        const observation = currentObservation()
+        const observation = currentScope()?.observation
         if (!observation) return span
         const spans = started.get(observation)
         if (spans) spans.push(span)

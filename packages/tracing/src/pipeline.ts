@@ -1,13 +1,13 @@
 import { isDeepStrictEqual } from 'node:util'
+import type { Series } from '@fastify-observability/observation'
 import {
   atMostEvery,
   type Hosts,
   hostMatcher,
-  type Observation,
   type Redactor,
-  type Series,
+  type RequestObservation,
   type Service
-} from '@fastify-observability/observation'
+} from '@fastify-observability/observation/internal'
 import {
   type Context,
   context,
@@ -130,7 +130,7 @@ function hasProvider(): boolean {
 }
 
 /** By whatever provider the user has registered. */
-function startForeign(observation: Observation, parent: Context, link: Link | undefined): Span {
+function startForeign(observation: RequestObservation, parent: Context, link: Link | undefined): Span {
   const attributes = attributesOf(observation)
   const options = { kind: SpanKind.SERVER, startTime: observation.startedAt, attributes }
   return tracer().startSpan(nameOf(observation), link ? { ...options, root: true, links: [link] } : options, parent)

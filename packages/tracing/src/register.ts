@@ -1,6 +1,6 @@
 import { createRequire, register as registerLoader } from 'node:module'
 import { join } from 'node:path'
-import { parseEnv } from '@fastify-observability/observation'
+import { parseEnv } from '@fastify-observability/observation/internal'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import { IORedisInstrumentation } from '@opentelemetry/instrumentation-ioredis'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'

@@ -1,6 +1,6 @@
 import { randomFillSync } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
-import type { Observation } from '@fastify-observability/observation'
+import type { RequestObservation } from '@fastify-observability/observation/internal'
 import {
   type Attributes,
   type AttributeValue,
@@ -44,7 +44,7 @@ export interface SpanHome {
 }
 
 /** Starts the span of a request; with a link, as the root of a trace of its own. */
-export type StartRequestSpan = (observation: Observation, parent: Context, link: Link | undefined) => Span
+export type StartRequestSpan = (observation: RequestObservation, parent: Context, link: Link | undefined) => Span
 
 type TimedEvent = ReadableSpan['events'][number]
 
@@ -148,7 +148,7 @@ class RequestSpan implements Span, EncodableSpan {
     parentSpanContext: SpanContext | undefined,
     idBytes: string | undefined,
     name: string,
-    observation: Observation,
+    observation: RequestObservation,
     links: Link[]
   ) {
     this.home = home

@@ -1,4 +1,4 @@
-import { parseEnv } from '@fastify-observability/observation'
+import { parseEnv } from '@fastify-observability/observation/internal'
 import { type Context, createContextKey, SpanKind } from '@opentelemetry/api'
 import {
   AlwaysOffSampler,

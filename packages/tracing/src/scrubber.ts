@@ -1,4 +1,4 @@
-import type { Redactor } from '@fastify-observability/observation'
+import type { Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import { FIRST_BYTE } from './span.ts'

@@ -1,4 +1,4 @@
-import type { Observation } from '@fastify-observability/observation'
+import type { RequestObservation } from '@fastify-observability/observation/internal'
 import type { Attributes } from '@opentelemetry/api'
 import type { FastifyRequest } from 'fastify'
 import { redactor } from './span.ts'
@@ -6,7 +6,7 @@ import { redactor } from './span.ts'
 const names = new Map<string, Map<string, string>>()
 
 /** Of the route: what a caller sends is no name. */
-export function nameOf({ method, route }: Observation): string {
+export function nameOf({ method, route }: RequestObservation): string {
   if (route === 'unmatched') return method
   const known = names.get(route)?.get(method)
   if (known !== undefined) return known
@@ -38,7 +38,7 @@ function authorityOf(request: FastifyRequest): Authority {
 // One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long. What
 // requests to a route share comes first, which is encoded once for many.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
-export function attributesOf(observation: Observation): Attributes {
+export function attributesOf(observation: RequestObservation): Attributes {
   const { request, raw, headers, route, path, requestId, correlationId } = observation
   const { url = '' } = raw
   const { hostname, port } = request ? authorityOf(request) : NOWHERE

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http'
-import type { Observation, Observer, Outcome } from '@fastify-observability/observation'
+import type { Outcome } from '@fastify-observability/observation'
+import type { PartObserver, RequestObservation } from '@fastify-observability/observation/internal'
 import {
   type Context,
   context,
@@ -25,11 +26,11 @@ export interface ServerSpanOptions {
   /** Whether what the observation calls its context is active while the request is served. */
   hasSharedContext: boolean
   isTrusted: (request: IncomingMessage) => boolean
-  isError: (outcome: Outcome, observation: Observation) => boolean
+  isError: (outcome: Outcome, observation: RequestObservation) => boolean
 }
 
 /** The one server span of a request: started here, or by another instrumentation and completed here. */
-export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): Observer {
+export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): PartObserver {
   // Spans that another instrumentation ends.
   const foreign = new WeakSet<Span>()
 
@@ -44,7 +45,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
    * What a request begins in. What is active when it comes over a socket, other than the span of an HTTP instrumentation,
    * is what was active when the server began to listen.
    */
-  function surroundings({ response }: Observation, active: Span | undefined): Context {
+  function surroundings({ response }: RequestObservation, active: Span | undefined): Context {
     const isLeft =
       active && !('isLightMyRequest' in response) && (isOurs(active) || kindOf(active) === SpanKind.INTERNAL)
     return isLeft ? ROOT_CONTEXT : context.active()
@@ -59,7 +60,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     return [around, remote?.isRemote ? { context: remote } : undefined]
   }
 
-  function begin(observation: Observation): Span {
+  function begin(observation: RequestObservation): Span {
     // Most requests come in no context at all.
     const isAlone = hasSharedContext && observation.context === undefined
     const active = isAlone ? undefined : trace.getActiveSpan()

@@ -1,4 +1,4 @@
-import { createRedactor } from '@fastify-observability/observation'
+import { createRedactor } from '@fastify-observability/observation/internal'
 import { type Attributes, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
 
 export const SCOPE = '@fastify-observability/tracing'

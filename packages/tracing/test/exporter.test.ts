@@ -228,10 +228,10 @@ test('survives a log that throws', async (t) => {
   provider.getTracer('test').startSpan('lost').end()
   await provider.shutdown()
   t.match(Array.from(series[0]?.collect() ?? []), [
-    [[''], 0],
-    [['export_failed'], 0],
-    [['rejected'], 0],
-    [['shutdown'], 1]
+    [{ error_type: '' }, 0],
+    [{ error_type: 'export_failed' }, 0],
+    [{ error_type: 'rejected' }, 0],
+    [{ error_type: 'shutdown' }, 1]
   ])
 })
 

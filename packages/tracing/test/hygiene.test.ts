@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import { json } from 'node:stream/consumers'
-import observation, { createRedactor } from '@fastify-observability/observation'
+import observation from '@fastify-observability/observation'
+import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { SpanKind, trace } from '@opentelemetry/api'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -66,7 +67,7 @@ test('goes by the rules of the logs, where those are others, and keeps names tha
   for (const rules of [{ redact: ['licence'] }, { redact: ['licence'], allow: ['order'] }]) {
     const app = Fastify()
     await app.register(observation)
-    app.observation.redactor = createRedactor(rules)
+    registryOf(app).redactor = createRedactor(rules)
     await app.register(tracing, { endpoint: collector.url })
     app.get('/', async ({ span }) => {
       span?.setAttribute('licence', 'planted')

@@ -9,7 +9,10 @@ export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
   const provider = new NodeTracerProvider({ spanProcessors: [processor] })
   const read = (name: string) =>
     Object.fromEntries(
-      Array.from(series.find((one) => one.name === name)?.collect() ?? []).map(([k, n]) => [k[0] ?? '', n])
+      Array.from(series.find((one) => one.name === name)?.collect() ?? []).map(([{ error_type = '' }, n]) => [
+        error_type,
+        n
+      ])
     )
   return {
     warnings,

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { registryOf } from '@fastify-observability/observation/internal'
 import { ROOT_CONTEXT, SpanKind } from '@opentelemetry/api'
 import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
@@ -138,8 +139,8 @@ test('isError decides what is an error, and is survived when it throws', async (
   const spans = await spansOf(app, collector)
   const failed = spans.filter(({ status }) => status === 'ERROR').map(({ name }) => name)
   t.same(failed.toSorted(), ['GET /418', 'GET /500'])
-  const errors = app.observation.published.find(({ name }) => name === 'observability_observer_errors_total')
-  t.same([...(errors?.collect() ?? [])], [[[NAME], 1]])
+  const errors = registryOf(app).published.find(({ name }) => name === 'observability_observer_errors_total')
+  t.same([...(errors?.collect() ?? [])], [[{ observer: NAME }, 1]])
 })
 
 test('shows when the headers were written, and lasts as long as the request', async (t) => {

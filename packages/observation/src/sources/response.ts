@@ -1,15 +1,18 @@
 import { Buffer } from 'node:buffer'
 import type { ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
-import { OBSERVATION, type Observation } from './observation.ts'
+import { OBSERVATION, type RequestObservation } from '../request-observation.ts'
 
 /**
- * Notes when headers and how much body go out. Node has no event for either, so the three methods are wrapped on this
- * one response: by the same functions for all of them, which keeps responses alike to the engine.
+ * Reports when the headers and how much body are written, and when the response has closed. Node has no event for the
+ * first two, so three methods are wrapped on each response: by the same functions, which keeps responses alike to the engine.
  */
-export function watchResponse(response: ServerResponse, observation: Observation): void {
+export function watchResponse(response: ServerResponse, observation: RequestObservation): void {
   response[OBSERVATION] = observation
   wrap(response)
+  // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
+  // Before the listeners of others, because an instrumentation may end its server span in one of those.
+  response.prependListener('close', closed)
 }
 
 // One by one: Object.assign takes several times as long.
@@ -17,6 +20,10 @@ function wrap(response: Record<'writeHead' | 'write' | 'end', unknown>): void {
   response.writeHead = writeHead
   response.write = write
   response.end = end
+}
+
+function closed(this: ServerResponse): void {
+  this[OBSERVATION]?.close()
 }
 
 function writeHead(this: ServerResponse, ...args: unknown[]): unknown {

@@ -1,6 +1,6 @@
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 
-interface Listeners {
+interface LogListeners {
   /** Whether the request belongs to this app and not to a sibling. */
   isOurs(request: FastifyRequest): boolean
   /** Before any hook, of a route or of the 404 handler. */
@@ -14,7 +14,10 @@ interface Listeners {
  * lines through until `mute` is called. Only the factory takes a controller, so a plugin has to reach the one in use.
  * @see https://fastify.dev/docs/latest/Reference/Server/#logcontroller
  */
-export function listenToFastify(app: FastifyInstance, { isOurs, arrived, streamFailed }: Listeners): { mute(): void } {
+export function observeLogController(
+  app: FastifyInstance,
+  { isOurs, arrived, streamFailed }: LogListeners
+): { mute(): void } {
   const controller = findController(app)
   let muted = false
   const mute = (): void => {

@@ -1,4 +1,4 @@
-import { REDACTED } from './secret-form.ts'
+import { REDACTED } from './forms.ts'
 
 /** Whether a key found in text names a secret; `inQuery` where it is a parameter of a URL. */
 type KeyTest = (key: string, inQuery: boolean) => boolean

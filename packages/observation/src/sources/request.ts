@@ -1,12 +1,12 @@
 import type { IncomingMessage } from 'node:http'
 import { performance } from 'node:perf_hooks'
-import { OBSERVATION, type Observation } from './observation.ts'
+import { OBSERVATION, type RequestObservation } from '../request-observation.ts'
 
 /**
  * Notes how much body comes in, and when the connection is upgraded. Listening for `data` would start the stream, and
  * nothing tells of an upgrade, so the method that each goes through is wrapped, for the requests that have one.
  */
-export function watchRequest(raw: IncomingMessage, observation: Observation): void {
+export function watchRequest(raw: IncomingMessage, observation: RequestObservation): void {
   const { httpVersionMajor } = raw
   const { headers } = observation
   // HTTP/2 needs no header to have a body.
@@ -26,7 +26,7 @@ const wrappers = {
 }
 
 // The 101 is written to the socket itself, past the response.
-function watchUpgrade({ socket }: IncomingMessage, observation: Observation): void {
+function watchUpgrade({ socket }: IncomingMessage, observation: RequestObservation): void {
   const { write } = socket
   const restore = Object.hasOwn(socket, 'write')
     ? () => void Object.assign(socket, { write })

@@ -1,6 +1,6 @@
-import { REDACTED, scrubForms } from './secret-form.ts'
-import { nameTest, remember, squash } from './secret-name.ts'
-import { pairScrubber } from './secret-pair.ts'
+import { REDACTED, scrubForms } from './forms.ts'
+import { nameTest, remember, squash } from './names.ts'
+import { pairScrubber } from './pairs.ts'
 
 export interface RedactOptions {
   /** Further names of secrets, added to the defaults; case and separators do not count. */

@@ -1,0 +1,17 @@
+// What the parts of the suite share. Not for users: it may change in any release.
+
+export type { PartObserver } from './observers.ts'
+export { type Hosts, hostMatcher, hostsSchema } from './options/hosts.ts'
+export { parseEnv, parseOptions, waitSchema } from './options/parse.ts'
+export { resolveService, type Service, type ServiceOptions, serviceSchema } from './options/service.ts'
+export { outlookOf } from './outcome.ts'
+export { createRedactor, type RedactOptions, type Redactor } from './redaction/redactor.ts'
+export { type Registry, registryOf } from './registry.ts'
+export { RequestObservation } from './request-observation.ts'
+export { currentScope, isBackground, runIn, runInBackground, runOutside, type Scope } from './scope.ts'
+export { type Counts, countBy } from './series.ts'
+export { within } from './time/deadline.ts'
+export { atMostEvery } from './time/rate-limit.ts'
+export { errorName } from './values/error-name.ts'
+export { knownMethod } from './values/method.ts'
+export { isRecord } from './values/record.ts'

@@ -1,0 +1,60 @@
+import type { ServerResponse } from 'node:http'
+import { performance } from 'node:perf_hooks'
+import type { Outcome } from './observation.ts'
+import type { RequestObservation } from './request-observation.ts'
+import { errorName } from './values/error-name.ts'
+
+/** How the request ends, if it ends now. */
+export function outcomeOf(observation: RequestObservation): Outcome {
+  const { response, error, refusal, startedAt, headersAt, requestBytes, responseBytes } = observation
+  const upgraded = isUpgraded(observation)
+  const firstByteAt = upgraded ? observation.upgradedAt : headersAt
+  const headersSent = upgraded || response.headersSent
+  const aborted = !upgraded && !isFinished(response)
+  const statusCode = upgraded ? 101 : headersSent ? response.statusCode : 499
+  const outcome: Outcome = {
+    statusCode,
+    headersSent,
+    aborted,
+    error,
+    errorType: errorTypeOf(observation, statusCode, aborted),
+    durationMs: performance.now() - startedAt,
+    ttfbMs: firstByteAt === undefined ? undefined : firstByteAt - startedAt,
+    requestBytes,
+    responseBytes
+  }
+  if (!refusal || headersSent) return outcome
+  const { statusCode: refused, errorType } = refusal
+  return { ...outcome, statusCode: refused, headersSent: true, aborted: false, error: refusal.error, errorType }
+}
+
+/** How it would end now if this status went out whole. */
+export function outlookOf(observation: RequestObservation, statusCode: number): Outcome {
+  const errorType = errorTypeOf(observation, statusCode, false)
+  return { ...outcomeOf(observation), statusCode, headersSent: true, aborted: false, errorType }
+}
+
+// A WebSocket's 101 is written past the response, to the socket.
+function isUpgraded({ headers, response, reply, upgradedAt }: RequestObservation): boolean {
+  const isHandedOver = upgradedAt !== undefined && reply?.sent === true
+  return isHandedOver && headers.upgrade !== undefined && !response.headersSent && !response.writableEnded
+}
+
+function isFinished(response: ServerResponse): boolean {
+  // light-my-request emits `close` with its output still on its null socket.
+  if ('isLightMyRequest' in response) return response.writableEnded
+  // HTTP/2's response has a stream instead, and emits `finish` for aborted ones too.
+  if ('stream' in response && isHttp2Stream(response.stream)) return response.writableEnded && !response.stream.aborted
+  return response.writableFinished
+}
+
+function isHttp2Stream(stream: unknown): stream is { aborted: boolean } {
+  return typeof stream === 'object' && stream !== null && 'aborted' in stream
+}
+
+function errorTypeOf({ broken, error }: RequestObservation, statusCode: number, aborted: boolean): string | undefined {
+  if (aborted && !broken) return 'client_disconnect'
+  if (statusCode < 500 && !broken) return undefined
+  // A code may be empty.
+  return errorName(error) || String(statusCode)
+}

@@ -1,0 +1,171 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { performance } from 'node:perf_hooks'
+import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Observation, Outcome, Refusal } from './observation.ts'
+import type { RouteObservability } from './route.ts'
+import { knownMethod } from './values/method.ts'
+
+/** Where Node's objects carry their observation: a WeakMap costs each request more, and the garbage collector most. */
+export const OBSERVATION: unique symbol = Symbol('fastify-observability.observation')
+
+declare module 'node:http' {
+  interface IncomingMessage {
+    [OBSERVATION]?: RequestObservation
+  }
+  interface OutgoingMessage {
+    [OBSERVATION]?: RequestObservation
+  }
+}
+
+declare module 'node:stream' {
+  interface Duplex {
+    [OBSERVATION]?: RequestObservation
+  }
+}
+
+/** What the parts add to a request: each slot has one writer, and whoever likes reads it. */
+export interface Slots {
+  /** Written by request-id, which gives one to requests that Fastify has made none for too. */
+  requestId: string | undefined
+  /** Written by request-id. */
+  correlationId: string | undefined
+  /** The server span. Written by tracing, or by the observation where another instrumentation has opened one. */
+  spanContext: SpanContext | undefined
+  /** OpenTelemetry's. At first the one that the request arrived in; written by tracing. */
+  context: Context | undefined
+  /** The event of this request's failure. Written by sentry. */
+  sentryEventId: string | undefined
+  /** Receives each line of the request's log, as it was written: without secrets. Written by sentry, called by logging. */
+  onLine: ((level: string, message: string | undefined) => void) | undefined
+}
+
+/** The moments of a request that Node reports to its observation. */
+export interface Moments {
+  headers(observation: RequestObservation, written: unknown): void
+  close(observation: RequestObservation): void
+}
+
+const UNCONFIGURED: RouteObservability = Object.freeze({})
+
+/** The data of one request, as the parts see and complete it. */
+export class RequestObservation implements Observation, Slots {
+  readonly raw: IncomingMessage
+  readonly response: ServerResponse
+  /** The request's, read once: Node assembles them at each reading. */
+  readonly headers: IncomingHttpHeaders
+  /** `performance.now()` at the arrival. */
+  readonly startedAt: number = performance.now()
+  readonly method: string
+  request: FastifyRequest | undefined
+  reply: FastifyReply | undefined
+  route = 'unmatched'
+  config: RouteObservability = UNCONFIGURED
+  /** The level that the route asks for. */
+  logLevel: string | undefined
+  private address: string | undefined
+  private ip: string | undefined
+
+  requestId: string | undefined
+  correlationId: string | undefined
+  spanContext: SpanContext | undefined
+  context: Context | undefined
+  sentryEventId: string | undefined
+  onLine: Slots['onLine']
+
+  /** Whether the observers have received its start. */
+  started = false
+  error: unknown
+  /** What Fastify answers, to the socket, when the body cannot be parsed. */
+  refusal: Refusal | undefined
+  /** `performance.now()` when the headers were written. */
+  headersAt: number | undefined
+  /** `performance.now()` when a request for an upgrade was first answered to. */
+  upgradedAt: number | undefined
+  requestBytes = 0
+  responseBytes = 0
+  /** The response could not be finished because its source failed. */
+  broken = false
+  /** Whether the last chunk is being written. */
+  ending = false
+  outcome: Outcome | undefined
+
+  private readonly moments: Moments
+
+  constructor(raw: IncomingMessage, response: ServerResponse, context: Context | undefined, moments: Moments) {
+    this.raw = raw
+    this.response = response
+    this.headers = raw.headers
+    this.method = knownMethod(raw.method)
+    // Read now, because a connection that has closed does not know it any more.
+    this.address = raw.socket.remoteAddress
+    this.context = context
+    this.moments = moments
+    const active = trace.getActiveSpan()?.spanContext()
+    if (active && isSpanContextValid(active)) this.spanContext = active
+  }
+
+  /** Called when Fastify has found the route. */
+  adopt(request: FastifyRequest, reply: FastifyReply): void {
+    // Fastify makes these options anew at each reading.
+    const { url, config, logLevel } = request.routeOptions
+    this.request = request
+    this.reply = reply
+    this.requestId = request.id
+    this.config = config?.observability ?? UNCONFIGURED
+    this.logLevel = logLevel
+    // The 404 handler has none.
+    if (url !== undefined) this.route = url
+    // HTTP/2 takes a stream from its socket before it says that the stream has closed.
+    if (this.raw.httpVersionMajor > 1) this.address = ipOf(request) ?? this.address
+  }
+
+  /** As the scope of the code that serves the request. */
+  get observation(): this {
+    return this
+  }
+
+  get path(): string {
+    const { url = '' } = this.raw
+    const query = url.indexOf('?')
+    return query === -1 ? url : url.slice(0, query)
+  }
+
+  get clientAddress(): string | undefined {
+    if (!this.request || this.raw.httpVersionMajor > 1) return this.address
+    this.ip ??= this.request.ip
+    return this.ip
+  }
+
+  /** Sets a header of the answer, while none is sent. */
+  setHeader(name: string, value: string): void {
+    if (this.reply) this.reply.header(name, value)
+    else if (!this.response.headersSent) this.response.setHeader(name, value)
+  }
+
+  /** Called with the last argument of the first writeHead. */
+  beforeHeaders(written: unknown): void {
+    this.moments.headers(this, written)
+  }
+
+  /** Called when the response has closed; later calls do nothing. */
+  close(): void {
+    this.moments.close(this)
+  }
+
+  /** Ends the observation now, as broken by this error unless another came first; its connection is the caller's to close. */
+  abort(error: unknown): void {
+    this.error ??= error
+    this.broken = true
+    this.close()
+  }
+}
+
+/** Asks `trustProxy`, which may be a function of the user's and throw. */
+function ipOf(request: FastifyRequest): string | undefined {
+  try {
+    return request.ip
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,37 @@
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    observability?: RouteObservability
+  }
+  interface FastifySchema {
+    /** Keeps a route out of the OpenAPI document, as @fastify/swagger reads it. */
+    hide?: boolean
+  }
+}
+
+/** What a route can say about its own observation: `config: { observability: { log: false } }`. */
+export interface RouteObservability {
+  /**
+   * `false`: no canonical line. `'failures'`: only for answers of 500 and above and for those that took over a second.
+   * A level: lines of answers below 500 have this one instead of one by status. @default true
+   */
+  log?: boolean | 'failures' | LogLevel
+  /**
+   * `false`: no span, and none for what the request calls. `{ ratio }`: the share of the traces beginning here that are
+   * recorded, from 0 to 1; a caller's decision is followed. @default true
+   */
+  trace?: boolean | { ratio: number }
+  /** `false`: answered even under pressure. @default true */
+  shed?: boolean
+  /** `false`: not in the request metrics. @default {} */
+  metrics?: RouteMetrics | false
+}
+
+/** What a route can say about its metrics. */
+export interface RouteMetrics {
+  /** `false`: not in the duration, for streams and long polls; they are counted by their time to first byte. @default true */
+  duration?: boolean
+  /** Upper bounds in seconds, ascending, of its duration and its time to first byte. @default the metrics part's */
+  durationBuckets?: readonly number[]
+}
+
+export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'

@@ -1,0 +1,13 @@
+/**
+ * Waits for work at most so long: resolves with what the work gives, or with `undefined` once the time is up. Rejects as
+ * the work does.
+ */
+export async function within<Result>(timeoutMs: number, work: PromiseLike<Result>): Promise<Result | undefined> {
+  const { promise: expired, resolve } = Promise.withResolvers<undefined>()
+  const timer = setTimeout(resolve, timeoutMs, undefined)
+  try {
+    return await Promise.race([work, expired])
+  } finally {
+    clearTimeout(timer)
+  }
+}
