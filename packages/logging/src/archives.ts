@@ -3,7 +3,8 @@ import { readdir, rename, rm, stat, utimes } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
-import { isFull, within } from './sink.ts'
+import { within } from '@fastify-observability/observation/internal'
+import { isFull } from './sink.ts'
 
 export interface ArchiveRules {
   compress: boolean

@@ -1,36 +1,25 @@
-import type { Outcome } from '@fastify-observability/observation'
+import type { LogLevel, Outcome } from '@fastify-observability/observation'
 import type { Redactor, RequestObservation } from '@fastify-observability/observation/internal'
-import { inOnePiece, remembered } from './remembered.ts'
+import { CANONICAL, type Quote } from './fields.ts'
 
-const FIELDS = [
-  'route',
-  'status_code',
-  'duration_ms',
-  'ttfb_ms',
-  'response_bytes',
-  'client_ip',
-  'user_agent',
-  'aborted',
-  'sentry_event_id'
-]
+const SLOW_PROBE_MS = 1_000
 
-/** What the canonical line of a request says beside its context. */
-export function canonicalFields(
-  { route, headers, clientAddress, sentryEventId }: RequestObservation,
-  { statusCode, aborted, durationMs, ttfbMs, responseBytes, error }: Outcome
-): object {
-  return {
-    route,
-    status_code: statusCode,
-    duration_ms: micros(durationMs),
-    ttfb_ms: ttfbMs === undefined ? undefined : micros(ttfbMs),
-    response_bytes: responseBytes,
-    client_ip: clientAddress,
-    user_agent: headers['user-agent'],
-    aborted,
-    sentry_event_id: sentryEventId,
-    ...(error !== undefined && { err: error })
-  }
+/** The level of a request's canonical line, `undefined` for no line. */
+export function canonicalLevel(
+  { config: { log = true } }: RequestObservation,
+  { statusCode, aborted, durationMs }: Outcome
+): LogLevel | undefined {
+  if (log === false) return undefined
+  if (statusCode >= 500) return 'error'
+  if (log === 'failures') return durationMs > SLOW_PROBE_MS ? 'warn' : undefined
+  if (typeof log === 'string') return log
+  return statusCode >= 400 || aborted ? 'warn' : 'info'
+}
+
+/** The fields of a request's canonical line beside its context. */
+export function canonicalFields(observation: RequestObservation, outcome: Outcome): object {
+  const fields = Object.fromEntries(CANONICAL.map(({ name, value }) => [name, value(observation, outcome)]))
+  return outcome.error === undefined ? fields : { ...fields, err: outcome.error }
 }
 
 /**
@@ -39,48 +28,13 @@ export function canonicalFields(
  */
 export function canonicalText(
   { isSecret }: Redactor,
-  quote: (text: string) => string
+  quote: Quote
 ): ((observation: RequestObservation, outcome: Outcome) => string) | undefined {
-  if (FIELDS.some(isSecret)) return undefined
-  const headOf = remembered((route: string) =>
-    remembered((status: number) => inOnePiece(`,"route":${quote(route)},"status_code":${status},"duration_ms":`))
-  )
-  const clientIp = field('client_ip')
-  const userAgent = field('user_agent')
-  const sentryEventId = field('sentry_event_id')
-
-  /** A field of which one request after the other often has the same. */
-  function field(name: string): (text: string | undefined) => string {
-    let last: string | undefined
-    let written = ''
-    return (text) => {
-      if (text === last) return written
-      written = text === undefined ? '' : `,"${name}":${quote(text)}`
-      last = text
-      return written
-    }
+  if (CANONICAL.some(({ name }) => isSecret(name))) return undefined
+  const writers = CANONICAL.map(({ writer }) => writer(quote))
+  return (observation, outcome) => {
+    let text = ''
+    for (const write of writers) text += write(observation, outcome)
+    return text
   }
-
-  return (observation, { statusCode, aborted, durationMs, ttfbMs, responseBytes }) =>
-    headOf(observation.route)(statusCode) +
-    microsText(durationMs) +
-    (ttfbMs === undefined ? '' : `,"ttfb_ms":${microsText(ttfbMs)}`) +
-    `,"response_bytes":${responseBytes}` +
-    clientIp(observation.clientAddress) +
-    userAgent(observation.headers['user-agent']) +
-    (aborted ? ',"aborted":true' : ',"aborted":false') +
-    sentryEventId(observation.sentryEventId)
-}
-
-function micros(ms: number): number {
-  return Math.round(ms * 1000) / 1000
-}
-
-// Small whole numbers have their text at hand, fractions have not.
-const THOUSANDTHS = Array.from({ length: 1000 }, (_, part) => String(part / 1000).slice(1))
-
-/** The same as text. */
-function microsText(ms: number): string {
-  const whole = Math.round(ms * 1000)
-  return `${Math.floor(whole / 1000)}${THOUSANDTHS[whole % 1000]}`
 }

@@ -1,3 +1,4 @@
+import { isRecord } from '@fastify-observability/observation/internal'
 import { type ChildLoggerOptions, type DestinationStream, type Logger, type LoggerOptions, pino } from 'pino'
 import type { Fields, Safe } from './safe.ts'
 
@@ -63,8 +64,4 @@ function withInherited(known: Fields | undefined, further: Fields): Fields {
 function serializersOf(logger: object): Fields | undefined {
   const own: unknown = SERIALIZERS in logger ? logger[SERIALIZERS] : undefined
   return isRecord(own) ? own : undefined
-}
-
-function isRecord(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null
 }

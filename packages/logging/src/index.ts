@@ -1,12 +1,13 @@
 import { tracingChannel } from 'node:diagnostics_channel'
-import observation, { type LogLevel, type Outcome } from '@fastify-observability/observation'
-import { countBy, parseOptions, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
+import observation from '@fastify-observability/observation'
+import { countBy, parseOptions, registryOf } from '@fastify-observability/observation/internal'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Bindings, ChildLoggerOptions, Logger } from 'pino'
 import * as v from 'valibot'
-import { canonicalFields, canonicalText } from './canonical-line.ts'
-import { aboutWhole, bind, createLogger, forget, isOurs, type Journal, journalOf } from './logger.ts'
+import { canonicalFields, canonicalLevel, canonicalText } from './canonical-line.ts'
+import { bind, isOurs } from './context.ts'
+import { createLogger, forget, type Journal, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
 export type { FileOptions } from './file.ts'
@@ -23,19 +24,6 @@ declare module 'fastify' {
 }
 
 const CLOSE_MS = 2_000
-const SLOW_PROBE_MS = 1_000
-
-/** The level of a canonical line, `undefined` for none. */
-function levelOf(
-  { config: { log = true } }: RequestObservation,
-  { statusCode, aborted, durationMs }: Outcome
-): LogLevel | undefined {
-  if (log === false) return undefined
-  if (statusCode >= 500) return 'error'
-  if (log === 'failures') return durationMs > SLOW_PROBE_MS ? 'warn' : undefined
-  if (typeof log === 'string') return log
-  return statusCode >= 400 || aborted ? 'warn' : 'info'
-}
 
 function refuseOptions(options: LoggingOptions): void {
   const { service: _service, ...others } = resolveOptions(options, {})
@@ -120,13 +108,13 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       if (request && reply) request.log = reply.log = bind(requestLogger(request, logLevel), observation)
     },
     end(observation, outcome) {
-      const level = levelOf(observation, outcome)
+      const level = canonicalLevel(observation, outcome)
       if (level === undefined) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
       if (ready && textOf && outcome.error === undefined && isPlain(log))
         ready.write(log, level, textOf(observation, outcome), observation, message)
-      else aboutWhole(observation, () => log[level](canonicalFields(observation, outcome), message))
+      else log[level](canonicalFields(observation, outcome), message)
     },
     malformed({ statusCode, error, clientAddress }) {
       const fields = {

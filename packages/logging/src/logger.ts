@@ -2,20 +2,20 @@ import { createRequire } from 'node:module'
 import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
   createRedactor,
-  currentScope,
   type Redactor,
-  RequestObservation,
+  type RequestObservation,
   resolveService,
   type Service
 } from '@fastify-observability/observation/internal'
-import { type SpanContext, trace } from '@opentelemetry/api'
 import { type DestinationStream, type Logger, pino } from 'pino'
+import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
+import { OWN_NAMES } from './fields.ts'
 import { openFile } from './file.ts'
 import { guardedPino } from './guard.ts'
+import { inOnePiece, memoize } from './memoize.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { inOnePiece, remembered } from './remembered.ts'
-import { createSafe, escapeLoose, type Safe } from './safe.ts'
+import { createSafe, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
 /** What a logger keeps beside pino. */
@@ -44,11 +44,8 @@ export interface ReadyLines {
 }
 
 const require = createRequire(import.meta.url)
-// What JSON leaves as it is, which most ids and paths are: seen faster than JSON.stringify starts.
-const PLAIN = /^[ !#-[\]-~]*$/
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
-const BOUND = Symbol('fastify-observability.logging.observation')
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
 
@@ -70,7 +67,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   const lines = new Map<string, number>()
   const sinks = sinksFor(rest, service)
   const lost = new Map<string, number>()
-  const redactor = createRedactor({ redact, allow })
+  const redactor = createRedactor({ redact, allow }, OWN_NAMES)
   const safe = createSafe(redactor)
   const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
   const logger = guardedPino(
@@ -82,7 +79,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
       formatters: { level: (label) => ({ level: label }) },
       mixin(_fields, number, logger) {
         count(labelOf(logger, number))
-        return context(logger)
+        return contextFields(logger)
       },
       // Nobody's own field can pass for the request's. The fields are a copy already.
       mixinMergeStrategy: (fields, own) => Object.assign(fields, own)
@@ -117,10 +114,6 @@ export function forget(root: Logger, { sinks }: Journal): void {
   for (const sink of sinks) openSinks.delete(sink)
 }
 
-export function isOurs(logger: object): logger is Logger {
-  return BOUND in logger
-}
-
 /** The journal of a logger that `createLogger` made, or of a child of one. */
 export function journalOf(logger: object): Journal {
   for (let target: object | null = logger; target !== null; target = Object.getPrototypeOf(target)) {
@@ -137,16 +130,8 @@ export function journalOf(logger: object): Journal {
   }
 }
 
-/** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
-export function bind(logger: Logger, observation: RequestObservation | undefined): Logger {
-  const bound = Object.create(logger)
-  bound[BOUND] = observation
-  return bound
-}
-
-const levelText = remembered((level: string) => inOnePiece(`{"level":"${level}"`))
-const messageText = remembered((message: string) => inOnePiece(`,"msg":"${message}"}\n`))
-const methodText = remembered((method: string) => inOnePiece(`,"method":"${method}","path":"`))
+const levelText = memoize((level: string) => inOnePiece(`{"level":"${level}"`))
+const messageText = memoize((message: string) => inOnePiece(`,"msg":"${message}"}\n`))
 
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
   return {
@@ -186,79 +171,10 @@ function labelOf({ levels }: Logger, level: number): string {
   return levels.labels[level] ?? 'info'
 }
 
-function boundTo(logger: object): RequestObservation | undefined {
-  return BOUND in logger && logger[BOUND] instanceof RequestObservation ? logger[BOUND] : undefined
-}
-
 /** Tells the line to whoever listens to its request. */
 function tell(logger: Logger, level: number, message: string | undefined): void {
-  const observation = boundTo(logger) ?? currentScope()?.observation
+  const observation = observationOf(logger)
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
-}
-
-let whole: RequestObservation | undefined
-
-/** Writes lines about the request as a whole: they name its server span, whichever is active. */
-export function aboutWhole(observation: RequestObservation, write: () => void): void {
-  whole = observation
-  try {
-    write()
-  } finally {
-    whole = undefined
-  }
-}
-
-// Read per line: the active span changes while a request runs.
-function contextOf(logger: object): { observation: RequestObservation | undefined; span: SpanContext | undefined } {
-  const current = currentScope()?.observation
-  const observation = boundTo(logger) ?? current
-  const isPart = observation === current && observation !== whole
-  const active = isPart ? trace.getActiveSpan()?.spanContext() : undefined
-  return { observation, span: active ?? observation?.spanContext }
-}
-
-function context(logger: object): object {
-  const { observation, span } = contextOf(logger)
-  return {
-    request_id: escapedId(observation?.requestId),
-    correlation_id: escapedId(observation?.correlationId),
-    method: observation?.method,
-    path: observation && escapeLoose(observation.path),
-    trace_id: span?.traceId,
-    span_id: span?.spanId
-  }
-}
-
-/** The same as JSON, of a request as a whole. */
-function contextText(observation: RequestObservation): string {
-  const { method, path, spanContext } = observation
-  return (
-    idsText(observation) +
-    methodText(method) +
-    innerOf(path) +
-    (spanContext ? `","trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '"')
-  )
-}
-
-function idsText({ requestId, correlationId }: RequestObservation): string {
-  if (typeof requestId !== 'string' || typeof correlationId !== 'string')
-    return fieldOf('request_id', requestId) + fieldOf('correlation_id', correlationId)
-  const id = innerOf(requestId)
-  return `,"request_id":"${id}","correlation_id":"${correlationId === requestId ? id : innerOf(correlationId)}"`
-}
-
-function fieldOf(name: string, id: unknown): string {
-  return id === undefined ? '' : `,"${name}":${JSON.stringify(escapedId(id))}`
-}
-
-// A `genReqId` in JavaScript may give anything.
-function escapedId(id: unknown): unknown {
-  return typeof id === 'string' ? escapeLoose(id) : id
-}
-
-/** What stands between the quotes. */
-function innerOf(text: string): string {
-  return PLAIN.test(text) ? text : JSON.stringify(escapeLoose(text)).slice(1, -1)
 }
 
 function write(sinks: Sink[], line: string): void {

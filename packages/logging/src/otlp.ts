@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import { atMostEvery, type Service } from '@fastify-observability/observation/internal'
+import { atMostEvery, type Service, within } from '@fastify-observability/observation/internal'
 import { ROOT_CONTEXT, TraceFlags, trace } from '@opentelemetry/api'
 import type { SeverityNumber } from '@opentelemetry/api-logs'
 import type { LogRecordExporter } from '@opentelemetry/sdk-logs'
@@ -75,20 +75,15 @@ export function otlpSink({ name, version, environment }: Service, warn: (message
         })
       })
     },
-    flush: (deadlineMs) => within(deadlineMs, provider.forceFlush()),
+    async flush(deadlineMs) {
+      await within(deadlineMs, provider.forceFlush()).catch(() => undefined)
+    },
     flushSync() {},
     async close(deadlineMs) {
-      await within(deadlineMs, provider.shutdown())
+      await within(deadlineMs, provider.shutdown()).catch(() => undefined)
       closed = true
       if (pending > 0) drop('closed', pending)
       pending = 0
     }
   }
-}
-
-async function within(ms: number, work: Promise<void>): Promise<void> {
-  const { promise: expired, resolve } = Promise.withResolvers<void>()
-  const timer = setTimeout(resolve, ms)
-  await Promise.race([work.catch(() => undefined), expired])
-  clearTimeout(timer)
 }

@@ -1,6 +1,7 @@
 import { types } from 'node:util'
-import type { Redactor } from '@fastify-observability/observation/internal'
+import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import { type ErrorFields, errorFields, isError } from './error.ts'
+import { RESERVED_NAMES } from './fields.ts'
 import { interpolate } from './message.ts'
 
 /** A plain deep copy: nobody's code runs when it is read. */
@@ -39,11 +40,8 @@ const UNREADABLE = '[unreadable]'
 const LOOSE_CONTROLS = /[\u007f-\u009f\u2028\u2029]/
 const LOOSE_LINE_ENDS = /[\u0085\u2028\u2029]/g
 
-// What a line says of itself and of its request. `hasOwnProperty` is called by pino on the bindings of a child.
-const RESERVED = new Set([
-  ...['level', 'time', 'msg', 'service', 'version', 'environment', 'hasOwnProperty'],
-  ...['request_id', 'correlation_id', 'trace_id', 'span_id', 'method', 'path']
-])
+// `hasOwnProperty` is called by pino on the bindings of a child.
+const RESERVED = new Set([...RESERVED_NAMES, 'hasOwnProperty'])
 const HTTP_KEYS = new Set(['req', 'res', 'request', 'reply'])
 
 /** What one call may still take, and the objects around the value in hand. */
@@ -276,10 +274,6 @@ export function createSafe(redactor: Redactor): Safe {
 
 function newCall(): Call {
   return { entries: MAX_ENTRIES, characters: MAX_CHARACTERS, path: [] }
-}
-
-function isRecord(value: unknown): value is Fields {
-  return typeof value === 'object' && value !== null
 }
 
 function isPlain(value: object): boolean {

@@ -2,6 +2,7 @@ import { fstatSync, write, writeSync } from 'node:fs'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
+import { within } from '@fastify-observability/observation/internal'
 
 /** A place lines go to. `write` never throws, never blocks the event loop and never grows past its bound. */
 export interface Sink {
@@ -151,13 +152,6 @@ export function createSink(outlet: Outlet): Sink {
       if (sending) giveUp(sending, 'closed')
     }
   }
-}
-
-/** Resolves with the promise, or when the time is over. */
-export async function within(deadlineMs: number, promise: Promise<unknown>): Promise<void> {
-  const timer = new AbortController()
-  await Promise.race([promise, sleep(Math.max(deadlineMs, 0), undefined, { signal: timer.signal })])
-  timer.abort()
 }
 
 const MAX_PAUSE_MS = 50

@@ -3,6 +3,7 @@ import { createRedactor, type RedactOptions } from '@fastify-observability/obser
 import fc from 'fast-check'
 import Fastify from 'fastify'
 import { test } from 'tap'
+import { OWN_NAMES } from '../src/fields.ts'
 import { guardedPino } from '../src/guard.ts'
 import { createSafe } from '../src/safe.ts'
 
@@ -10,7 +11,7 @@ type Line = Record<string, unknown>
 
 /** A guarded pino that writes into an array, and its safe. */
 function service(options?: RedactOptions) {
-  const safe = createSafe(createRedactor(options))
+  const safe = createSafe(createRedactor(options, OWN_NAMES))
   const raw: string[] = []
   const lost: unknown[] = []
   const write = (line: string): void => void raw.push(line)

@@ -34,26 +34,10 @@ export interface Redactor {
 
 const MAX_TEXT = 65_536
 
-// Names on the wire that an allow-list does not have to list.
-const OWN_NAMES = [
-  ...['service', 'version', 'environment', 'request_id', 'correlation_id', 'trace_id', 'span_id', 'method', 'path'],
-  ...[
-    'route',
-    'status_code',
-    'duration_ms',
-    'ttfb_ms',
-    'response_bytes',
-    'client_ip',
-    'user_agent',
-    'aborted',
-    'sentry_event_id'
-  ],
-  ...['level', 'time', 'msg', 'err', 'req', 'res', 'observer']
-]
-
-export function createRedactor({ redact = [], allow }: RedactOptions = {}): Redactor {
+/** @param ownNames keys that the suite itself writes: an allow-list does not have to list them. */
+export function createRedactor({ redact = [], allow }: RedactOptions = {}, ownNames: readonly string[] = []): Redactor {
   const isNamed = remember(nameTest(redact))
-  const allowed = new Set([...OWN_NAMES, ...(allow ?? [])].map(squash))
+  const allowed = new Set([...ownNames, ...(allow ?? [])].map(squash))
   const isAllowed = remember((key) => allowed.has(squash(key)))
 
   const isSecret = allow ? (key: string): boolean => !isAllowed(key) : isNamed

@@ -1,0 +1,83 @@
+import { currentScope, RequestObservation } from '@fastify-observability/observation/internal'
+import { type SpanContext, trace } from '@opentelemetry/api'
+import type { Logger } from 'pino'
+import type { ContextName } from './fields.ts'
+import { inOnePiece, memoize } from './memoize.ts'
+import { escapeLoose } from './safe.ts'
+
+const BOUND = Symbol('fastify-observability.logging.observation')
+// What JSON leaves as it is, which most ids and paths are: seen faster than JSON.stringify starts.
+const PLAIN = /^[ !#-[\]-~]*$/
+
+/** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
+export function bind(logger: Logger, observation: RequestObservation | undefined): Logger {
+  const bound = Object.create(logger)
+  bound[BOUND] = observation
+  return bound
+}
+
+/** Whether the logger, or the one that it is a child of, comes from `createLogger`. */
+export function isOurs(logger: object): logger is Logger {
+  return BOUND in logger
+}
+
+/** The request that a line of the logger belongs to. */
+export function observationOf(logger: object): RequestObservation | undefined {
+  const bound = BOUND in logger ? logger[BOUND] : undefined
+  return bound instanceof RequestObservation ? bound : currentScope()?.observation
+}
+
+/** The context of a line that is written now. */
+export function contextFields(logger: object): Record<ContextName, unknown> {
+  const observation = observationOf(logger)
+  const span = spanOf(observation)
+  return {
+    request_id: escapedId(observation?.requestId),
+    correlation_id: escapedId(observation?.correlationId),
+    method: observation?.method,
+    path: observation && escapeLoose(observation.path),
+    trace_id: span?.traceId,
+    span_id: span?.spanId
+  }
+}
+
+// Read for each line: the active span changes while a request runs.
+function spanOf(observation: RequestObservation | undefined): SpanContext | undefined {
+  const isCurrent = observation === currentScope()?.observation
+  const active = isCurrent ? trace.getActiveSpan()?.spanContext() : undefined
+  return active ?? observation?.spanContext
+}
+
+const methodText = memoize((method: string) => inOnePiece(`,"method":"${method}","path":"`))
+
+/** The context of a request's canonical line, as JSON. */
+export function contextText(observation: RequestObservation): string {
+  const { method, path, spanContext } = observation
+  return (
+    idsText(observation) +
+    methodText(method) +
+    innerOf(path) +
+    (spanContext ? `","trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '"')
+  )
+}
+
+function idsText({ requestId, correlationId }: RequestObservation): string {
+  if (typeof requestId !== 'string' || typeof correlationId !== 'string')
+    return fieldOf('request_id', requestId) + fieldOf('correlation_id', correlationId)
+  const id = innerOf(requestId)
+  return `,"request_id":"${id}","correlation_id":"${correlationId === requestId ? id : innerOf(correlationId)}"`
+}
+
+function fieldOf(name: ContextName, id: unknown): string {
+  return id === undefined ? '' : `,"${name}":${JSON.stringify(escapedId(id))}`
+}
+
+// A `genReqId` in JavaScript may give anything.
+function escapedId(id: unknown): unknown {
+  return typeof id === 'string' ? escapeLoose(id) : id
+}
+
+/** What stands between the quotes. */
+function innerOf(text: string): string {
+  return PLAIN.test(text) ? text : JSON.stringify(escapeLoose(text)).slice(1, -1)
+}
