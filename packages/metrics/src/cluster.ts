@@ -1,22 +1,23 @@
 import cluster from 'node:cluster'
 import { BroadcastChannel, isMainThread, threadId } from 'node:worker_threads'
-import { parseOptions } from '@fastify-observability/observation/internal'
+import { isRecord, parseOptions } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
-import type { Family, Sample } from './exposition.ts'
-import { serveMetrics } from './scrape.ts'
+import type { Family, Sample } from './exposition/format.ts'
+import { serveMetrics } from './exposition/route.ts'
+import { pathSchema } from './options.ts'
 
 export interface ClusterMetricsOptions {
   /** Where Prometheus scrapes. @default '/metrics' */
   path?: string
 }
 
-/** What the two sides say to each other. */
+/** A message between the process that serves the sum and its members: workers and worker threads. */
 interface Message {
   channel: typeof CHANNEL
-  /** `families` without an `id` are the last words of a member. */
-  type: 'collect' | 'hello' | 'families'
+  /** `families` without an `id` are a member's last ones. */
+  type: 'collect' | 'join' | 'families'
   member?: string
   id?: number
   families?: readonly Family[]
@@ -32,19 +33,18 @@ interface Scrape {
 const NAME = '@fastify-observability/metrics'
 const CHANNEL = 'fastify-observability:metrics'
 const ANSWER_MS = 800
-const PATH_RULE = 'a path that starts with "/"'
-const schema = v.strictObject({ path: v.optional(v.pipe(v.string(PATH_RULE), v.startsWith('/', PATH_RULE))) })
+const schema = v.strictObject({ path: pathSchema })
 const PROCESS = /^process_/
 const RUNTIME = /^(process|nodejs)_/
 
-// The apps of this process or thread speak with one voice: the runtime is the same for all of them.
+// The apps of this process or thread are one member: the runtime is the same for all of them.
 const apps = new Set<Collect>()
-// What the closed ones have counted, as long as others go on: a sum that falls is a restart to Prometheus.
+// The counters of closed apps, while others go on: Prometheus takes a sum that falls for a restart.
 let closed: readonly Family[] = []
 let disconnect: (() => void) | undefined
-let say: ((message: Message) => Promise<void>) | undefined
+let send: ((message: Message) => Promise<void>) | undefined
 
-/** Has an app of a cluster's worker or of a worker thread answer `clusterMetrics`. Returns how it leaves. */
+/** Has an app of a cluster's worker or of a worker thread answer `clusterMetrics`. Returns the function to leave by. */
 export function joinCluster(collect: Collect): () => Promise<void> {
   if (isMainThread && !cluster.isWorker) return async () => {}
   apps.add(collect)
@@ -55,9 +55,9 @@ export function joinCluster(collect: Collect): () => Promise<void> {
     closed = merge([closed, last.filter(({ name }) => !RUNTIME.test(name))])
     if (apps.size > 0) return
     const families = fromHere([...closed, ...last.filter(({ name }) => RUNTIME.test(name))])
-    // A thread's last words are its end; a process is the same one when another app starts in it.
+    // A thread is a new member when another app starts in it; a process is the same one.
     if (!isMainThread) closed = []
-    await say?.(message('families', { families }))
+    await send?.(message('families', { families }))
     if (apps.size > 0) return
     disconnect?.()
     disconnect = undefined
@@ -68,13 +68,13 @@ function connect(): void {
   const listen = (received: unknown): void => {
     if (!isMessage(received) || received.type !== 'collect') return
     const { id } = received
-    // Whoever asked may be gone, and is not waited for.
+    // The process that asked may be gone, and is not waited for.
     collectAll()
-      .then((families) => say?.(message('families', { id, families })))
+      .then((families) => send?.(message('families', { id, families })))
       .catch(() => undefined)
   }
   if (isMainThread) {
-    say = (sent) =>
+    send = (sent) =>
       new Promise((resolve) => (process.connected ? process.send?.(sent, undefined, {}, () => resolve()) : resolve()))
     process.on('message', listen)
     disconnect = () => process.off('message', listen)
@@ -82,9 +82,9 @@ function connect(): void {
     const channel = new BroadcastChannel(CHANNEL)
     channel.unref()
     channel.onmessage = (event: unknown) => listen(dataOf(event))
-    say = async (sent) => channel.postMessage(sent)
+    send = async (sent) => channel.postMessage(sent)
     disconnect = () => channel.close()
-    void say(message('hello'))
+    void send(message('join'))
   }
 }
 
@@ -111,17 +111,17 @@ function message(type: Message['type'], rest: Partial<Message> = {}): Message {
 }
 
 function isMessage(value: unknown): value is Message {
-  return typeof value === 'object' && value !== null && 'channel' in value && value.channel === CHANNEL
+  return isRecord(value) && value.channel === CHANNEL
 }
 
 function dataOf(event: unknown): unknown {
-  return typeof event === 'object' && event !== null && 'data' in event ? event.data : undefined
+  return isRecord(event) ? event.data : undefined
 }
 
 /**
- * Serves the sum of what the apps in the workers of this process count: for the primary of a `node:cluster` and for the
- * main thread above worker threads. A worker that has gone leaves its counters behind; one that does not answer in time
- * counts as it did when it last answered.
+ * Serves the sum of the metrics of this process's workers: for the primary of a `node:cluster` and for the main thread
+ * above worker threads. The counters of a worker that has gone stay; one that does not answer in time counts with the
+ * values of its last answer.
  */
 async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetricsOptions): Promise<void> {
   const { path = '/metrics' } = parseOptions<ClusterMetricsOptions>(`${NAME}: clusterMetrics`, schema, options)
@@ -131,7 +131,7 @@ async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetric
   let past: readonly Family[] = []
   let scrapeId = 0
 
-  function hear(member: string, { id, families }: Message): void {
+  function receive(member: string, { id, families }: Message): void {
     if (families) latest.set(member, families)
     if (id !== undefined) settle(member, scrapes.get(id))
   }
@@ -140,18 +140,18 @@ async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetric
     if (scrape?.waiting.delete(member) && scrape.waiting.size === 0) scrape.done()
   }
 
-  function bury(member: string): void {
+  function retire(member: string): void {
     past = merge([past, counted(latest.get(member) ?? [])])
     latest.delete(member)
     for (const scrape of scrapes.values()) settle(member, scrape)
   }
 
-  function hearWorker(worker: { id: number }, received: unknown): void {
-    if (isMessage(received)) hear(`worker ${worker.id}`, received)
+  function receiveFromWorker(worker: { id: number }, received: unknown): void {
+    if (isMessage(received)) receive(`worker ${worker.id}`, received)
   }
 
-  function buryWorker(worker: { id: number }): void {
-    bury(`worker ${worker.id}`)
+  function retireWorker(worker: { id: number }): void {
+    retire(`worker ${worker.id}`)
   }
 
   const channel = new BroadcastChannel(CHANNEL)
@@ -160,18 +160,18 @@ async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetric
     const received = dataOf(event)
     if (!isMessage(received) || received.member === undefined || received.type === 'collect') return
     threads.add(received.member)
-    hear(received.member, received)
-    if (received.type === 'hello' || received.id !== undefined) return
+    receive(received.member, received)
+    if (received.type === 'join' || received.id !== undefined) return
     threads.delete(received.member)
-    bury(received.member)
+    retire(received.member)
   }
-  cluster.on('message', hearWorker)
-  // Not `exit`, which may come before a worker's last words.
-  cluster.on('disconnect', buryWorker)
+  cluster.on('message', receiveFromWorker)
+  // Not `exit`, which may come before a worker's last message.
+  cluster.on('disconnect', retireWorker)
   app.addHook('onClose', async () => {
     channel.close()
-    cluster.off('message', hearWorker)
-    cluster.off('disconnect', buryWorker)
+    cluster.off('message', receiveFromWorker)
+    cluster.off('disconnect', retireWorker)
   })
 
   async function collect(): Promise<Family[]> {
@@ -183,13 +183,13 @@ async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetric
     scrapes.set(id, { waiting, done: resolve })
     const timer = setTimeout(resolve, ANSWER_MS)
     const request = message('collect', { id })
-    // A callback, because without one a worker that is just leaving would raise an error.
+    // With a callback: without one, a worker that is just leaving would raise an error.
     for (const worker of workers) worker?.send(request, () => undefined)
     channel.postMessage(request)
     if (asked.length > 0) await promise
     clearTimeout(timer)
     scrapes.delete(id)
-    // A thread that was ended says nothing; one that was only busy is heard again.
+    // A terminated thread sends nothing; a busy one is added again by its late answer.
     for (const silent of waiting) threads.delete(silent)
     const present = [...latest].map(([member, families]) => (waiting.has(member) ? counted(families) : families))
     return merge([...present, past])
@@ -198,7 +198,7 @@ async function clusterMetricsPlugin(app: FastifyInstance, options: ClusterMetric
   serveMetrics(app, path, collect)
 }
 
-/** What is still true of a worker that is not there: what it has counted. */
+/** The metrics that stay true of a worker that is gone. */
 function counted(families: readonly Family[]): Family[] {
   return families.filter(({ type }) => type === 'counter' || type === 'histogram')
 }
@@ -208,7 +208,7 @@ interface Merged {
   samples: Map<string, Sample[]>
 }
 
-/** Makes one of the metrics of several processes, each by its aggregator. */
+/** Combines the metrics of several processes, each by its aggregator. */
 function merge(sources: readonly (readonly Family[])[]): Family[] {
   const byName = new Map<string, Merged>()
   for (const family of sources.flat()) {
@@ -229,7 +229,7 @@ function merge(sources: readonly (readonly Family[])[]): Family[] {
 }
 
 function aggregate(samples: Sample[], aggregator = 'sum'): Sample {
-  // Between processes, JSON makes null of what is no finite number.
+  // Between processes, JSON makes null of a number that is not finite.
   const values = samples.map(({ value }) => value ?? Number.NaN)
   const sum = values.reduce((total, value) => total + value, 0)
   const [first = sum] = values

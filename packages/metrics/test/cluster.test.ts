@@ -34,7 +34,7 @@ async function value(app: FastifyInstance, series: string): Promise<number> {
   )
 }
 
-test('4 workers under load: the sum of requests is what was sent, and no scrape times out', async (t) => {
+test('counts exactly the requests sent to 4 workers, and no scrape times out under load', async (t) => {
   const app = await primary(t)
   const [first] = await Promise.all([1, 2, 3, 4].map(() => startWorker(t)))
   const url = first?.url ?? ''
@@ -71,7 +71,7 @@ test('4 workers under load: the sum of requests is what was sent, and no scrape 
   )
 })
 
-test('counters stay when a worker goes', async (t) => {
+test('keeps the counters of a worker that has gone', async (t) => {
   const app = await primary(t)
   const [{ worker, url }, stays] = [await startWorker(t), await startWorker(t)]
   for (let n = 0; n < 10; n++) await (await fetch(n < 5 ? url : stays.url, { headers: { connection: 'close' } })).text()
@@ -80,14 +80,14 @@ test('counters stay when a worker goes', async (t) => {
   t.equal(await value(app, 'done_total'), 10)
 })
 
-test('counters stay when one of the apps of a worker closes', async (t) => {
+test('keeps the counters of a closed app in a worker', async (t) => {
   const app = await primary(t)
   const { url } = await startWorker(t)
   await (await fetch(`${url}/brief`)).text()
   t.equal(await value(app, 'done_total'), 5)
 })
 
-test('a worker that does not answer is counted as it last was', async (t) => {
+test('counts a worker that does not answer with the values of its last answer', async (t) => {
   const app = await primary(t)
   const { url } = await startWorker(t)
   await (await fetch(url, { headers: { connection: 'close' } })).text()
@@ -99,7 +99,7 @@ test('a worker that does not answer is counted as it last was', async (t) => {
   t.ok(performance.now() - startedAt < 1500)
 })
 
-test('adds up worker threads too', async (t) => {
+test('adds up worker threads', async (t) => {
   const app = await primary(t)
   const threads = await Promise.all(
     [1, 2].map(async () => {

@@ -54,7 +54,7 @@ test('writes the text format', async (t) => {
   const outcome = `${labels},http_response_status_code="200",error_type=""`
   t.equal(
     await exposition(await smallApp(), 'text/plain'),
-    `# HELP target_info What is measured.
+    `# HELP target_info Target metadata.
 # TYPE target_info gauge
 target_info{service_name="shop",service_version="1.0.0",deployment_environment_name="test"} 1
 # HELP http_server_request_duration_seconds Duration of HTTP server requests.
@@ -63,7 +63,7 @@ http_server_request_duration_seconds_bucket{${outcome},le="1"} 1
 http_server_request_duration_seconds_bucket{${outcome},le="+Inf"} 1
 http_server_request_duration_seconds_sum{${outcome}} S
 http_server_request_duration_seconds_count{${outcome}} 1
-# HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to the headers of their answers.
+# HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to their response headers.
 # TYPE http_server_time_to_first_byte_seconds histogram
 http_server_time_to_first_byte_seconds_bucket{${labels},le="1"} 1
 http_server_time_to_first_byte_seconds_bucket{${labels},le="+Inf"} 1
@@ -89,9 +89,9 @@ http_server_response_body_size_bytes_count{${labels}} 1
 jobs_total{kind="a\\"b\\\\c\\n"} 2
 # HELP observability_observer_errors_total Errors thrown by observers of requests.
 # TYPE observability_observer_errors_total counter
-# HELP metrics_series_overflow_total Values that a metric had no series of their own for.
+# HELP metrics_series_overflow_total Values counted under __overflow__ because their metric had reached a series limit.
 # TYPE metrics_series_overflow_total counter
-# HELP metrics_values_dropped_total Values that a metric could not keep.
+# HELP metrics_values_dropped_total Invalid values dropped.
 # TYPE metrics_values_dropped_total counter
 `
   )
@@ -104,7 +104,7 @@ test('writes OpenMetrics, with the exemplars of sampled spans', async (t) => {
   t.equal(
     await exposition(await smallApp(), OPEN_METRICS),
     `# TYPE target info
-# HELP target What is measured.
+# HELP target Target metadata.
 target_info{service_name="shop",service_version="1.0.0",deployment_environment_name="test"} 1
 # TYPE http_server_request_duration_seconds histogram
 # UNIT http_server_request_duration_seconds seconds
@@ -115,7 +115,7 @@ http_server_request_duration_seconds_sum{${outcome}} S
 http_server_request_duration_seconds_count{${outcome}} 1
 # TYPE http_server_time_to_first_byte_seconds histogram
 # UNIT http_server_time_to_first_byte_seconds seconds
-# HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to the headers of their answers.
+# HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to their response headers.
 http_server_time_to_first_byte_seconds_bucket{${labels},le="1.0"} 1${exemplar}
 http_server_time_to_first_byte_seconds_bucket{${labels},le="+Inf"} 1
 http_server_time_to_first_byte_seconds_sum{${labels}} S
@@ -143,9 +143,9 @@ jobs_total{kind="a\\"b\\\\c\\n"} 2${exemplar}
 # TYPE observability_observer_errors counter
 # HELP observability_observer_errors Errors thrown by observers of requests.
 # TYPE metrics_series_overflow counter
-# HELP metrics_series_overflow Values that a metric had no series of their own for.
+# HELP metrics_series_overflow Values counted under __overflow__ because their metric had reached a series limit.
 # TYPE metrics_values_dropped counter
-# HELP metrics_values_dropped Values that a metric could not keep.
+# HELP metrics_values_dropped Invalid values dropped.
 # EOF
 `
   )
@@ -164,7 +164,7 @@ const FORMATS: [accept: string | undefined, type: string][] = [
   [OPEN_METRICS, OPEN_METRICS_TYPE]
 ]
 
-test('answers in the format that the request likes best, and HEAD like GET', async (t) => {
+test('answers in the format that the request prefers, HEAD like GET', async (t) => {
   const app = await smallApp()
   for (const [accept, type] of FORMATS) {
     const headers = accept === undefined ? {} : { accept }
@@ -175,7 +175,7 @@ test('answers in the format that the request likes best, and HEAD like GET', asy
   }
 })
 
-test('compresses for those who ask', async (t) => {
+test('compresses for clients that accept gzip', async (t) => {
   const app = await smallApp()
   for (const accept of ['gzip', 'deflate, gzip;q=0.5', '*']) {
     const answer = await app.inject({ url: '/metrics', headers: { 'accept-encoding': accept } })
@@ -187,7 +187,7 @@ test('compresses for those who ask', async (t) => {
   }
 })
 
-test('a metric that throws, rejects or hangs costs nothing but itself', async (t) => {
+test('leaves out a metric that throws, rejects or hangs, and shows all others', async (t) => {
   const app = await smallApp()
   const hang = () => new Promise<void>(() => {})
   app.metrics.gauge({
@@ -220,11 +220,11 @@ test('a metric that throws, rejects or hangs costs nothing but itself', async (t
   t.same(
     [...(errors?.collect() ?? [])],
     [[{ observer: '@fastify-observability/metrics' }, 7]],
-    'what hangs is not asked again'
+    'a metric that hangs is not read again'
   )
 })
 
-test('collects once for those who scrape at the same time', async (t) => {
+test('collects once for scrapes at the same time', async (t) => {
   const app = await smallApp()
   let collected = 0
   app.metrics.gauge({
@@ -241,7 +241,7 @@ test('collects once for those who scrape at the same time', async (t) => {
   t.equal(collected, 2)
 })
 
-test('takes an answer away from those who do not read it, when more follow', async (t) => {
+test('aborts the oldest responses that are not read when more follow', async (t) => {
   const app = await smallApp()
   t.teardown(() => app.close())
   for (const name of ['one', 'other']) {
@@ -265,7 +265,7 @@ test('takes an answer away from those who do not read it, when more follow', asy
   )
 })
 
-test('who leaves before the answer takes none from those who read', async (t) => {
+test('a client that disconnects early leaves the responses of others alone', async (t) => {
   const app = await smallApp()
   t.teardown(() => app.close())
   for (const name of ['one', 'other']) {
@@ -301,13 +301,13 @@ test('who leaves before the answer takes none from those who read', async (t) =>
 const promtool = process.env.TEST_PROMTOOL ?? 'promtool'
 const hasPromtool = spawnSync(promtool, ['--version']).status === 0
 
-test('promtool has nothing to say', { skip: !hasPromtool && 'no promtool (TEST_PROMTOOL)' }, async (t) => {
+test('passes promtool check metrics', { skip: !hasPromtool && 'no promtool (TEST_PROMTOOL)' }, async (t) => {
   const { body } = await (await smallApp()).inject('/metrics')
   const { status, stdout, stderr } = spawnSync(promtool, ['check', 'metrics'], { input: body, encoding: 'utf8' })
   t.same({ status, stdout, stderr }, { status: 0, stdout: '', stderr: '' })
 })
 
-test('names a second Prometheus client', async (t) => {
+test('warns of a second Prometheus client', async (t) => {
   const directory = t.testdir({ node_modules: { 'prom-client': { 'index.js': 'exports.register = {}' } } })
   const path = `${directory}/node_modules/prom-client/index.js`
   createRequire(import.meta.url)(path)

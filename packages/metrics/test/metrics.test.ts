@@ -42,7 +42,7 @@ test('counts every request by method, route, status and error', async (t) => {
   ])
 })
 
-test('counts a request over a socket as soon as it has ended', async (t) => {
+test('counts a request as soon as its response has closed', async (t) => {
   const { promise: lines, resolve } = Promise.withResolvers<string[]>()
   const app = await service((app) => {
     app.get('/', async (_request, reply) => {
@@ -58,7 +58,7 @@ test('counts a request over a socket as soon as it has ended', async (t) => {
   ])
 })
 
-test('measures durations in the buckets that the semantic conventions advise', async (t) => {
+test('measures durations in the buckets of the semantic conventions', async (t) => {
   const app = await service((app) => app.get('/', async () => 'ok'))
   await app.inject('/')
   const buckets = await series(app, /^http_server_request_duration_seconds_bucket.*http_route="\/"/)
@@ -66,7 +66,7 @@ test('measures durations in the buckets that the semantic conventions advise', a
   t.equal(limits, '0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10 +Inf')
 })
 
-test('counts requests in progress, and an aborted one no longer', async (t) => {
+test('counts requests in progress until they end or are aborted', async (t) => {
   const asked = new EventEmitter()
   const ended = new EventEmitter()
   const app = await service((app) => {
@@ -99,7 +99,7 @@ test('shows the runtime metrics of fastify-metrics', async (t) => {
   }
 })
 
-test('counts every garbage collection, also those that come at once', async (t) => {
+test('counts every garbage collection, also several in a row', async (t) => {
   const app = await service(() => undefined)
   const majors = async () =>
     Number((await series(app, /^nodejs_gc_duration_seconds_count.*major/))[0]?.split(' ').at(-1) ?? 0)
@@ -107,7 +107,7 @@ test('counts every garbage collection, also those that come at once', async (t) 
   const collectGarbage = runInNewContext('gc')
   const before = await majors()
   for (let n = 0; n < 5; n++) collectGarbage()
-  // Node tells its observers in a turn of its own.
+  // Node calls its observers in a later turn.
   for (let turn = 0; turn < 100 && (await majors()) < before + 5; turn++) await setImmediate()
   t.ok((await majors()) >= before + 5)
 })
@@ -120,7 +120,7 @@ test('measures the delay and the utilisation of the event loop since the last sc
   t.ok((await value('nodejs_eventloop_lag_min_seconds')) < 10, 'before there is any delay too')
 })
 
-test('takes business metrics, and gives the same one for the same name', async (t) => {
+test('declares metrics of the application, and returns the same one for the same name', async (t) => {
   const app = await service((app) => {
     const declare = () => app.metrics.counter({ name: 'signups_total', help: 'Signups.', labelNames: ['role'] })
     declare().inc({ role: 'admin' })
@@ -163,13 +163,13 @@ test('counts observers that throw', async (t) => {
   ])
 })
 
-test('answers under another path on request', async (t) => {
+test('serves metrics under another path', async (t) => {
   const app = await service(() => undefined, { path: '/internal/metrics' })
   t.equal((await app.inject('/internal/metrics')).statusCode, 200)
   t.equal((await app.inject('/metrics')).statusCode, 404)
 })
 
-test('refuses a path that is none', async (t) => {
+test('refuses an invalid path', async (t) => {
   const sentence = '@fastify-observability/metrics: option "path" must be a path that starts with "/", got \'metrics\''
   await t.rejects(
     service(() => undefined, { path: 'metrics' }),

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { createServer, get } from 'node:http'
+import { runInBackground } from '@fastify-observability/observation/internal'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
@@ -48,4 +49,17 @@ test('measures fetch and node:http; hosts that are not listed are one series', a
 test('measures no calls unless asked', async (t) => {
   const port = await downstream(t)
   t.same(await measured(false, async () => void (await (await fetch(`http://localhost:${port}/`)).text())), [])
+})
+
+test('does not measure the deliveries of the suite itself', async (t) => {
+  const port = await downstream(t)
+  const lines = await measured({ hosts: ['localhost'] }, async () => {
+    const url = `http://localhost:${port}/`
+    await runInBackground(async () => void (await (await fetch(url)).text()))
+    const request = runInBackground(() => get(url))
+    const [response] = await once(request, 'response')
+    await once(response.resume(), 'close')
+    await (await fetch(url)).text()
+  })
+  t.same(lines, [count('localhost', '200', '', 1)])
 })

@@ -79,7 +79,7 @@ test('counts success, 404, bad URL, malformed bytes and errors once each', async
   )
 })
 
-test('counts what another plugin rejects, registered before or after', async (t) => {
+test('counts requests that another plugin rejects, registered before or after', async (t) => {
   for (const order of ['before', 'after']) {
     const app = Fastify()
     const auth = () => app.addHook('onRequest', async (_request, reply) => reply.code(401).send())
@@ -178,7 +178,7 @@ test('counts an upgraded connection with the time to its upgrade', async (t) => 
   t.match(await lines(app, /^http_server_time_to_first_byte_seconds_count/), [/ 1$/])
 })
 
-test('leaves long-lived routes out of the duration, and counts them by their first byte', async (t) => {
+test('leaves long-lived routes out of the duration and counts them by their first byte', async (t) => {
   const { app } = await serve(t, (app) => {
     app.get('/stream', { config: { observability: { metrics: { duration: false } } } }, async () => 'ok')
   })
@@ -189,7 +189,7 @@ test('leaves long-lived routes out of the duration, and counts them by their fir
   ])
 })
 
-test('gives a route buckets of its own', async (t) => {
+test('uses the buckets that a route sets', async (t) => {
   const { app } = await serve(t, (app) => {
     app.get('/report', { config: { observability: { metrics: { durationBuckets: [30, 60] } } } }, async () => 'ok')
   })
@@ -202,7 +202,7 @@ test('gives a route buckets of its own', async (t) => {
   t.throws(() => other.get('/wrong', wrong, async () => 'ok'), /route \/wrong must have ascending numbers/)
 })
 
-test('leaves out excluded paths and routes, whatever becomes of their URL', async (t) => {
+test('leaves out excluded paths and routes, also when a hook rewrites their URL', async (t) => {
   const { app } = await serve(
     t,
     (app) => {
@@ -222,7 +222,7 @@ test('leaves out excluded paths and routes, whatever becomes of their URL', asyn
   ])
 })
 
-test('counts on after the registry has been reset', async (t) => {
+test('goes on counting after the registry was reset', async (t) => {
   const { app } = await serve(t, (app) => app.get('/', async () => 'ok'))
   await app.inject('/')
   app.metrics.registry.resetMetrics()
@@ -231,7 +231,7 @@ test('counts on after the registry has been reset', async (t) => {
   t.same(await lines(app, COUNT), [count('GET', '/', 200, '', 1)])
 })
 
-test('groups status codes on request', async (t) => {
+test('groups status codes', async (t) => {
   const { app } = await serve(t, (app) => app.get('/', async (_request, reply) => reply.code(204).send()), {
     groupStatusCodes: true
   })
@@ -243,7 +243,7 @@ test('groups status codes on request', async (t) => {
   )
 })
 
-test('takes labels of your own, in bounded number', async (t) => {
+test('limits the values of custom labels', async (t) => {
   const customLabels = {
     tenant: (request: { headers: Record<string, unknown> }) => String(request.headers['x-tenant'])
   }

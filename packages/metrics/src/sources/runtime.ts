@@ -6,7 +6,7 @@ import fastifyMetrics from 'fastify-metrics'
 // Gauges named like counters, and an average over the whole life of the process: `promtool check metrics` is right.
 const LEFT_OUT = /_total$|^nodejs_eventloop_utilization_(summary|histogram)$/
 const DAY_MS = 86_400_000
-// Each sample of the event loop's delay wakes the process; at the client's 10 ms that is most of what an idle one does.
+// Each sample of the event loop's delay wakes the process; every 10 ms, the client's default, is most of an idle one's work.
 const LAG_SAMPLE_MS = 20
 const GC = 'nodejs_gc_duration_seconds'
 const GC_KINDS = new Map<unknown, string>([
@@ -15,13 +15,13 @@ const GC_KINDS = new Map<unknown, string>([
   [constants.NODE_PERFORMANCE_GC_INCREMENTAL, 'incremental'],
   [constants.NODE_PERFORMANCE_GC_WEAKCB, 'weakcb']
 ])
-// Two scrapers must not empty the histogram of delays under each other's hands.
+// Collecting empties the histogram of delays: of two scrapers, the second would find nothing.
 const COLLECT_MS = 1_000
 
 // The client's timers and observers cannot be stopped: one set of them a process, whatever apps come and go.
 let runtime: Registry | undefined
 
-/** Has the process's metrics measured. Returns the function that shows them in an app's registry. */
+/** Starts the metrics of the process. Returns the function that registers them in an app's registry. */
 export async function startRuntime(app: FastifyInstance): Promise<(registry: Registry) => void> {
   const shared = runtime ?? new client.Registry()
   const isFirst = runtime === undefined
@@ -69,7 +69,7 @@ function addUtilization(registry: Registry): void {
   })
 }
 
-// The client counts one collection of each batch that Node reports, which is every other one when it matters.
+// The client counts one collection of each batch that Node reports; under load that is every other collection.
 function replaceGc(registry: Registry): void {
   registry.removeSingleMetric(GC)
   const duration = new client.Histogram({
@@ -90,7 +90,7 @@ function replaceGc(registry: Registry): void {
 }
 
 function atMostEvery(intervalMs: number, collect: MetricObject['collect']): MetricObject['collect'] {
-  // At first there is nothing to collect: the smallest of no delays is 292 years.
+  // At first nothing is measured, and the smallest of no delays is 292 years.
   let lastAt = performance.now()
   return function (this: unknown) {
     if (performance.now() - lastAt < intervalMs) return

@@ -1,6 +1,7 @@
 import type { SpanContext } from '@opentelemetry/api'
+import { acceptedValues, exactValues } from './labels.ts'
 
-/** The label set that takes what a metric has no room for. */
+/** The label value that collects what exceeds a limit. */
 export const OVERFLOW = '__overflow__'
 
 export interface Limits {
@@ -19,59 +20,81 @@ export interface Exemplar {
 
 const SAMPLED = 1
 
-/** The series of one metric, by the values of its labels, in bounded number. */
-export class SeriesSet<Child> {
-  /** How often series were forgotten: who keeps one asks again when this has changed. */
-  forgotten = 0
+/** The series of one metric, by their labels, in bounded number. */
+export class SeriesSet<Label extends string, Child> {
+  /** How often series were removed: code that keeps one looks it up again when this has changed. */
+  removals = 0
+  private readonly labelNames: readonly Label[]
   private readonly create: () => Child
   private readonly limits: Limits
   private readonly overflowed: () => void
   private readonly children = new Map<string, Child>()
-  private readonly labelsOf = new Map<Child, readonly string[]>()
+  private readonly valuesOf = new Map<Child, readonly string[]>()
   private readonly known: Map<string, number>[]
 
-  constructor(labelNames: readonly string[], create: () => Child, limits: Limits, overflowed: () => void) {
+  constructor(labelNames: readonly Label[], create: () => Child, limits: Limits, overflowed: () => void) {
+    this.labelNames = labelNames
     this.create = create
     this.limits = limits
     this.overflowed = overflowed
     this.known = labelNames.map(() => new Map())
   }
 
-  /** The series of these values, or the one for overflow. A new one is made by `create`. */
-  get(values: readonly string[], create = this.create): Child {
-    return this.children.get(keyOf(values)) ?? this.add(values, create)
+  /**
+   * The series with these labels, or the one for overflow. A new one is made by `create`.
+   * @throws TypeError unless the labels are those declared.
+   */
+  get(labels: Readonly<Record<Label, string>>, create = this.create): Child {
+    return this.at(exactValues(this.labelNames, labels), create)
   }
 
-  /** Whether it is the series of just these values, which callers may keep. */
-  isOwn(child: Child, values: readonly string[]): boolean {
-    const labels = this.labelsOf.get(child)
-    return labels !== undefined && keyOf(labels) === keyOf(values)
+  /** The same for labels of the application's; `undefined` for those that do not fit. */
+  find(labels: unknown): Child | undefined {
+    const values = acceptedValues(this.labelNames, labels)
+    return values && this.at(values, this.create)
   }
 
-  remove(values: readonly string[]): void {
+  /** Whether the series is that of these labels and not the one for overflow: only such a one may be kept. */
+  isOwn(child: Child, labels: Readonly<Record<Label, string>>): boolean {
+    const values = this.valuesOf.get(child)
+    return values !== undefined && this.labelNames.every((name, index) => labels[name] === values[index])
+  }
+
+  /** Removes the series with these labels. Returns `false` for labels that do not fit. */
+  remove(labels: unknown): boolean {
+    const values = acceptedValues(this.labelNames, labels)
+    if (!values) return false
     const key = keyOf(values)
     const child = this.children.get(key)
-    if (child === undefined) return
-    this.forgotten++
+    if (child === undefined) return true
+    this.removals++
     this.children.delete(key)
-    this.labelsOf.delete(child)
+    this.valuesOf.delete(child)
     this.known.forEach((known, index) => {
       const value = values[index] ?? ''
       const uses = (known.get(value) ?? 0) - 1
       if (uses > 0) known.set(value, uses)
       else known.delete(value)
     })
+    return true
   }
 
   clear(): void {
-    this.forgotten++
+    this.removals++
     this.children.clear()
-    this.labelsOf.clear()
+    this.valuesOf.clear()
     for (const known of this.known) known.clear()
   }
 
-  entries(): Iterable<[Child, readonly string[]]> {
-    return this.labelsOf
+  /** All series with their labels. */
+  *entries(): Iterable<[Child, Record<string, string>]> {
+    for (const [child, values] of this.valuesOf) {
+      yield [child, Object.fromEntries(this.labelNames.map((name, index) => [name, values[index] ?? '']))]
+    }
+  }
+
+  private at(values: readonly string[], create: () => Child): Child {
+    return this.children.get(keyOf(values)) ?? this.add(values, create)
   }
 
   private add(wanted: readonly string[], create: () => Child): Child {
@@ -83,7 +106,7 @@ export class SeriesSet<Child> {
     }
     const child = create()
     this.children.set(keyOf(values), child)
-    this.labelsOf.set(child, values)
+    this.valuesOf.set(child, values)
     this.known.forEach((known, index) => {
       const value = values[index] ?? ''
       known.set(value, (known.get(value) ?? 0) + 1)
@@ -118,11 +141,11 @@ export class ScalarSeries {
 
   add(amount: number, span?: SpanContext): void {
     this.value += amount
-    if (span !== undefined && isSampled(span)) this.exemplar = remember(this.exemplar, amount, span, Date.now())
+    if (span !== undefined && isSampled(span)) this.exemplar = renewed(this.exemplar, amount, span, Date.now())
   }
 }
 
-/** One label set of a histogram. */
+/** One series of a histogram. */
 export class HistogramSeries {
   readonly bounds: readonly number[]
   readonly counts: Float64Array
@@ -142,7 +165,7 @@ export class HistogramSeries {
     counts[index] = (counts[index] ?? 0) + 1
     this.sum += value
     if (span !== undefined && isSampled(span))
-      this.exemplars[index] = remember(this.exemplars[index], value, span, now ?? Date.now())
+      this.exemplars[index] = renewed(this.exemplars[index], value, span, now ?? Date.now())
   }
 }
 
@@ -150,10 +173,10 @@ export function isSampled({ traceFlags }: SpanContext): boolean {
   return (traceFlags & SAMPLED) === SAMPLED
 }
 
-// One a bucket and scrape is what Prometheus keeps; the strings of more would only outlive their requests.
+// Prometheus keeps one a bucket and scrape; the strings of more would only outlive their requests.
 const EXEMPLAR_MS = 100
 
-function remember(known: Exemplar | undefined, value: number, { traceId, spanId }: SpanContext, now: number): Exemplar {
+function renewed(known: Exemplar | undefined, value: number, { traceId, spanId }: SpanContext, now: number): Exemplar {
   if (known === undefined) return { traceId, spanId, value, timestampMs: now }
   const age = now - known.timestampMs
   // A clock that was set back must not keep it for ever.

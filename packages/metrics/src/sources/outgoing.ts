@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { currentObservation } from '@fastify-observability/observation'
-import type { createFactory } from './business.ts'
+import { currentObservation, type Observation } from '@fastify-observability/observation'
+import { errorName, isBackground, isRecord, knownMethod } from '@fastify-observability/observation/internal'
+import type { Factory } from '../instruments/factory.ts'
 
 // An import would read every export, and one of them loads undici: 10 ms of the start for nothing.
 const { ClientRequest, IncomingMessage } = process.getBuiltinModule('node:http')
@@ -10,18 +11,17 @@ interface Call {
   method: string
   host: string
   statusCode: number | undefined
-  spanContext: NonNullable<ReturnType<typeof currentObservation>>['spanContext']
+  spanContext: Observation['spanContext']
 }
 
 const OTHER = '_OTHER'
-const METHODS = new Set(['CONNECT', 'DELETE', 'GET', 'HEAD', 'OPTIONS', 'PATCH', 'POST', 'PUT', 'QUERY', 'TRACE'])
 
 /**
  * Measures the process's calls by `fetch` and by `node:http`, until the returned function is called. Hosts that are not
- * listed are one series.
+ * listed are one series; deliveries of the suite's own are not measured.
  * @see https://opentelemetry.io/docs/specs/semconv/http/http-metrics/#metric-httpclientrequestduration
  */
-export function observeOutgoing({ histogram }: ReturnType<typeof createFactory>, hosts: readonly string[]): () => void {
+export function observeOutgoing({ histogram }: Factory, hosts: readonly string[]): () => void {
   const known = new Set(hosts.map((host) => host.toLowerCase()))
   const duration = histogram({
     name: 'http_client_request_duration_seconds',
@@ -31,14 +31,20 @@ export function observeOutgoing({ histogram }: ReturnType<typeof createFactory>,
   const calls = new WeakMap<object, Call>()
 
   function begin(request: object, method: unknown, address: unknown): void {
+    if (isBackground()) return
     const host = typeof address === 'string' ? address.toLowerCase() : ''
     calls.set(request, {
       startedAt: performance.now(),
-      method: typeof method === 'string' && METHODS.has(method) ? method : OTHER,
+      method: knownMethod(method),
       host: known.has(host) ? host : OTHER,
       statusCode: undefined,
       spanContext: currentObservation()?.spanContext
     })
+  }
+
+  function answered(request: object, statusCode: unknown): void {
+    const call = calls.get(request)
+    if (call && typeof statusCode === 'number') call.statusCode = statusCode
   }
 
   function end(request: object, error?: unknown): void {
@@ -46,15 +52,13 @@ export function observeOutgoing({ histogram }: ReturnType<typeof createFactory>,
     if (!call) return
     calls.delete(request)
     const { startedAt, method, host, statusCode, spanContext } = call
-    const errorType = error === undefined ? (statusCode ?? 0) >= 400 && String(statusCode) : nameOf(error)
-    duration
-      .get([method, host, statusCode === undefined ? '' : String(statusCode), errorType || ''])
-      .observe((performance.now() - startedAt) / 1000, spanContext)
-  }
-
-  function answered(request: object, statusCode: unknown): void {
-    const call = calls.get(request)
-    if (call && typeof statusCode === 'number') call.statusCode = statusCode
+    const series = duration.get({
+      http_request_method: method,
+      server_address: host,
+      http_response_status_code: statusCode === undefined ? '' : String(statusCode),
+      error_type: errorType(statusCode, error)
+    })
+    series.observe((performance.now() - startedAt) / 1000, spanContext)
   }
 
   const listeners: Record<string, (message: unknown) => void> = {
@@ -63,7 +67,7 @@ export function observeOutgoing({ histogram }: ReturnType<typeof createFactory>,
       begin(request, 'method' in request && request.method, URL.parse(origin)?.hostname)
     }),
     'undici:request:headers': withRequest((request, { response }) => {
-      if (isObject(response) && 'statusCode' in response) answered(request, response.statusCode)
+      if (isRecord(response)) answered(request, response.statusCode)
     }),
     'undici:request:trailers': withRequest((request) => end(request)),
     'undici:request:error': withRequest((request, { error }) => end(request, error)),
@@ -83,19 +87,13 @@ export function observeOutgoing({ histogram }: ReturnType<typeof createFactory>,
   }
 }
 
+function errorType(statusCode: number | undefined, error: unknown): string {
+  if (error !== undefined) return errorName(error) || OTHER
+  return statusCode !== undefined && statusCode >= 400 ? String(statusCode) : ''
+}
+
 function withRequest(listen: (request: object, message: Record<string, unknown>) => void): (message: unknown) => void {
   return (message) => {
-    if (!isObject(message)) return
-    const { request } = message
-    if (isObject(request)) listen(request, message)
+    if (isRecord(message) && isRecord(message.request)) listen(message.request, message)
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null
-}
-
-function nameOf(error: unknown): string {
-  if (!(error instanceof Error)) return OTHER
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.name
 }

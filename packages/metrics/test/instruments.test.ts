@@ -2,6 +2,7 @@ import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
+import { ScalarSeries, SeriesSet } from '../src/instruments/series.ts'
 
 async function service(options: MetricsOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
@@ -35,7 +36,7 @@ const REFUSED: [kind: 'counter' | 'gauge' | 'histogram', options: object, senten
   [
     'gauge',
     { name: 'known', help: 'A.' },
-    `${name} "known" cannot stand beside known_total: OpenMetrics has one name for both`
+    `${name} "known" conflicts with known_total: OpenMetrics has one name for both`
   ],
   [
     'counter',
@@ -52,7 +53,7 @@ test('refuses wrong names and labels where they are declared', async (t) => {
   }
 })
 
-test('knows the labels of a metric by their names', async (t) => {
+test('takes the labels of a metric by name', async (t) => {
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind', 'size'] })
   jobs.inc({ kind: 'mail', size: 2 })
@@ -68,7 +69,7 @@ test('knows the labels of a metric by their names', async (t) => {
   ])
 })
 
-test('counts and drops wrong values, and never throws them into a handler', async (t) => {
+test('counts and drops invalid values, and never throws into a handler', async (t) => {
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
   const size = app.metrics.gauge({ name: 'size', help: 'Size.' })
@@ -95,7 +96,7 @@ test('counts and drops wrong values, and never throws them into a handler', asyn
   ])
 })
 
-test('bounds the series of a metric and the values of a label, and warns once', async (t) => {
+test('limits the series of a metric and the values of a label, and warns once', async (t) => {
   const log: string[] = []
   const app = Fastify({ logger: { level: 'warn', stream: { write: (line) => void log.push(line) } } })
   await app.register(metrics, { maxSeries: 4, maxLabelValues: 3 })
@@ -118,7 +119,7 @@ test('bounds the series of a metric and the values of a label, and warns once', 
   t.same(await lines(app, /^jobs_total\{a="a1"/), [])
 })
 
-test('keeps apart what other characters keep apart', async (t) => {
+test('keeps label sets apart that differ only in where one value ends', async (t) => {
   const app = await service()
   const pairs = app.metrics.gauge({ name: 'pairs', help: 'Pairs.', labelNames: ['a', 'b'] })
   pairs.set({ a: 'x|', b: 'y' }, 1)
@@ -126,7 +127,7 @@ test('keeps apart what other characters keep apart', async (t) => {
   t.same(await lines(app, /^pairs/), ['pairs{a="x|",b="y"} 1', 'pairs{a="x",b="|y"} 2'])
 })
 
-test('times what returns, throws, resolves and rejects', async (t) => {
+test('times functions that return, throw, resolve and reject', async (t) => {
   const app = await service()
   const work = app.metrics.histogram({ name: 'work_seconds', help: 'Work.', labelNames: ['kind'] })
   const { time } = app.metrics
@@ -153,7 +154,7 @@ test('times what returns, throws, resolves and rejects', async (t) => {
   ])
 })
 
-test('takes exemplars of the request at hand, and of sampled spans only', async (t) => {
+test('takes the exemplar from the current request, if its span is sampled', async (t) => {
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
   registryOf(app).observe({
@@ -172,7 +173,7 @@ test('takes exemplars of the request at hand, and of sampled spans only', async 
   t.equal(dropped, 'jobs_total{kind="dropped"} 1')
 })
 
-test('keeps an exemplar for a tenth of a second, then takes the next', async (t) => {
+test('keeps an exemplar for 100 ms, then takes the next', async (t) => {
   const app = await service()
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' })
   let request = 0
@@ -194,7 +195,7 @@ test('keeps an exemplar for a tenth of a second, then takes the next', async (t)
   t.not(await exemplar(), '0')
 })
 
-test('shows pools, and the others when one throws', async (t) => {
+test('shows connection pools, and all others when one throws', async (t) => {
   const app = await service()
   app.metrics.observePool('main', () => ({ size: 5, idle: 2, waiting: 1 }))
   app.metrics.observePool('broken', () => {
@@ -211,7 +212,7 @@ test('shows pools, and the others when one throws', async (t) => {
   ])
 })
 
-test('shows what is made with the client itself, and writes of the client to a metric of ours', async (t) => {
+test('shows metrics made with the client itself, and writes by the client to our metrics', async (t) => {
   const app = await service()
   const { client, registry } = app.metrics
   new client.Summary({ name: 'theirs', help: 'Theirs.', percentiles: [0.5], registers: [registry] }).observe(1)
@@ -227,7 +228,7 @@ test('shows what is made with the client itself, and writes of the client to a m
   t.match(await registry.metrics(), /^ours_total 2$/m)
 })
 
-test('apps come and go without a name being taken or a listener staying', async (t) => {
+test('frees names and listeners when an app closes', async (t) => {
   for (let round = 0; round < 30; round++) {
     const app = await service()
     app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' }).inc()
@@ -237,7 +238,7 @@ test('apps come and go without a name being taken or a listener staying', async 
   }
 })
 
-test('shows the booleans and nulls that a metric of the client was given as labels', async (t) => {
+test('shows booleans and nulls given as labels to a metric of the client', async (t) => {
   const app = await service()
   const { client, registry } = app.metrics
   const counter = new client.Counter({ name: 'native_total', help: 'N.', labelNames: ['ok'], registers: [registry] })
@@ -245,7 +246,7 @@ test('shows the booleans and nulls that a metric of the client was given as labe
   t.same(await lines(app, /^native_total/), ['native_total{ok="true"} 1', 'native_total{ok="null"} 1'])
 })
 
-test('label values that cannot be told apart on the wire are one series', async (t) => {
+test('counts label values that are the same on the wire as one series', async (t) => {
   const app = await service()
   const counter = app.metrics.counter({ name: 'text_total', help: 'T.', labelNames: ['text'] })
   counter.inc({ text: '\ud800' })
@@ -253,12 +254,41 @@ test('label values that cannot be told apart on the wire are one series', async 
   t.same(await lines(app, /^text_total/), ['text_total{text="\ufffd"} 2'])
 })
 
-test('what is no labels at all is dropped, not thrown', async (t) => {
+test('drops a value whose labels are no object', async (t) => {
   const app = await service()
   const gauge = app.metrics.gauge({ name: 'size', help: 'S.', labelNames: ['room'] })
   Reflect.apply(gauge.remove, gauge, ['hall'])
   Reflect.apply(gauge.setToCurrentTime, gauge, ['hall'])
   t.same(await lines(app, /^(size|metrics_values_dropped_total)/), [
     'metrics_values_dropped_total{metric="size",reason="label"} 2'
+  ])
+})
+
+test('throws at once for labels of the suite that are not those declared', async (t) => {
+  const limits = { maxSeries: 9, maxLabelValues: 9 }
+  const names = ['http_request_method', 'http_route', 'url_scheme'] as const
+  const set = new SeriesSet(names, () => new ScalarSeries(), limits, t.fail)
+  const declared = 'the labels [http_request_method, http_route, url_scheme] are declared'
+  const known = { http_request_method: 'GET', http_route: '/orders' }
+  // @ts-expect-error: url_scheme is forgotten
+  t.throws(() => set.get(known), new TypeError(`${declared}, got [http_request_method, http_route]`))
+  // @ts-expect-error: by position
+  t.throws(() => set.get(['GET', '/orders', 'http']), new TypeError(`${declared}, got [0, 1, 2]`))
+  const misspelt = { ...known, url_scheme: 'http', scheme: 'http' }
+  t.throws(() => set.get(misspelt), /got \[http_request_method, http_route, url_scheme, scheme\]$/)
+  t.same([...set.entries()], [])
+  set.get({ ...known, url_scheme: 'http' }).add(2)
+  t.match([...set.entries()], [[{ value: 2 }, { ...known, url_scheme: 'http' }]])
+})
+
+test('shows published series by their labels, and reports one whose labels are not those declared', async (t) => {
+  const app = await service()
+  const series = { help: 'H.', type: 'gauge', labelNames: ['room', 'floor'] } as const
+  app.observation.publish({ ...series, name: 'heat', collect: () => [[{ floor: '2', room: 'hall' }, 20]] })
+  // @ts-expect-error: floor is forgotten
+  app.observation.publish({ ...series, name: 'light', collect: () => [[{ room: 'hall' }, 1]] })
+  t.same(await lines(app, /^(heat|light)/), ['heat{room="hall",floor="2"} 20'])
+  t.same(await lines(app, /^observability_observer_errors_total/), [
+    'observability_observer_errors_total{observer="@fastify-observability/metrics"} 1'
   ])
 })

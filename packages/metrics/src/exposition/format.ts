@@ -39,9 +39,9 @@ const UNIT = /_(seconds|bytes|ratio|celsius|meters|joules|grams|volts|amperes)$/
  * @see https://prometheus.io/docs/specs/om/open_metrics_spec/
  */
 export function render(families: readonly Family[], format: Format): string {
-  if (format === 'text') return families.map(textFamily).join('')
-  // The specification wants the target first.
+  // OpenMetrics wants the target first.
   const ordered = families.toSorted((one, other) => Number(other.name === TARGET) - Number(one.name === TARGET))
+  if (format === 'text') return ordered.map(textFamily).join('')
   return `${ordered.map(openMetricsFamily).join('')}# EOF\n`
 }
 
@@ -81,7 +81,7 @@ function labelSet(labels: Sample['labels'], write: (name: string, value: string 
   return text === '' ? '' : `${text}}`
 }
 
-// The client keeps what it was given: in JavaScript, also booleans and null.
+// The client keeps label values as they were given: in JavaScript, also booleans and null.
 function labelValue(_name: string, value: unknown): string {
   return typeof value === 'number' ? number(value) : escapeLabel(String(value).toWellFormed())
 }
@@ -103,43 +103,4 @@ function escapeText(text: string): string {
 
 function escapeLabel(text: string): string {
   return escapeText(text).replaceAll('"', '\\"')
-}
-
-/** What the request's headers ask for. Text unless OpenMetrics is named and liked no less. */
-export function negotiate(accept: string | undefined): Format {
-  if (accept === undefined) return 'text'
-  let openMetrics = 0
-  let text = 0
-  for (const { value, quality, version } of accepted(accept)) {
-    if (value === 'application/openmetrics-text') {
-      if (version === undefined || version === '1.0.0' || version === '0.0.1')
-        openMetrics = Math.max(openMetrics, quality)
-    } else if (value === 'text/plain' && (version === undefined || version === '0.0.4')) {
-      text = Math.max(text, quality)
-    }
-  }
-  return openMetrics > 0 && openMetrics >= text ? 'openmetrics' : 'text'
-}
-
-export function acceptsGzip(acceptEncoding: string | undefined): boolean {
-  if (acceptEncoding === undefined) return false
-  const all = accepted(acceptEncoding)
-  const gzip = all.find(({ value }) => value === 'gzip' || value === 'x-gzip') ?? all.find(({ value }) => value === '*')
-  return gzip !== undefined && gzip.quality > 0
-}
-
-function accepted(header: string): { value: string; quality: number; version: string | undefined }[] {
-  return header
-    .toLowerCase()
-    .split(',')
-    .map((part) => {
-      const [value = '', ...parameters] = part.split(';').map((word) => word.trim())
-      const parameter = (name: string) => parameters.find((word) => word.startsWith(name))?.slice(name.length)
-      const quality = Number(parameter('q=') ?? 1)
-      return {
-        value,
-        quality: Number.isNaN(quality) ? 0 : quality,
-        version: parameter('version=')?.replaceAll('"', '')
-      }
-    })
 }

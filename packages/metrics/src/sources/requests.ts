@@ -1,10 +1,12 @@
 import type { Outcome } from '@fastify-observability/observation'
 import type { PartObserver, RequestObservation } from '@fastify-observability/observation/internal'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type createFactory, DURATION_BUCKETS } from './business.ts'
-import { HistogramSeries, isSampled, type ScalarSeries } from './series.ts'
+import type { Factory } from '../instruments/factory.ts'
+import { DURATION_BUCKETS } from '../instruments/histogram.ts'
+import { labelText } from '../instruments/labels.ts'
+import { HistogramSeries, isSampled, type ScalarSeries } from '../instruments/series.ts'
 
-/** Makes the value of a label of the request's duration, when the response has closed. */
+/** Returns the value of a label of the request duration, called when the response has closed. */
 export type CustomLabel = (request: FastifyRequest, reply: FastifyReply) => string | undefined
 
 export interface RequestMetricsOptions {
@@ -27,12 +29,11 @@ interface RouteSeries {
   readonly durations: Map<number, HistogramSeries>
 }
 
-// On Node's object: what a request has begun with is what it ends with, whatever becomes of its URL.
+// On Node's object: a request ends with the series that it has begun with, whatever becomes of its URL.
 const SERIES: unique symbol = Symbol('fastify-observability.metrics')
 const NAME = '@fastify-observability/metrics'
 const SIZE_BUCKETS = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000]
 const SWITCHING_PROTOCOLS = 101
-const MAX_CUSTOM_LABEL_LENGTH = 256
 
 declare module 'node:http' {
   interface IncomingMessage {
@@ -40,25 +41,32 @@ declare module 'node:http' {
   }
 }
 
-/** Declares the metrics of requests, and keeps them as an observer. */
+const ROUTE_LABELS = ['http_request_method', 'http_route'] as const
+const DURATION_LABELS = [...ROUTE_LABELS, 'http_response_status_code', 'error_type'] as const
+
+type RouteLabels = Readonly<Record<(typeof ROUTE_LABELS)[number], string>>
+type DurationLabels = Readonly<Record<(typeof DURATION_LABELS)[number], string>>
+
+/** Declares the metrics of requests and returns the observer that keeps them. */
 export function observeRequests(
-  { gauge, histogram }: ReturnType<typeof createFactory>,
+  { gauge, histogram }: Factory,
   options: RequestMetricsOptions,
   report: (error: unknown) => void
 ): PartObserver {
   const { groupStatusCodes, customLabels, durationBuckets = DURATION_BUCKETS, bodySizeBuckets = SIZE_BUCKETS } = options
   const isExcluded = pathMatcher(options.exclude)
-  const custom = Object.values(customLabels)
-  const labelNames = ['http_request_method', 'http_route'] as const
+  const custom = Object.entries(customLabels)
+  const noCustomLabels = Object.fromEntries(custom.map(([name]) => [name, '']))
+  const labelNames = ROUTE_LABELS
   const duration = histogram({
     name: 'http_server_request_duration_seconds',
     help: 'Duration of HTTP server requests.',
-    labelNames: [...labelNames, 'http_response_status_code', 'error_type', ...Object.keys(customLabels)],
+    labelNames: [...DURATION_LABELS, ...Object.keys(customLabels)],
     buckets: durationBuckets
   }).series
   const firstByte = histogram({
     name: 'http_server_time_to_first_byte_seconds',
-    help: 'Time from the arrival of HTTP server requests to the headers of their answers.',
+    help: 'Time from the arrival of HTTP server requests to their response headers.',
     labelNames,
     buckets: durationBuckets
   }).series
@@ -81,18 +89,18 @@ export function observeRequests(
   }).series
   const sets = [duration, firstByte, active, requestBody, responseBody]
   const routes = new Map<string, Map<string, RouteSeries>>()
-  let forgotten = 0
+  let removals = 0
 
   function seriesOf({ method, route, config }: RequestObservation): RouteSeries | undefined {
     let now = 0
-    for (const set of sets) now += set.forgotten
-    if (now !== forgotten) routes.clear()
-    forgotten = now
+    for (const set of sets) now += set.removals
+    if (now !== removals) routes.clear()
+    removals = now
     const known = routes.get(route)?.get(method)
     if (known) return known
     if (config.metrics === false) return undefined
     const { duration: hasDuration = true, durationBuckets: buckets } = config.metrics ?? {}
-    const labels = [method, route]
+    const labels: RouteLabels = { http_request_method: method, http_route: route }
     const series: RouteSeries = {
       active: active.get(labels),
       firstByte: firstByte.get(labels, buckets && (() => new HistogramSeries(buckets))),
@@ -103,7 +111,7 @@ export function observeRequests(
       durations: new Map()
     }
     const methods = routes.get(route) ?? new Map<string, RouteSeries>()
-    // What has overflowed is not kept: there may be any number of it.
+    // The one for overflow is not kept: there is no end to the routes that would point to it.
     if (active.isOwn(series.active, labels)) routes.set(route, methods.set(method, series))
     return series
   }
@@ -117,27 +125,44 @@ export function observeRequests(
     const known = isPlain ? series.durations.get(statusCode) : undefined
     if (known) return known
     const { buckets } = series
-    const labels = [observation.method, observation.route, statusLabel(statusCode), errorType ?? '']
-    if (custom.length > 0) labels.push(...customValues(observation))
-    const found = duration.get(labels, buckets && (() => new HistogramSeries(buckets)))
-    if (isPlain && duration.isOwn(found, labels)) series.durations.set(statusCode, found)
+    const labels = durationLabels(observation.method, observation.route, statusCode, errorType)
+    const all = custom.length === 0 ? labels : { ...labels, ...customValues(observation) }
+    const found = duration.get(all, buckets && (() => new HistogramSeries(buckets)))
+    if (isPlain && duration.isOwn(found, all)) series.durations.set(statusCode, found)
     return found
   }
 
-  function customValues({ request, reply }: RequestObservation): string[] {
-    return custom.map((label) => {
-      try {
-        const value: unknown = request && reply && label(request, reply)
-        // JavaScript takes an async function for one; its rejection must not end the process.
-        if (value instanceof Promise) value.catch(report)
-        return value === undefined || value === null
-          ? ''
-          : String(value).slice(0, MAX_CUSTOM_LABEL_LENGTH).toWellFormed()
-      } catch (error) {
-        report(error)
-        return ''
-      }
-    })
+  function durationLabels(
+    method: string,
+    route: string,
+    statusCode: number,
+    errorType: string | undefined
+  ): DurationLabels {
+    return {
+      http_request_method: method,
+      http_route: route,
+      http_response_status_code: statusLabel(statusCode),
+      error_type: errorType ?? ''
+    }
+  }
+
+  function customValues({ request, reply }: RequestObservation): Record<string, string> {
+    if (!request || !reply) return noCustomLabels
+    const values: Record<string, string> = {}
+    for (const [name, label] of custom) values[name] = customValue(label, request, reply)
+    return values
+  }
+
+  function customValue(label: CustomLabel, request: FastifyRequest, reply: FastifyReply): string {
+    try {
+      const value: unknown = label(request, reply)
+      // JavaScript accepts an async function here; its rejection must not end the process.
+      if (value instanceof Promise) value.catch(report)
+      return labelText(value)
+    } catch (error) {
+      report(error)
+      return ''
+    }
   }
 
   function statusLabel(statusCode: number): string {
@@ -166,18 +191,17 @@ export function observeRequests(
       series.requestBody.observe(requestBytes, spanContext, now)
       series.responseBody.observe(responseBytes, spanContext, now)
       if (!series.hasDuration) return
-      // The life of an upgraded connection is no latency: what its client waited for is the upgrade.
+      // The life of an upgraded connection is no latency: its client has waited for the upgrade only.
       const ms = statusCode === SWITCHING_PROTOCOLS ? (ttfbMs ?? durationMs) : durationMs
       durationOf(series, observation, outcome).observe(ms / 1000, spanContext, now)
     },
     malformed({ statusCode, errorType }) {
-      const labels = ['_OTHER', 'unmatched', statusLabel(statusCode), errorType, ...custom.map(() => '')]
-      duration.get(labels).observe(0)
+      duration.get({ ...durationLabels('_OTHER', 'unmatched', statusCode, errorType), ...noCustomLabels }).observe(0)
     }
   }
 }
 
-/** What `exclude` names: a path, all below one (`/internal/*`), a route, or what an expression matches. */
+/** Matches the rules of `exclude`: a path, all below one (`/internal/*`), a route, an expression. */
 function pathMatcher(
   exclude: readonly (string | RegExp)[]
 ): ((observation: RequestObservation) => boolean) | undefined {
