@@ -242,7 +242,7 @@ test('starts on an embedded PostgreSQL and ends well on SIGTERM', async (t) => {
     last = JSON.parse(line)
     if (line.includes('Server listening at')) server.kill('SIGTERM')
   }
-  t.match(last, { msg: 'shut down', signal: 'SIGTERM', dropped: {} })
+  t.match(last, { msg: 'shutdown finished', signal: 'SIGTERM', dropped: {} })
   t.equal(server.exitCode ?? (await once(server, 'exit'))[0], 0)
 })
 

@@ -1,8 +1,9 @@
-import { createRedactor, runInBackground } from '@fastify-observability/observation/internal'
+import { type Redactor, runInBackground } from '@fastify-observability/observation/internal'
+import { type CheckDetails, detailsOf, messageOf } from './details.ts'
 
 /**
  * Healthy when it returns; unhealthy when it throws, rejects, or has not settled in time, which aborts its signal. Of an
- * object that it returns, the numbers, words and booleans become details.
+ * object that it returns, the numbers, strings and booleans become details.
  */
 export type Check = (signal: AbortSignal) => unknown
 
@@ -12,7 +13,7 @@ export interface CheckOptions {
   critical?: boolean
   /** After this the check has failed, in milliseconds, and its signal is aborted. @default 1000 */
   timeoutMs?: number
-  /** For how long a result answers for the next probes too, in milliseconds. @default 1000 */
+  /** For how long a result answers later probes too, in milliseconds. @default 1000 */
   cacheMs?: number
   /** How many runs in a row have to fail before an `ok` becomes `failed`. @default 1 */
   failAfter?: number
@@ -23,7 +24,7 @@ export interface CheckOptions {
 /** `unknown`: it has not run yet. */
 export type CheckState = 'ok' | 'failed' | 'unknown'
 
-/** The last word of a check. */
+/** The last result of a check. */
 export interface CheckReport {
   readonly state: CheckState
   readonly critical: boolean
@@ -31,27 +32,25 @@ export interface CheckReport {
   readonly durationMs?: number
   /** Why its last run failed, without secrets. */
   readonly error?: string
-  /** What its last run returned. */
+  /** What its last run returned, without secrets. */
   readonly details?: CheckDetails
 }
 
-export type CheckDetails = Record<string, string | number | boolean>
-
-/** A check that is run when its last result is too old. */
-export interface WatchedCheck {
+/** A check that runs when its last result is too old. */
+export interface CachedCheck {
   readonly report: CheckReport
-  /** Resolves when there is a result of `cacheMs` at most. Never rejects. */
+  /** Resolves when there is a result that is no older than `cacheMs`. Never rejects. */
   refresh(): Promise<void>
 }
 
-/** Called after a run whose result is not the one before. */
-export type Changed = (report: CheckReport, error: unknown) => void
+interface Surroundings {
+  /** The app's rules at the moment. */
+  redactor(): Redactor
+  /** Called when the state has changed to or from `failed`. */
+  changed(report: CheckReport, error: unknown): void
+}
 
-const MAX_DETAILS = 20
-const MAX_TEXT = 200
-const redactor = createRedactor()
-
-export function watchCheck(options: CheckOptions, changed: Changed): WatchedCheck {
+export function cacheCheck(options: CheckOptions, { redactor, changed }: Surroundings): CachedCheck {
   const { check, critical = true, timeoutMs = 1000, cacheMs = 1000, failAfter = 1, recoverAfter = 1 } = options
   let report: CheckReport = { state: 'unknown', critical }
   let running: Promise<void> | undefined
@@ -62,7 +61,7 @@ export function watchCheck(options: CheckOptions, changed: Changed): WatchedChec
   function settle(result: 'ok' | 'failed', rest: Omit<CheckReport, 'state' | 'critical'>, error?: unknown): void {
     const { state } = report
     contrary = result === state ? 0 : contrary + 1
-    // The first run decides: until it has, nothing speaks for the service.
+    // The first result always counts: until there is one, nothing shows that the dependency works.
     const needed = state === 'unknown' ? 1 : result === 'failed' ? failAfter : recoverAfter
     const turned = contrary >= needed
     if (turned) contrary = 0
@@ -74,10 +73,10 @@ export function watchCheck(options: CheckOptions, changed: Changed): WatchedChec
     const startedAt = performance.now()
     const elapsed = (): number => Math.round((performance.now() - startedAt) * 1000) / 1000
     try {
-      const details = await withinTime(check, timeoutMs)
+      const details = detailsOf(await resultOf(check, timeoutMs), redactor())
       settle('ok', { durationMs: elapsed(), ...(details && { details }) })
     } catch (error) {
-      settle('failed', { durationMs: elapsed(), error: describe(error) }, error)
+      settle('failed', { durationMs: elapsed(), error: messageOf(error, redactor()) }, error)
     }
     freshUntil = performance.now() + cacheMs
     running = undefined
@@ -95,7 +94,8 @@ export function watchCheck(options: CheckOptions, changed: Changed): WatchedChec
   }
 }
 
-async function withinTime(check: Check, timeoutMs: number): Promise<CheckDetails | undefined> {
+/** What the check returns, unless its time is up before. */
+async function resultOf(check: Check, timeoutMs: number): Promise<unknown> {
   const deadline = new AbortController()
   const { promise: expired, reject } = Promise.withResolvers<never>()
   const expire = (): void => {
@@ -108,44 +108,11 @@ async function withinTime(check: Check, timeoutMs: number): Promise<CheckDetails
   const timer = setTimeout(() => {
     turn = setImmediate(expire)
   }, timeoutMs)
-  // Its calls are nobody's requests.
-  const work = async (): Promise<CheckDetails | undefined> => detailsOf(await runInBackground(check, deadline.signal))
+  const work = async (): Promise<unknown> => runInBackground(check, deadline.signal)
   try {
     return await Promise.race([work(), expired])
   } finally {
     clearTimeout(timer)
     clearImmediate(turn)
   }
-}
-
-/** A copy that can be sent: whatever a check returns, such as a driver's result, may be circular, huge or throw. */
-function detailsOf(returned: unknown): CheckDetails | undefined {
-  if (typeof returned !== 'object' || returned === null || Array.isArray(returned)) return undefined
-  const value: unknown = 'toJSON' in returned && typeof returned.toJSON === 'function' ? returned.toJSON() : returned
-  if (typeof value !== 'object' || value === null || !isPlain(value)) return undefined
-  const entries = Object.entries(value)
-    .filter(([, detail]) => ['string', 'number', 'boolean'].includes(typeof detail))
-    .slice(0, MAX_DETAILS)
-    .map(([name, detail]) => [name, typeof detail === 'string' ? clean(detail) : detail])
-  return entries.length > 0 ? Object.fromEntries(entries) : undefined
-}
-
-function isPlain(value: object): boolean {
-  const prototype = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
-}
-
-/** The message of what was thrown, which may be anything and may throw when looked at. */
-function describe(error: unknown): string {
-  try {
-    if (!(error instanceof Error)) return clean(String(error))
-    // A host with several addresses fails with an AggregateError, which has a code and no message.
-    return clean(error.message || ('code' in error ? String(error.code) : error.name))
-  } catch {
-    return '[unreadable]'
-  }
-}
-
-function clean(text: string): string {
-  return redactor.text(text).slice(0, MAX_TEXT)
 }

@@ -2,23 +2,10 @@ import { getHeapStatistics } from 'node:v8'
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CheckReport } from './check.ts'
-
-/** What happens past a limit: application routes are answered with 503, readiness is, or both. */
-export type PressureMode = 'shed' | 'readiness' | 'both'
-
-export interface PressureOptions {
-  /** @default 'shed' */
-  mode?: PressureMode
-  /** Mean delay of the event loop. */
-  maxEventLoopDelayMs?: number
-  /** Utilisation of the event loop over the last second, 0 to 1. */
-  maxEventLoopUtilization?: number
-  maxHeapUsedBytes?: number
-  maxRssBytes?: number
-}
+import type { PressureMode, PressureOptions } from './options.ts'
 
 export interface Pressure {
-  /** The state of the last second, as a check that is critical where it turns readiness. */
+  /** The state of the last second, as a check that is critical where it decides readiness. */
   readonly report: CheckReport
 }
 
@@ -26,18 +13,18 @@ const SAMPLE_MS = 1_000
 const RETRY_AFTER_S = 10
 
 /** Limits that a service reaches only when it is about to fail. */
-function presetLimits(): Omit<PressureOptions, 'mode'> {
+function defaultLimits(): Omit<PressureOptions, 'mode'> {
   const container = process.constrainedMemory()
   return {
     maxEventLoopDelayMs: 500,
     maxEventLoopUtilization: 0.98,
     maxHeapUsedBytes: Math.round(getHeapStatistics().heap_size_limit * 0.9),
-    // Without a limit on the container it is 0 or astronomical.
+    // Without a limit on the container, Node reports 0 or an astronomical number.
     ...(container > 0 && container < Number.MAX_SAFE_INTEGER && { maxRssBytes: Math.round(container * 0.95) })
   }
 }
 
-// under-pressure goes on with the request when its handler resolves and answers with what it rejects with.
+// When its handler resolves, under-pressure lets the request through; a rejection is the answer.
 async function shed(reply: FastifyReply): Promise<never> {
   reply.header('retry-after', RETRY_AFTER_S)
   throw Object.assign(new Error('The service is under pressure'), { statusCode: 503, code: 'FST_UNDER_PRESSURE' })
@@ -45,7 +32,7 @@ async function shed(reply: FastifyReply): Promise<never> {
 
 /** Watches event loop and memory from now on. */
 export async function watchPressure(app: FastifyInstance, given: PressureMode | PressureOptions): Promise<Pressure> {
-  // Loading keeps the event loop busy, or so busy that it is not measured at all: the first samples say nothing of the load.
+  // Loading modules keeps the event loop busy, so the first samples do not show the load of requests.
   let countsFrom = Number.POSITIVE_INFINITY
   app.addHook('onReady', async () => {
     countsFrom = performance.now() + 2 * SAMPLE_MS
@@ -57,7 +44,7 @@ export async function watchPressure(app: FastifyInstance, given: PressureMode | 
     await shed(reply)
   }
 
-  const { mode = 'shed', ...limits } = typeof given === 'string' ? { mode: given, ...presetLimits() } : given
+  const { mode = 'shed', ...limits } = typeof given === 'string' ? { mode: given, ...defaultLimits() } : given
   await app.register(underPressure, {
     sampleInterval: SAMPLE_MS,
     maxEventLoopDelay: limits.maxEventLoopDelayMs,
@@ -69,7 +56,7 @@ export async function watchPressure(app: FastifyInstance, given: PressureMode | 
   })
 
   let isHigh = false
-  // under-pressure has no event; it samples this often.
+  // under-pressure emits no event; it takes a sample this often.
   const timer = setInterval(compare, SAMPLE_MS).unref()
   app.addHook('onClose', async () => clearInterval(timer))
 

@@ -47,7 +47,7 @@ const thrown = (): never => {
   throw undefined
 }
 
-test('is not ready when a critical check rejects, throws or does not settle, and tells nobody why', async (t) => {
+test('is not ready when a critical check rejects, throws or does not settle, and gives no reason', async (t) => {
   for (const check of [down, thrown, { check: async () => new Promise(() => undefined), timeoutMs: 20 }]) {
     t.same(await readiness({ database: check, cache: ok }), [
       503,
@@ -56,7 +56,7 @@ test('is not ready when a critical check rejects, throws or does not settle, and
   }
 })
 
-test('is degraded, and still gets traffic, when only an uncritical check fails', async (t) => {
+test('is degraded, and still receives traffic, when only an uncritical check fails', async (t) => {
   t.same(await readiness({ database: ok, cache: { check: down, critical: false } }), [
     200,
     { status: 'degraded', checks: { database: 'ok', cache: 'failed' } }
@@ -109,7 +109,7 @@ for (const [how, check] of Object.entries(BAD)) {
   })
 }
 
-test('asks a check once for 500 probes at a time, and again when its result is too old', async (t) => {
+test('runs a check once for 500 probes at a time, and again when its result is too old', async (t) => {
   let runs = 0
   const check = async (): Promise<void> => {
     runs++
@@ -125,7 +125,7 @@ test('asks a check once for 500 probes at a time, and again when its result is t
   t.equal(runs, before + 1)
 })
 
-test('turns after so many failures in a row, and back after so many successes', async (t) => {
+test('fails after failAfter failures in a row, and recovers after recoverAfter successes', async (t) => {
   const results = [ok, down, ok, down, down, ok, ok]
   const check = async (): Promise<void> => results.shift()?.()
   const app = await service({ checks: { database: { check, cacheMs: 0, failAfter: 2, recoverAfter: 2 } } })
@@ -134,7 +134,7 @@ test('turns after so many failures in a row, and back after so many successes', 
   t.same(statuses, [200, 200, 200, 200, 503, 503, 200])
 })
 
-test('writes one line when a check turns, and none while it stays', async (t) => {
+test('logs one line when the state of a check changes, and none while it stays', async (t) => {
   const results = [ok, down, down, ok, ok]
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } }, disableRequestLogging: true })
@@ -150,7 +150,7 @@ test('writes one line when a check turns, and none while it stays', async (t) =>
   t.equal(lines.length, 2)
 })
 
-test('says why where details are allowed, without secrets', async (t) => {
+test('gives details where they are allowed, without secrets', async (t) => {
   const checks = {
     database: () => ({ utilization: '3/10', nested: {} }),
     queue: () => Promise.reject(new Error('password=planted is wrong'))
@@ -169,7 +169,7 @@ test('says why where details are allowed, without secrets', async (t) => {
   }
 })
 
-test('tells nobody more when the function for details says no or throws', async (t) => {
+test('gives no details when the function for details returns false or throws', async (t) => {
   for (const details of [() => false, thrown]) {
     const app = await service({ checks: { database: () => ({ utilization: '3/10' }) }, details })
     t.same((await app.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
@@ -192,19 +192,19 @@ test('serves the probes on a management app too, always with details', async (t)
   t.match(await management.inject('/health/ready'), { statusCode: 503 }, 'after it has closed')
 })
 
-test('has its probes where it is told to', async (t) => {
+test('serves its probes at the paths of the option', async (t) => {
   const app = await service({ paths: { liveness: '/livez', readiness: '/readyz', startup: '/startupz' } })
   for (const url of ['/livez', '/readyz', '/startupz']) t.equal((await app.inject(url)).statusCode, 200, url)
   for (const url of ['/health', '/health/ready']) t.equal((await app.inject(url)).statusCode, 404, url)
 })
 
-test('answers HEAD where Fastify is told not to', async (t) => {
+test('answers HEAD where exposeHeadRoutes is false', async (t) => {
   const app = Fastify({ exposeHeadRoutes: false })
   await app.register(health)
   t.match(await app.inject({ method: 'HEAD', url: '/health/ready' }), { statusCode: 200, body: '' })
 })
 
-test('takes checks later, and the word of the service itself', async (t) => {
+test('accepts checks after registration, and setReady overrules them', async (t) => {
   const app = await service()
   app.health.add('database', { check: down, critical: false })
   t.match(app.health.state, { status: 'not_ready', checks: { database: { state: 'unknown' } } })
@@ -214,7 +214,7 @@ test('takes checks later, and the word of the service itself', async (t) => {
   t.match(await app.inject('/health/ready'), { statusCode: 503 })
   app.health.setReady(true)
   t.match(await app.inject('/health/ready'), { statusCode: 200 })
-  t.throws(() => app.health.add('database', ok), new TypeError(`${name}: there is a check "database" already`))
+  t.throws(() => app.health.add('database', ok), new TypeError(`${name}: a check named "database" already exists`))
 })
 
 test('publishes the last result and duration of each check, and runs none for it', async (t) => {
@@ -231,7 +231,7 @@ test('publishes the last result and duration of each check, and runs none for it
   ])
 })
 
-test('does not take a blocked event loop for a check without an answer', async (t) => {
+test('does not fail a check whose answer came while the event loop was blocked', async (t) => {
   const check = async (): Promise<void> => {
     const { promise, resolve } = Promise.withResolvers<void>()
     execFile('true', () => resolve())
@@ -276,7 +276,7 @@ test('disk: healthy while there is room', async (t) => {
   })
 })
 
-test('gives requests a deadline and names what it cut when the app is closed by hand', async (t) => {
+test('gives requests a deadline and names those it aborted when the app is closed by hand', async (t) => {
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } } })
   await app.register(health, { shutdown: { signals: [], timeoutMs: 100 } })
@@ -287,8 +287,8 @@ test('gives requests a deadline and names what it cut when the app is closed by 
   await app.close()
   t.match(await hung, /ECONNRESET|UND_ERR_SOCKET/)
   t.match(JSON.parse(lines.at(-1) ?? '{}'), {
-    msg: 'closed, with requests cut',
-    cut: [{ method: 'GET', route: '/hang' }]
+    msg: 'closed; requests were aborted',
+    aborted_requests: [{ method: 'GET', route: '/hang' }]
   })
 })
 
@@ -353,7 +353,7 @@ test('sheds application routes past a limit, and never the probes', async (t) =>
   }
 })
 
-test('does not take the work of starting up for pressure', async (t) => {
+test('does not count the work of starting up as pressure', async (t) => {
   const app = await service({ pressure: { maxEventLoopDelayMs: 100, maxEventLoopUtilization: 0.5 } })
   t.teardown(() => app.close())
   const loadedAt = performance.now() + 1_200
@@ -397,6 +397,6 @@ const REFUSED: [object, string][] = [
   ]
 ]
 
-test('refuses options that do not hold', async (t) => {
+test('rejects invalid options', async (t) => {
   for (const [options, sentence] of REFUSED) await t.rejects(service(options), new TypeError(sentence))
 })

@@ -70,7 +70,7 @@ async function outages(t: Test, server: Server, { until, dead }: Probes): Promis
   t.same([dead, rejections], [[], []])
 }
 
-test('sees a real PostgreSQL go, hang and come back', { skip: NO_POSTGRES, timeout: 60_000 }, async (t) => {
+test('notices that a real PostgreSQL stops, hangs and recovers', { skip: NO_POSTGRES, timeout: 60_000 }, async (t) => {
   const server = await startPostgres()
   const pool = new Pool({ connectionString: `postgresql://postgres@127.0.0.1:${server.port}/postgres`, max: 2 })
   const probes = await probed(t, postgres(pool))
@@ -99,7 +99,7 @@ test('serves two apps with one check of a pool at once', { skip: NO_POSTGRES }, 
   t.equal(pool.waitingCount, 0)
 })
 
-test('sees a real Redis go, hang and come back', { skip: NO_REDIS, timeout: 60_000 }, async (t) => {
+test('notices that a real Redis stops, hangs and recovers', { skip: NO_REDIS, timeout: 60_000 }, async (t) => {
   const server = await startRedis()
   const client = createClient({ url: `redis://127.0.0.1:${server.port}` })
   await client.connect()
@@ -111,7 +111,7 @@ test('sees a real Redis go, hang and come back', { skip: NO_REDIS, timeout: 60_0
   await outages(t, server, probes)
 })
 
-test('waits for a connection of an exhausted pool once, however often it is asked', {
+test('waits for a connection of an exhausted pool once, however often it runs', {
   skip: NO_POSTGRES
 }, async (t) => {
   const server = await startPostgres()

@@ -10,7 +10,7 @@ import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
 
-export { disk, http, postgres, redis } from '@fastify-observability/health'
+export * from '@fastify-observability/health/checks'
 export { clusterMetrics } from '@fastify-observability/metrics'
 export { currentObservation } from '@fastify-observability/observation'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'

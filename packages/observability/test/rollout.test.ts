@@ -61,7 +61,7 @@ test('loses no request, line or span in ten roll-outs under 200 requests a secon
       t.same(failures, [], `${sent} requests`)
       t.equal(code, 0)
       t.same([completed, spans], [sent, sent])
-      t.match(last, { level: 'info', msg: 'shut down', signal: 'SIGTERM', dropped: {} })
+      t.match(last, { level: 'info', msg: 'shutdown finished', signal: 'SIGTERM', dropped: {} })
     }
   }
 })

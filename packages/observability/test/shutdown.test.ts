@@ -10,7 +10,7 @@ import { startIngest } from '@fastify-observability/testing/ingest'
 import { test } from 'tap'
 import { answers, start, statusOf } from './process.ts'
 
-test('cuts a request that never ends at the deadline, and names it in the last line', async (t) => {
+test('aborts a request that never ends at the deadline, and names it in the last line', async (t) => {
   const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50,"timeoutMs":300}' })
   const hung = statusOf(`${origin}/hang?token=secret`, new Agent({ keepAlive: true })).catch(({ code }) => code)
   await answers(`${origin}/orders/7`)
@@ -21,16 +21,16 @@ test('cuts a request that never ends at the deadline, and names it in the last l
   t.equal(await hung, 'ECONNRESET')
   t.match(
     lines.slice(-4).map(({ msg }) => msg),
-    ['shutting down', 'request aborted', 'the database is closed', 'shut down']
+    ['shutting down', 'request aborted', 'the database is closed', 'shutdown finished']
   )
   t.match(lines.at(-1), {
-    cut_requests: 1,
-    cut: [{ method: 'GET', route: '/hang', request_id: String, duration_ms: Number }],
+    aborted_count: 1,
+    aborted_requests: [{ method: 'GET', route: '/hang', request_id: String, duration_ms: Number }],
     dropped: {}
   })
 })
 
-test('is not ready from the signal on, serves on, and asks clients to leave the connection', async (t) => {
+test('is not ready from the signal on, goes on serving, and asks clients to close their connection', async (t) => {
   const { child, origin, lines, line, ended } = await start(t, { SHUTDOWN: '{"delayMs":1000}' })
   t.equal((await fetch(`${origin}/orders/7`)).headers.get('connection'), 'keep-alive')
   child.kill('SIGINT')
@@ -40,10 +40,10 @@ test('is not ready from the signal on, serves on, and asks clients to leave the 
   t.same(await (await fetch(`${origin}/health/ready`)).json(), { status: 'not_ready', checks: {} })
   t.equal(await statusOf(`${origin}/health`), 200)
   t.equal(await ended, 0)
-  t.match(lines.at(-1), { msg: 'shut down', signal: 'SIGINT', duration_ms: Number })
+  t.match(lines.at(-1), { msg: 'shutdown finished', signal: 'SIGINT', duration_ms: Number })
 })
 
-test('cuts a connection that was upgraded past Fastify at the deadline', async (t) => {
+test('closes a connection that was upgraded past Fastify at the deadline', async (t) => {
   const { child, origin, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50,"timeoutMs":300}' })
   const headers = { connection: 'upgrade', upgrade: 'chat' }
   const [, socket] = await once(get(origin, { headers }), 'upgrade')
@@ -53,7 +53,7 @@ test('cuts a connection that was upgraded past Fastify at the deadline', async (
   await left
   t.match(
     lines.slice(-2).map(({ msg }) => msg),
-    ['the database is closed', 'shut down']
+    ['the database is closed', 'shutdown finished']
   )
 })
 
@@ -67,11 +67,11 @@ test('does not wait for a connection that never carried a request', async (t) =>
   t.equal(await ended, 0)
   await left
   const last = lines.at(-1)
-  t.match(last, { msg: 'shut down', cut_requests: undefined })
+  t.match(last, { msg: 'shutdown finished', aborted_count: undefined })
   t.ok(Number(last?.duration_ms) < 3_000, `${last?.duration_ms} ms`)
 })
 
-test('the apps of a process end together: none cuts the requests of another', async (t) => {
+test('the apps of a process end together: none aborts the requests of another', async (t) => {
   const { child, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}' }, 'two-apps.ts')
   const slow = lines.find(({ msg }) => msg.startsWith('slow at '))?.msg.slice('slow at '.length)
   const answer = fetch(`${slow}/`)
@@ -79,7 +79,7 @@ test('the apps of a process end together: none cuts the requests of another', as
   child.kill('SIGTERM')
   t.equal((await answer).status, 200)
   t.equal(await ended, 0)
-  t.equal(lines.filter(({ msg }) => msg === 'shut down').length, 2)
+  t.equal(lines.filter(({ msg }) => msg === 'shutdown finished').length, 2)
 })
 
 test('ends at once with code 1 on a second signal', async (t) => {
@@ -97,7 +97,7 @@ for (const [path, message] of [
   ['/reject', 'nobody waits for me'],
   ['/outage', 'nobody waits for us']
 ]) {
-  test(`says, sends and hands on everything after ${path} before it ends with code 1`, async (t) => {
+  test(`logs and delivers everything after ${path} before it ends with code 1`, async (t) => {
     const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
     t.teardown(() => Promise.all([collector.close(), ingest.close()]))
     const env = { SHUTDOWN: 'true', OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, SENTRY_DSN: ingest.dsn }
@@ -119,7 +119,7 @@ for (const [path, message] of [
   })
 }
 
-test('ends in time while nothing that it exports to is there, and says what that lost', async (t) => {
+test('ends in time while no destination is reachable, and logs what was lost', async (t) => {
   const nowhere = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', SENTRY_DSN: 'http://key@127.0.0.1:1/1' }
   const { child, origin, lines, ended } = await start(t, { ...nowhere, SHUTDOWN: '{"delayMs":0}' })
   await answers(`${origin}/orders/7`)
@@ -127,7 +127,7 @@ test('ends in time while nothing that it exports to is there, and says what that
   child.kill('SIGTERM')
   t.equal(await ended, 0)
   t.ok(performance.now() - startedAt < 10_000)
-  t.equal(lines.at(-1)?.msg, 'shut down')
+  t.equal(lines.at(-1)?.msg, 'shutdown finished')
   t.match(Object.entries(lines.at(-1)?.dropped ?? {}), [[/^otel_sdk_exporter_span_exported_total\{\w+\}$/, 1]])
 })
 
@@ -139,5 +139,5 @@ test('writes the last line into the file too', async (t) => {
   child.kill('SIGTERM')
   t.equal(await ended, 0)
   const text = await readFile(file, 'utf8')
-  t.match(JSON.parse(text.trim().split('\n').at(-1) ?? '{}'), { msg: 'shut down' })
+  t.match(JSON.parse(text.trim().split('\n').at(-1) ?? '{}'), { msg: 'shutdown finished' })
 })

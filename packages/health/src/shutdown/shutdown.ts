@@ -1,0 +1,163 @@
+import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
+import { registryOf, within } from '@fastify-observability/observation/internal'
+import { ProxyTracerProvider, trace } from '@opentelemetry/api'
+import closeWithGrace from 'close-with-grace'
+import type { FastifyInstance } from 'fastify'
+import { type ShutdownOptions, type ShutdownSignal, SIGNALS } from '../options.ts'
+import { watchConnections } from './connections.ts'
+import { lossesOf } from './losses.ts'
+import { onUncaughtErrors } from './uncaught-errors.ts'
+
+// close-with-grace listens to all of these unless it is told to skip them.
+const SKIPPED = [
+  ...(['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const),
+  ...(['uncaughtException', 'unhandledRejection', 'beforeExit'] as const)
+]
+/** What the `onClose` hooks may take after the requests. */
+const HOOKS_MS = 10_000
+const FLUSH_MS = 2_000
+/** For how long a connection without a request may still send its first. */
+const SILENT_MS = 500
+const MAX_NAMED = 10
+
+// The apps of a process end with it together.
+const shutdowns = new Set<Promise<unknown>>()
+
+/**
+ * Ends the process on a signal or an uncaught error, and gives closing the app a deadline.
+ * @param drain called as soon as it is known that the service shuts down.
+ */
+export function installShutdown(
+  app: FastifyInstance,
+  { delayMs = 5_000, timeoutMs = 10_000, signals = ['SIGTERM', 'SIGINT'] }: ShutdownOptions,
+  drain: () => void
+): void {
+  const observation = registryOf(app)
+  const connections = watchConnections(app)
+  let silence: NodeJS.Timeout | undefined
+  let deadline: NodeJS.Timeout | undefined
+
+  app.addHook('preClose', async () => {
+    connections.closeAfterRequests()
+    drain()
+    silence = setTimeout(connections.closeSilent, Math.min(SILENT_MS, timeoutMs))
+    deadline = setTimeout(connections.abortRequests, timeoutMs)
+  })
+  app.addHook('onClose', async () => {
+    clearTimeout(silence)
+    clearTimeout(deadline)
+    stopListening()
+    if (!observation.ending && connections.aborted.length > 0) app.log.warn(summary(), 'closed; requests were aborted')
+  })
+
+  function summary(): object {
+    const { aborted } = connections
+    return {
+      ...(aborted.length > 0 && { aborted_count: aborted.length, aborted_requests: aborted.slice(0, MAX_NAMED) }),
+      dropped: lossesOf(observation.published)
+    }
+  }
+
+  function startDraining(): void {
+    connections.drain()
+    drain()
+    observation.ending = true
+  }
+
+  async function shutDown(signal: string | undefined): Promise<void> {
+    const startedAt = performance.now()
+    startDraining()
+    const { listening } = app.server
+    app.log.info({ signal, delay_ms: listening ? delayMs : 0 }, 'shutting down')
+    if (listening) await wait(delayMs)
+    const failure = await closeWithin(timeoutMs + HOOKS_MS)
+    // What the user's hooks have recorded meanwhile.
+    await flush()
+    const outcome = { signal, duration_ms: Math.round(performance.now() - startedAt), ...summary() }
+    if (failure) app.log.error({ ...outcome, err: failure }, 'shutdown finished with errors')
+    else app.log.info(outcome, 'shutdown finished')
+    await observation.flush(FLUSH_MS)
+    if (failure) throw failure
+  }
+
+  /** What went wrong, if anything did. */
+  async function closeWithin(ms: number): Promise<Error | undefined> {
+    const closed = app.close().then(() => true)
+    try {
+      return (await within(ms, closed)) ? undefined : new Error(`the onClose hooks had not ended after ${ms} ms`)
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error))
+    }
+  }
+
+  async function crash(error: unknown): Promise<never> {
+    startDraining()
+    if (isSilent(app)) console.error(error)
+    app.log.fatal({ err: error }, 'uncaught error, the process ends')
+    connections.abortRequests()
+    // Others that listen to the error, such as Sentry, are called in this turn.
+    await turn()
+    await flush()
+    throw error
+  }
+
+  async function flush(): Promise<void> {
+    await Promise.all([observation.flush(FLUSH_MS), forceFlushTraces(FLUSH_MS)])
+  }
+
+  const stopListening =
+    signals.length === 0
+      ? () => undefined
+      : listen(
+          signals,
+          (signal) => together(shutDown(signal)),
+          (error) => together(crash(error)),
+          (err) => app.log.fatal({ err }, 'another uncaught error, while the process ends')
+        )
+}
+
+function listen(
+  signals: readonly ShutdownSignal[],
+  shutDown: (signal: string | undefined) => Promise<void>,
+  crash: (error: unknown) => Promise<void>,
+  reportFurther: (error: unknown) => void
+): () => void {
+  const unwanted = SIGNALS.filter((signal) => !signals.includes(signal))
+  // Without a deadline of its own: every step of the shutdown has one.
+  const { uninstall } = closeWithGrace({ delay: false, logger: false, skip: [...unwanted, ...SKIPPED] }, ({ signal }) =>
+    shutDown(signal)
+  )
+  const ignoreErrors = onUncaughtErrors((error) => {
+    setTimeout(() => process.exit(1), FLUSH_MS + 200)
+    crash(error).catch(() => process.exit(1))
+  }, reportFurther)
+  return () => {
+    uninstall()
+    ignoreErrors()
+  }
+}
+
+/** Resolves when all apps of the process have shut down; rejects when this one did. */
+async function together(shutdown: Promise<void>): Promise<void> {
+  shutdowns.add(shutdown)
+  // The other apps receive the signal after this one.
+  await turn()
+  await Promise.allSettled(shutdowns)
+  await shutdown
+}
+
+/** Has the process's tracer provider send what it holds, whoever registered it. */
+async function forceFlushTraces(timeoutMs: number): Promise<void> {
+  const registered = trace.getTracerProvider()
+  const provider = registered instanceof ProxyTracerProvider ? registered.getDelegate() : registered
+  if (!('forceFlush' in provider) || typeof provider.forceFlush !== 'function') return
+  await within(
+    timeoutMs,
+    Promise.resolve(provider.forceFlush()).catch(() => undefined)
+  )
+}
+
+// Node prints the error that ends a process only while nobody listens to it.
+function isSilent({ log: { level } }: FastifyInstance): boolean {
+  return level === undefined || level === 'silent'
+}
