@@ -1,6 +1,6 @@
 import { type Check, postgres } from 'fastify-observability'
 import { Pool } from 'pg'
-import { SettingError, withoutPassword } from './settings.ts'
+import { SettingError, withoutPassword } from './setting-error.ts'
 
 export interface Order {
   id: string

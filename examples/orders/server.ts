@@ -1,5 +1,6 @@
 import { buildApp } from './app.ts'
-import { readSettings, SettingError } from './settings.ts'
+import { SettingError } from './setting-error.ts'
+import { readSettings } from './settings.ts'
 
 async function serve(): Promise<void> {
   const { host, port, ...options } = readSettings(process.env)

@@ -1,9 +1,5 @@
 import type { OrdersOptions } from './app.ts'
-
-/** A setting that only the operator can put right: its message is one sentence with variable, value and fix. */
-export class SettingError extends Error {
-  override name = 'SettingError'
-}
+import { SettingError, withoutPassword } from './setting-error.ts'
 
 export interface Settings extends OrdersOptions {
   host: string
@@ -50,10 +46,4 @@ function url(env: NodeJS.ProcessEnv, name: string, schemes: string[], fix: strin
   if (value === undefined || schemes.some((scheme) => URL.parse(value)?.protocol === `${scheme}:`)) return value
   const allowed = schemes.map((scheme) => `${scheme}://`).join(' or ')
   throw new SettingError(`${name} must be a URL that begins with ${allowed}, got "${withoutPassword(value)}": ${fix}.`)
-}
-
-/** The URL as it may be shown. */
-export function withoutPassword(url: string): string {
-  // The value may be no URL at all, so it is not parsed: from the first colon that is not the scheme's to the last @.
-  return url.replace(/:(?!\/\/).*@/, ':***@').replace(/([?&]password=)[^&]*/i, '$1***')
 }

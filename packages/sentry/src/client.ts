@@ -4,7 +4,7 @@ import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Cap, createCap, fingerprintOf } from './cap.ts'
 import { watchCrashes } from './crash.ts'
-import { isReadable } from './failure.ts'
+import { ADMITTED, isReadable } from './failure.ts'
 import type { Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
@@ -28,8 +28,6 @@ export interface Connection {
 
 const CLOSE_MS = 1_800
 const ABORT_MS = 100
-/** In an event's hint: the cap has counted it already. */
-export const ADMITTED = { isAdmitted: true }
 
 /** The automatic collection that the SDK would do: none of it. */
 const NO_DATA = {

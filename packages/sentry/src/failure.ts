@@ -3,7 +3,9 @@ import type { Outcome } from '@fastify-observability/observation'
 import type { RequestObservation } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { NodeClient, Scope } from '@sentry/node'
-import { ADMITTED } from './client.ts'
+
+/** In an event's hint: the rate limit has counted it already. */
+export const ADMITTED = { isAdmitted: true }
 
 const MARK = '__sentry_captured__'
 // As deep as the SDK follows them.
