@@ -18,15 +18,19 @@ const NAME = '@fastify-observability/observation'
 export function observeRequests(app: FastifyInstance, observers: Observers): void {
   // Node calls these two: what they throw would end the request or the process.
   const moments: Moments = {
-    headers: (observation, written) => guarded(beforeHeaders, observation, written),
-    close: (observation) => guarded(close, observation)
-  }
-
-  function guarded<Args extends unknown[]>(moment: (...args: Args) => void, ...args: Args): void {
-    try {
-      moment(...args)
-    } catch (error) {
-      observers.report(NAME, error)
+    headers(observation, written) {
+      try {
+        beforeHeaders(observation, written)
+      } catch (error) {
+        observers.report(NAME, error)
+      }
+    },
+    close(observation) {
+      try {
+        close(observation)
+      } catch (error) {
+        observers.report(NAME, error)
+      }
     }
   }
 
