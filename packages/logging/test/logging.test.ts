@@ -147,6 +147,13 @@ test('keeps a field of the canonical line secret when asked to', async (t) => {
   t.match(await completion(), { client_ip: '[redacted]', status_code: 200 })
 })
 
+test('keeps every field of the canonical line under an allow-list', async (t) => {
+  const { app, completion } = await service({}, { allow: ['order_id'] })
+  app.get('/', async () => 'ok')
+  await app.inject({ url: '/', headers: { 'user-agent': 'curl' } })
+  t.notMatch(Object.values(await completion()), ['[redacted]'])
+})
+
 test('tells who listens to pino’s lines of the canonical one', async (t) => {
   const { app, completion } = await service()
   app.get('/', async () => 'ok')
