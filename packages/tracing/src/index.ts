@@ -17,14 +17,14 @@ import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
-import { addInstrumentations, isInstrumentation, reportInstrumentations } from './instrumentations.ts'
-import { traceLifecycle } from './lifecycle.ts'
+import { addInstrumentations, isInstrumentation, reportInstrumentations } from './instrumentation/instrumentations.ts'
+import { traceLifecycle } from './instrumentation/lifecycle-spans.ts'
 import { startPipeline } from './pipeline.ts'
 import { ratioSchema } from './sampler.ts'
-import { serverSpans } from './server-span.ts'
+import { serverSpans } from './server/span.ts'
 import { SCOPE as NAME } from './span.ts'
 
-export { getBaggage, withBaggage } from './baggage.ts'
+export { getBaggage, withBaggage } from './propagation/baggage.ts'
 export { withSpan } from './span.ts'
 
 declare module 'fastify' {

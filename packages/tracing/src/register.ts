@@ -7,8 +7,8 @@ import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
 import { RedisInstrumentation } from '@opentelemetry/instrumentation-redis'
 import { register as registerHooks, supportsSyncHooks } from 'import-in-the-middle/register-hooks.mjs'
 import * as v from 'valibot'
-import { definitionsOf, isInstrumentation, isPreloaded, preload } from './instrumentations.ts'
-import { withoutValues } from './statement.ts'
+import { definitionsOf, isInstrumentation, isPreloaded, preload } from './instrumentation/instrumentations.ts'
+import { withoutValues } from './processing/statement.ts'
 
 const envSchema = v.object({
   OTEL_SDK_DISABLED: v.optional(v.string()),

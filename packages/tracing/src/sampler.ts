@@ -10,7 +10,7 @@ import {
   TraceIdRatioBasedSampler
 } from '@opentelemetry/sdk-trace-node'
 import * as v from 'valibot'
-import { released, withheld } from './propagator.ts'
+import { released, withheld } from './propagation/trace-context.ts'
 
 const NAME = '@fastify-observability/tracing'
 const SAMPLERS = [

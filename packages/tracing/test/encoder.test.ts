@@ -22,8 +22,8 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { SpanBatch } from '../src/encoder.ts'
-import { exportSpans } from '../src/exporter.ts'
+import { SpanBatch } from '../src/export/encoder.ts'
+import { exportSpans } from '../src/export/exporter.ts'
 import { produce } from './producer.ts'
 import { withEnv } from './traced.ts'
 

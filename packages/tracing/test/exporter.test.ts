@@ -8,7 +8,7 @@ import { startCollector } from '@fastify-observability/testing/collector'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import Fastify from 'fastify'
 import { test } from 'tap'
-import { exportSpans } from '../src/exporter.ts'
+import { exportSpans } from '../src/export/exporter.ts'
 import tracing, { withSpan } from '../src/index.ts'
 import { produce } from './producer.ts'
 import { withEnv } from './traced.ts'
@@ -157,7 +157,7 @@ for (const protocol of ['grpc', 'http/protobuf']) {
     t.teardown(() => hole.close() && sockets.map((socket) => socket.destroy()))
     const script = `
       import { NodeTracerProvider } from '${import.meta.resolve('@opentelemetry/sdk-trace-node')}'
-      import { exportSpans } from '${new URL('../src/exporter.ts', import.meta.url)}'
+      import { exportSpans } from '${new URL('../src/export/exporter.ts', import.meta.url)}'
       const { processor } = exportSpans({ endpoint: '${origin(hole)}', shutdownTimeoutMs: 1000, log: { warn() {} } })
       const provider = new NodeTracerProvider({ spanProcessors: [processor] })
       provider.getTracer('test').startSpan('lost').end()

@@ -1,5 +1,5 @@
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
-import { exportSpans } from '../src/exporter.ts'
+import { exportSpans } from '../src/export/exporter.ts'
 
 /** Something that ends spans and says what has become of them. */
 export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {

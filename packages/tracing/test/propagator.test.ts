@@ -15,7 +15,7 @@ import { suppressTracing } from '@opentelemetry/core'
 import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { strictTraceContext } from '../src/propagator.ts'
+import { strictTraceContext } from '../src/propagation/trace-context.ts'
 
 // The sections are those of https://www.w3.org/TR/trace-context-2/, the Candidate Recommendation Draft of 2024-03-28.
 interface Headers {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { test } from 'tap'
-import { withoutValues } from '../src/statement.ts'
+import { withoutValues } from '../src/processing/statement.ts'
 
 function shapes(title: string, cases: Record<string, string>): void {
   test(title, (t) => {

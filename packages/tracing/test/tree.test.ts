@@ -3,7 +3,7 @@ import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import tracing, { withSpan } from '../src/index.ts'
-import { printTraces } from '../src/tree.ts'
+import { printTraces } from '../src/processing/tree.ts'
 import { withEnv } from './traced.ts'
 
 function printing(t: Test) {

@@ -4,7 +4,7 @@ import type { Instrumentation, InstrumentationModuleDefinition } from '@opentele
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import type { FastifyBaseLogger } from 'fastify'
-import { withoutErrorText } from './discretion.ts'
+import { withoutErrorText } from './error-hiding.ts'
 
 interface InstrumentationSet {
   /** Whether `register` has made it, before the application was loaded. */

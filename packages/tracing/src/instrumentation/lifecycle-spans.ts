@@ -1,7 +1,7 @@
 import { currentScope, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
 import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
-import { withoutErrorText } from './discretion.ts'
+import { withoutErrorText } from './error-hiding.ts'
 
 /** Gives the hooks and the handlers that are added from now on a span each, below the request's. */
 export async function traceLifecycle(app: FastifyInstance): Promise<void> {

@@ -1,7 +1,7 @@
 import type { Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
-import { FIRST_BYTE } from './span.ts'
+import { FIRST_BYTE } from '../span.ts'
 import { withoutValues } from './statement.ts'
 
 const STATEMENTS = new Set(['db.query.text', 'db.statement'])

@@ -1,7 +1,7 @@
 import type { RequestObservation } from '@fastify-observability/observation/internal'
 import type { Attributes } from '@opentelemetry/api'
 import type { FastifyRequest } from 'fastify'
-import { redactor } from './span.ts'
+import { redactor } from '../span.ts'
 
 const names = new Map<string, Map<string, string>>()
 

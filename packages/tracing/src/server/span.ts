@@ -15,11 +15,11 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
-import { SpanFrame } from './context.ts'
+import { SpanFrame } from '../propagation/context.ts'
 import type { StartRequestSpan } from './request-span.ts'
-import { withRatio } from './sampler.ts'
-import { attributesOf, nameOf } from './server-attributes.ts'
-import { exceptionOf, FIRST_BYTE, SCOPE } from './span.ts'
+import { withRatio } from '../sampler.ts'
+import { attributesOf, nameOf } from './attributes.ts'
+import { exceptionOf, FIRST_BYTE, SCOPE } from '../span.ts'
 
 export interface ServerSpanOptions {
   startSpan: StartRequestSpan
