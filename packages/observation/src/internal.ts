@@ -12,6 +12,7 @@ export { currentScope, isBackground, runIn, runInBackground, runOutside, type Sc
 export { type Counts, countBy } from './series.ts'
 export { within } from './time/deadline.ts'
 export { atMostEvery } from './time/rate-limit.ts'
+export { answerOf } from './values/answer.ts'
 export { errorName } from './values/error-name.ts'
 export { knownMethod } from './values/method.ts'
 export { isRecord } from './values/record.ts'

@@ -1,151 +1,157 @@
 import type { IncomingMessage } from 'node:http'
-import observation, { currentObservation } from '@fastify-observability/observation'
+import observation from '@fastify-observability/observation'
 import {
-  type Hosts,
+  answerOf,
+  currentScope,
   hostMatcher,
-  hostsSchema,
-  parseOptions,
+  isRecord,
   type RequestObservation,
   registryOf
 } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import * as v from 'valibot'
-import { onOutgoing } from './outgoing.ts'
+import { NAME, type RequestIdOptions, resolveOptions } from './options.ts'
+import { type OutgoingHeaders, onOutgoing } from './outgoing.ts'
+import { addServerTiming, SERVER_TIMING } from './server-timing.ts'
 import { uuidv7 } from './uuid.ts'
 
-export interface RequestIdOptions {
-  /** Header the request id is read from and echoed on. @default 'x-request-id' */
-  header?: string
-  /** Header the correlation id is read from and echoed on. @default 'x-correlation-id' */
-  correlationHeader?: string
-  /**
-   * Whether safe ids of a caller are kept. A predicate is asked for each request, before Fastify has made one; `false`
-   * when it throws.
-   * @default true
-   */
-  trustInbound?: boolean | ((request: IncomingMessage) => boolean)
-  /**
-   * Hosts that get both ids with the calls made while serving a request, over fetch, undici and http. A string stands for
-   * the host and its subdomains. `[]` for none.
-   * @default every host
-   */
-  propagateTo?: Hosts
-  /**
-   * Sends `server-timing: total;dur=`, the milliseconds until the headers were written.
-   * @default true
-   * @see https://www.w3.org/TR/server-timing/
-   */
-  serverTiming?: boolean
-}
-
-const NAME = '@fastify-observability/request-id'
-const PREDICATE_RULE = 'a boolean or a function'
-const headerName = v.optional(v.pipe(v.string('a header name'), v.regex(/^[\w!#$%&'*+.^`|~-]+$/, 'a header name')))
-const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
-const schema = v.strictObject({
-  header: headerName,
-  correlationHeader: headerName,
-  trustInbound: v.optional(v.union([v.boolean(), predicate], PREDICATE_RULE)),
-  propagateTo: hostsSchema,
-  serverTiming: v.optional(v.boolean())
-})
+export type { RequestIdOptions } from './options.ts'
 
 // Callers' ids end up in logs and headers: accept only short, plain ones.
 const MAX_LENGTH = 128
 const PLAIN = /^[\w.:@+/=-]+$/
+// The application's own ids: what a header can carry.
+const SENDABLE = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/
+// Those of Fastify's default generator, which are unique in one process only.
+const NUMBERED = /^req-[0-9a-z]{1,6}$/
 
-type Refused = 'empty' | 'too long' | 'unsafe characters' | 'repeated'
+type Replaced = 'empty' | 'too long' | 'unsafe characters' | 'repeated'
 
-function refuse(id: string | string[]): Refused | undefined {
+function reasonToReplace(id: string | string[]): Replaced | undefined {
   if (typeof id !== 'string') return 'repeated'
   if (id === '') return 'empty'
   if (id.length > MAX_LENGTH) return 'too long'
   return PLAIN.test(id) ? undefined : 'unsafe characters'
 }
 
+/** The generator that the application has set, `undefined` where that is Fastify's default. */
+function customGenerator(app: object): ((raw: IncomingMessage) => unknown) | undefined {
+  const generator = generatorOf(app)
+  if (typeof generator !== 'function' || generator.name === 'defaultGenReqId') return undefined
+  return (raw) => Reflect.apply(generator, undefined, [raw])
+}
+
+/** The generator of an app, which Fastify's types leave out. */
+function generatorOf(app: object): unknown {
+  return Reflect.get(app, 'genReqId')
+}
+
 async function requestId(app: FastifyInstance, options: RequestIdOptions): Promise<void> {
-  const parsed = parseOptions<RequestIdOptions>(NAME, schema, options)
-  const { trustInbound = true, propagateTo = [/^/], serverTiming = true } = parsed
-  const header = (parsed.header ?? 'x-request-id').toLowerCase()
-  const correlationHeader = (parsed.correlationHeader ?? 'x-correlation-id').toLowerCase()
+  const { header, correlationHeader, trustInbound, propagateTo, serverTiming } = resolveOptions(options)
+  const withTraceparent = typeof serverTiming === 'boolean' || serverTiming.traceparent !== false
 
   await app.register(observation)
   const { answerHeaders, observe, report } = registryOf(app)
+  const reportError = (error: unknown): void => report(NAME, error)
 
   function isTrusted(raw: IncomingMessage): boolean {
     if (typeof trustInbound === 'boolean') return trustInbound
-    try {
-      return trustInbound(raw) === true
-    } catch (error) {
-      report(NAME, error)
-      return false
+    return answerOf(() => trustInbound(raw), false, reportError) === true
+  }
+
+  /** The caller's id in this header where it is safe and trusted. */
+  function inbound(raw: IncomingMessage, name: string): string | undefined {
+    const id = raw.headers[name]
+    return typeof id === 'string' && reasonToReplace(id) === undefined && isTrusted(raw) ? id : undefined
+  }
+
+  // The header that Fastify's own option reads ids from, as they come.
+  const { requestIdHeader } = app.initialConfig
+  const ownHeader = typeof requestIdHeader === 'string' ? requestIdHeader.toLowerCase() : undefined
+  const ownGenerator = customGenerator(app)
+
+  /** The id of a request: the caller's, else the one that the application has generated for it, else a new one. */
+  function idOf(raw: IncomingMessage, generate: ((raw: IncomingMessage) => unknown) | undefined): string {
+    const given = inbound(raw, header) ?? (ownHeader === undefined ? undefined : inbound(raw, ownHeader))
+    if (given !== undefined) return given
+    if (!generate || (ownHeader !== undefined && raw.headers[ownHeader])) return uuidv7()
+    const generated = answerOf(() => generate(raw), undefined, reportError)
+    if (generated === undefined) return uuidv7()
+    const id = String(generated)
+    if (SENDABLE.test(id)) return NUMBERED.test(id) ? uuidv7() : id
+    reportError(new TypeError('genReqId must return 1 to 255 printable ASCII characters'))
+    return uuidv7()
+  }
+
+  const generate = (raw: IncomingMessage): string => idOf(raw, ownGenerator)
+  app.setGenReqId(generate)
+  // What `requestIdHeader` makes of it, which asks the header first.
+  const root = generatorOf(app)
+
+  function setIds(observation: RequestObservation): void {
+    const { raw, request } = observation
+    if (!request) observation.requestId = generate(raw)
+    else if (ownHeader !== undefined || generatorOf(request.server) !== root) {
+      // A scope of the application has a generator of its own, or Fastify has taken an unchecked id.
+      request.id = idOf(raw, () => request.id)
+      observation.requestId = request.id
     }
+    observation.correlationId = inbound(raw, correlationHeader) ?? observation.requestId
   }
 
-  /** The caller's id where it is safe and trusted. */
-  function inbound(raw: IncomingMessage, id: string | string[] | undefined): string | undefined {
-    return typeof id === 'string' && refuse(id) === undefined && isTrusted(raw) ? id : undefined
-  }
-
-  function noteReplaced({ headers, request, requestId }: RequestObservation): void {
+  function logReplaced({ headers, request, requestId }: RequestObservation): void {
     const id = headers[header]
     if (id === undefined || id === requestId) return
-    // Never the value: it is somebody else's.
-    request?.log.debug({ header, length: id.length, reason: refuse(id) ?? 'untrusted' }, 'inbound id replaced')
+    // Never the value: it was chosen by somebody else.
+    request?.log.debug({ header, length: id.length, reason: reasonToReplace(id) ?? 'untrusted' }, 'inbound id replaced')
   }
 
-  const unchecked = Boolean(app.initialConfig.requestIdHeader)
-  app.setGenReqId((raw) => inbound(raw, raw.headers[header]) ?? uuidv7())
-  for (const name of [header, correlationHeader, TIMING]) answerHeaders.add(name)
+  for (const name of [header, correlationHeader, SERVER_TIMING]) answerHeaders.add(name)
   observe({
     name: NAME,
     start(observation) {
-      const { headers, raw } = observation
-      // Fastify's own requestIdHeader takes ids as they come.
-      if (unchecked && observation.request) {
-        observation.requestId = inbound(raw, headers[header]) ?? uuidv7()
-        observation.request.id = observation.requestId
-      }
-      observation.requestId ??= inbound(raw, headers[header]) ?? uuidv7()
-      observation.correlationId = inbound(raw, headers[correlationHeader]) ?? observation.requestId
-      observation.setHeader(header, observation.requestId)
-      observation.setHeader(correlationHeader, observation.correlationId)
-      noteReplaced(observation)
+      setIds(observation)
+      const { requestId, correlationId } = observation
+      if (requestId !== undefined) observation.setHeader(header, requestId)
+      if (correlationId !== undefined) observation.setHeader(correlationHeader, correlationId)
+      logReplaced(observation)
     },
-    ...(serverTiming && { headers: (observation, written) => sendServerTiming(observation, written, header) })
+    headers(observation, written) {
+      const { requestId, correlationId } = observation
+      const isReplys =
+        isRecord(written) && written[header] === requestId && written[correlationHeader] === correlationId
+      if (!isReplys) {
+        keepHeader(observation, header, requestId)
+        keepHeader(observation, correlationHeader, correlationId)
+      }
+      if (serverTiming !== false) addServerTiming(observation, written, isReplys, withTraceparent)
+    }
   })
 
   const mayCarry = hostMatcher(propagateTo)
-  function carry(host: string, set: (name: string, value: string) => void): void {
-    const current = currentObservation()
+  const stop = onOutgoing((host, outgoing) => {
+    const current = currentScope()?.observation
     if (current?.request?.server.observation !== app.observation || current.outcome || !mayCarry(host)) return
-    if (current.requestId !== undefined) set(header, current.requestId)
-    if (current.correlationId !== undefined) set(correlationHeader, current.correlationId)
-  }
-  const stop = onOutgoing(carry)
+    const { headers, requestId, correlationId } = current
+    propagate(outgoing, header, requestId, headers[header])
+    propagate(outgoing, correlationHeader, correlationId, headers[correlationHeader])
+  })
   app.addHook('onClose', async () => stop())
 }
 
-const TIMING = 'server-timing'
-// Small whole numbers have their text at hand, fractions have not.
-const TENTHS = ['.0', '.1', '.2', '.3', '.4', '.5', '.6', '.7', '.8', '.9']
-
-function sendServerTiming(observation: RequestObservation, written: unknown, idHeader: string): void {
-  const { reply, response, startedAt, headersAt = startedAt, requestId } = observation
-  const tenths = Math.round(10 * (headersAt - startedAt))
-  const total = `total;dur=${Math.floor(tenths / 10)}${TENTHS[tenths % 10]}`
-  // The reply's headers, for they carry this request's id: quicker than to ask and to tell the reply.
-  if (isRecord(written) && written[idHeader] === requestId && !(TIMING in written) && !response.hasHeader(TIMING)) {
-    written[TIMING] = total
-    return
-  }
-  const own = reply?.getHeader(TIMING)
-  observation.setHeader(TIMING, own === undefined ? total : `${own}, ${total}`)
+/** Sets a header of the answer again which a proxied answer has brought its own value of. */
+function keepHeader(observation: RequestObservation, name: string, value: string | undefined): void {
+  const { reply, response } = observation
+  if (value === undefined) return
+  if (response.hasHeader(name)) response.setHeader(name, value)
+  if (reply && reply.getHeader(name) !== value) reply.header(name, value)
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
+/** @param inbound what the caller has sent: a proxy forwards that, it has not chosen it. */
+function propagate(outgoing: OutgoingHeaders, name: string, id: string | undefined, inbound: unknown): void {
+  if (id === undefined) return
+  const set = outgoing.get(name)
+  if (set === undefined || (set === inbound && set !== id)) outgoing.set(name, id)
 }
 
 export default fp(requestId, { name: NAME, fastify: '^5.12.0' })

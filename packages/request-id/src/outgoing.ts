@@ -1,10 +1,17 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { isRecord } from '@fastify-observability/observation/internal'
 
 // An import would read every export, and one of them loads undici: 10 ms of the start for nothing.
 const { ClientRequest } = process.getBuiltinModule('node:http')
 
-/** Is told the host of a call that is about to go out, and may set headers that the caller has not set. */
-export type Carry = (host: string, set: (name: string, value: string) => void) => void
+/** The headers of a call that is about to go out; names are in lower case. */
+export interface OutgoingHeaders {
+  get(name: string): unknown
+  set(name: string, value: string): void
+}
+
+/** Called with the host and the headers of each call. */
+export type Inject = (host: string, headers: OutgoingHeaders) => void
 
 interface UndiciRequest {
   origin: string | URL
@@ -18,10 +25,10 @@ interface UndiciRequest {
  * @see https://undici.nodejs.org/#/docs/api/DiagnosticsChannel
  * @returns a function that stops listening
  */
-export function onOutgoing(carry: Carry): () => void {
+export function onOutgoing(inject: Inject): () => void {
   const listeners: [string, (message: unknown) => void][] = [
-    ['http.client.request.created', (message) => overHttp(message, carry)],
-    ['undici:request:create', (message) => overUndici(message, carry)]
+    ['http.client.request.created', (message) => injectIntoHttp(message, inject)],
+    ['undici:request:create', (message) => injectIntoUndici(message, inject)]
   ]
   for (const [channel, listener] of listeners) subscribe(channel, listener)
   return () => {
@@ -29,35 +36,73 @@ export function onOutgoing(carry: Carry): () => void {
   }
 }
 
-function overHttp(message: unknown, carry: Carry): void {
+function injectIntoHttp(message: unknown, inject: Inject): void {
   const request = requestOf(message)
-  // Headers given as a list are already written.
-  if (!(request instanceof ClientRequest) || request.headersSent) return
-  carry(request.host.toLowerCase(), (name, value) => {
-    if (!request.hasHeader(name)) request.setHeader(name, value)
-  })
+  if (!(request instanceof ClientRequest)) return
+  const headers = request.headersSent ? renderedHeaders(request) : pendingHeaders(request)
+  if (headers) inject(request.host.toLowerCase(), headers)
 }
 
-function overUndici(message: unknown, carry: Carry): void {
+function pendingHeaders(request: InstanceType<typeof ClientRequest>): OutgoingHeaders {
+  return {
+    get: (name) => request.getHeader(name),
+    set: (name, value) => void request.setHeader(name, value)
+  }
+}
+
+/** Node renders headers given as a list at once, and sends the text later. */
+function renderedHeaders(request: object): OutgoingHeaders | undefined {
+  if (!isRecord(request) || typeof request._header !== 'string' || request._headerSent === true) return undefined
+  return linesOf(request, '_header')
+}
+
+function injectIntoUndici(message: unknown, inject: Inject): void {
   const request = requestOf(message)
   if (!isUndiciRequest(request)) return
   const host = URL.parse(String(request.origin))?.hostname
-  if (host === undefined) return
-  carry(host, (name, value) => {
-    if (!isSet(request.headers, name)) request.addHeader(name, value)
-  })
-}
-
-function requestOf(message: unknown): unknown {
-  return typeof message === 'object' && message !== null && 'request' in message ? message.request : undefined
-}
-
-function isUndiciRequest(request: unknown): request is UndiciRequest {
-  return typeof request === 'object' && request !== null && 'addHeader' in request && 'origin' in request
+  if (host !== undefined) inject(host, undiciHeaders(request))
 }
 
 // Undici keeps raw headers: one text in its version 5, a flat list of names and values since 6.
-function isSet(headers: string | string[], name: string): boolean {
-  if (typeof headers === 'string') return `\n${headers.toLowerCase()}`.includes(`\n${name}:`)
-  return headers.some((header, index) => index % 2 === 0 && header.toLowerCase() === name)
+function undiciHeaders(request: UndiciRequest): OutgoingHeaders {
+  const { headers } = request
+  if (typeof headers === 'string') return linesOf(request, 'headers')
+  const indexOf = (name: string): number =>
+    headers.findIndex((header, index) => index % 2 === 0 && header.toLowerCase() === name)
+  return {
+    get(name) {
+      const index = indexOf(name)
+      return index === -1 ? undefined : headers[index + 1]
+    },
+    set(name, value) {
+      const index = indexOf(name)
+      if (index === -1) request.addHeader(name, value)
+      else headers[index + 1] = value
+    }
+  }
+}
+
+/** Headers in the form in which they are sent: the lines in a property, up to an empty one. */
+function linesOf(owner: object, key: string): OutgoingHeaders {
+  const isOf = (line: string, name: string): boolean => line.toLowerCase().startsWith(`${name}:`)
+  const lines = (): string[] => String(Reflect.get(owner, key)).split('\r\n')
+  return {
+    get(name) {
+      const line = lines().find((line) => isOf(line, name))
+      return line?.slice(name.length + 1).trim()
+    },
+    set(name, value) {
+      const others = lines().filter((line) => !isOf(line, name))
+      others.splice(others.indexOf(''), 0, `${name}: ${value}`)
+      Reflect.set(owner, key, others.join('\r\n'))
+    }
+  }
+}
+
+function requestOf(message: unknown): unknown {
+  return isRecord(message) ? message.request : undefined
+}
+
+function isUndiciRequest(request: unknown): request is UndiciRequest {
+  return isRecord(request) && 'addHeader' in request && 'origin' in request
 }

@@ -1,10 +1,12 @@
 import { EventEmitter, once } from 'node:events'
-import { createServer, get, type IncomingMessage } from 'node:http'
+import { createServer, get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { Readable } from 'node:stream'
 import { json, text } from 'node:stream/consumers'
 import { mock } from 'node:test'
-import Fastify, { type FastifyInstance } from 'fastify'
+import proxy from '@fastify/http-proxy'
+import { registryOf } from '@fastify-observability/observation/internal'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type Test, test } from 'tap'
 import requestId, { type RequestIdOptions } from '../src/index.ts'
 import { uuidv7 } from '../src/uuid.ts'
@@ -50,7 +52,7 @@ test('takes the correlation id from the caller, else the request id', async (t) 
   t.match(headers['x-request-id'], UUID)
 })
 
-test('puts both on errors and unmatched routes', async (t) => {
+test('sends both with errors and unmatched routes', async (t) => {
   const app = await service()
   for (const url of ['/boom', '/nowhere']) {
     const { headers } = await app.inject({ url, headers: { 'x-request-id': 'r', 'x-correlation-id': 'c' } })
@@ -58,7 +60,7 @@ test('puts both on errors and unmatched routes', async (t) => {
   }
 })
 
-test('puts both on streams, hijacked replies and URLs that cannot be decoded', async (t) => {
+test('sends both with streams, hijacked replies and URLs that cannot be decoded', async (t) => {
   const app = await service()
   app.get('/stream', async (_request, reply) => reply.send(Readable.from(['a'])))
   app.get('/hijack', (_request, reply) => void reply.hijack().raw.writeHead(202).end())
@@ -76,7 +78,7 @@ test('puts both on streams, hijacked replies and URLs that cannot be decoded', a
   }
 })
 
-test('puts both on the 503 of an app that is closing', async (t) => {
+test('sends both with the 503 of an app that is closing', async (t) => {
   const app = await service()
   const asked = new EventEmitter()
   app.get('/hold', async () => {
@@ -96,7 +98,7 @@ test('puts both on the 503 of an app that is closing', async (t) => {
   t.match(answers, /HTTP\/1.1 503 Service Unavailable\r\n(?:.+\r\n)*x-request-id: late\r\n/)
 })
 
-test('makes ids that are unique and sort by their time', async (t) => {
+test('generates ids that are unique and sort by their time', async (t) => {
   const ids = Array.from({ length: 10_000 }, uuidv7)
   t.equal(new Set(ids).size, 10_000)
   const times = ids.map((id) => id.slice(0, 13))
@@ -118,8 +120,10 @@ const PREDICATES: [string, RequestIdOptions['trustInbound'], boolean][] = [
   ['true', true, true],
   ['false', false, false],
   ['a predicate', ({ headers }) => headers['x-edge'] === 'yes', true],
-  ['a predicate that refuses', () => false, false],
-  ['a predicate that throws', () => JSON.parse('{'), false]
+  ['a predicate that returns false', () => false, false],
+  ['a predicate that throws', () => JSON.parse('{'), false],
+  ['an async predicate', (async () => true) as never, false],
+  ['an async predicate that rejects', (async () => Promise.reject(new Error('no'))) as never, false]
 ]
 
 test('keeps inbound ids only where trustInbound says so', async (t) => {
@@ -142,7 +146,42 @@ test('checks ids that Fastify has taken by its own requestIdHeader', async (t) =
   t.equal((await app.inject({ url: '/', headers: { 'x-request-id': 'safe' } })).body, 'safe')
 })
 
-test('says why an inbound id was replaced, never what it was', async (t) => {
+const ROOT = 'Root=1-67891233-abcdef012345678912345678'
+const GENERATORS: [string, FastifyServerOptions, (app: FastifyInstance) => unknown, string | RegExp][] = [
+  ['genReqId', { genReqId: () => 'order-42' }, () => undefined, 'order-42'],
+  ['setGenReqId before', {}, (app) => app.setGenReqId(() => 'mine'), 'mine'],
+  ['requestIdHeader', { requestIdHeader: 'x-amzn-trace-id' }, () => undefined, ROOT],
+  ['requestIdHeader, absent', { requestIdHeader: 'x-other', genReqId: () => 'own' }, () => undefined, 'own'],
+  ['requestIdHeader, absent, by default', { requestIdHeader: 'x-other' }, () => undefined, UUID],
+  ['an id that no header can carry', { genReqId: () => 'a\r\nb' }, () => undefined, UUID],
+  ['a generator that throws', { genReqId: () => JSON.parse('{') }, () => undefined, UUID]
+]
+
+test('keeps the id that the application generates where no safe one comes in', async (t) => {
+  for (const [title, options, prepare, expected] of GENERATORS) {
+    const app = Fastify(options)
+    prepare(app)
+    await app.register(requestId)
+    app.get('/', async (request) => request.id)
+    const { body, headers } = await app.inject({ url: '/', headers: { 'x-amzn-trace-id': ROOT } })
+    t.match(body, expected, title)
+    t.equal(headers['x-request-id'], body)
+    t.equal((await app.inject({ url: '/', headers: { 'x-request-id': 'edge-1' } })).body, 'edge-1')
+  }
+})
+
+test('keeps the id that a scope of the application generates', async (t) => {
+  const app = await service()
+  app.register(async (scope: FastifyInstance) => {
+    scope.setGenReqId(() => 'scoped-7')
+    scope.get('/scoped', async (request) => request.id)
+  })
+  const { body, headers } = await app.inject('/scoped')
+  t.same([body, headers['x-request-id']], ['scoped-7', 'scoped-7'])
+  t.equal((await app.inject({ url: '/scoped', headers: { 'x-request-id': 'edge-1' } })).body, 'edge-1')
+})
+
+test('logs why an inbound id was replaced, never its value', async (t) => {
   const lines: string[] = []
   const app = Fastify({ logger: { level: 'debug', stream: { write: (line: string) => lines.push(line) } } })
   await app.register(requestId)
@@ -150,6 +189,8 @@ test('says why an inbound id was replaced, never what it was', async (t) => {
   t.match(JSON.parse(lines[0] ?? '{}'), { header: 'x-request-id', length: 14, reason: 'unsafe characters' })
   t.notMatch(lines.join(''), 'planted')
 })
+
+const LIST = ['authorization', 'Bearer abc', 'x-tenant', 't1', 'host', 'shop.example']
 
 /** A service that calls another one by fetch and by http, and answers with the headers that arrived there. */
 async function caller(t: Test, options: RequestIdOptions = {}): Promise<FastifyInstance> {
@@ -164,6 +205,17 @@ async function caller(t: Test, options: RequestIdOptions = {}): Promise<FastifyI
     const [response]: IncomingMessage[] = await once(get(url), 'response')
     return response && json(response)
   })
+  app.get('/list', async () => {
+    const [response]: IncomingMessage[] = await once(get(url, { headers: LIST }), 'response')
+    return response && json(response)
+  })
+  app.get('/own-list', async () => {
+    const [response]: IncomingMessage[] = await once(
+      get(url, { headers: ['host', 'h', 'X-Request-Id', 'own'] }),
+      'response'
+    )
+    return response && json(response)
+  })
   app.get('/own', async () => (await fetch(url, { headers: { 'X-Request-Id': 'own' } })).json())
   t.teardown(() => app.close())
   return app
@@ -171,14 +223,47 @@ async function caller(t: Test, options: RequestIdOptions = {}): Promise<FastifyI
 
 const inbound = { 'x-request-id': 'r', 'x-correlation-id': 'c' }
 
-test('sends both on with the calls made while serving, over fetch and http', async (t) => {
+test('propagates both with the calls made while serving, over fetch and http', async (t) => {
   const app = await caller(t)
   for (const url of ['/fetch', '/http']) t.match((await app.inject({ url, headers: inbound })).json(), inbound, url)
   const own = (await app.inject({ url: '/own', headers: inbound })).json()
-  t.match(own, { 'x-request-id': 'own', 'x-correlation-id': 'c' }, 'but keeps what the caller has set')
+  t.match(own, { 'x-request-id': 'own', 'x-correlation-id': 'c' }, 'but keeps the id that the handler has set')
 })
 
-test('sends them on only to hosts that propagateTo names, by name, subdomain or pattern', async (t) => {
+test('adds both to headers given as a list, which go out as given', async (t) => {
+  const app = await caller(t)
+  const sent = (await app.inject({ url: '/list', headers: inbound })).json()
+  const given = { authorization: 'Bearer abc', 'x-tenant': 't1', host: 'shop.example' }
+  t.same(sent, { ...given, connection: sent.connection, ...inbound })
+  const own = (await app.inject({ url: '/own-list', headers: inbound })).json()
+  t.match(own, { host: 'h', 'x-request-id': 'own', 'x-correlation-id': 'c' })
+  t.equal('x-request-id' in (await (await caller(t, { propagateTo: [] })).inject('/list')).json(), false)
+})
+
+for (const undici of [true, false]) {
+  test(`gives a proxied answer and the upstream its own ids, over ${undici ? 'undici' : 'http'}`, async (t) => {
+    const received: IncomingHttpHeaders[] = []
+    const upstream = createServer(({ headers }, response) => {
+      received.push(headers)
+      response.writeHead(200, { 'x-request-id': 'upstream-77', 'server-timing': 'db;dur=5' }).end('ok')
+    })
+    await once(upstream.listen(0, '127.0.0.1'), 'listening')
+    const app = await service({ trustInbound: false })
+    const address = upstream.address()
+    app.register(proxy, {
+      upstream: `http://127.0.0.1:${typeof address === 'object' && address?.port}`,
+      prefix: '/api',
+      ...(undici ? {} : { http: {} })
+    })
+    t.teardown(() => Promise.all([app.close(), upstream.close()]))
+    const { headers } = await app.inject({ url: '/api/x', headers: { 'x-request-id': 'spoofed "id"' } })
+    t.match(headers['x-request-id'], UUID)
+    t.match(received, [{ 'x-request-id': headers['x-request-id'], 'x-correlation-id': headers['x-correlation-id'] }])
+    t.match(headers['server-timing'], /^db;dur=5, total;dur=\d+\.\d$/)
+  })
+}
+
+test('propagates them only to hosts that propagateTo names, by name, subdomain or pattern', async (t) => {
   for (const [propagateTo, sent] of [
     [[], false],
     [['example.com', /^10\./], false],
@@ -194,7 +279,7 @@ test('sends them on only to hosts that propagateTo names, by name, subdomain or 
   }
 })
 
-test('sends none with calls that no request has made', async (t) => {
+test('sends none with calls made outside of requests', async (t) => {
   const echo = await service()
   echo.get('/echo', async ({ headers }) => headers)
   t.teardown(() => echo.close())
@@ -202,12 +287,45 @@ test('sends none with calls that no request has made', async (t) => {
   t.notMatch(await (await fetch(`${url}/echo`)).text(), 'x-request-id')
 })
 
-test('says how long the answer took, beside what the app says', async (t) => {
+test('sends how long the answer took, beside the timings of the app', async (t) => {
   const app = await service()
   app.get('/own', async (_request, reply) => reply.header('server-timing', 'db;dur=1').send('ok'))
   t.match((await app.inject('/')).headers['server-timing'], /^total;dur=\d+\.\d$/)
   t.match((await app.inject('/own')).headers['server-timing'], /^db;dur=1, total;dur=\d+\.\d$/)
   t.equal((await (await service({ serverTiming: false })).inject('/')).headers['server-timing'], undefined)
+})
+
+test('sends it with a stream, also beside the timings of the app', async (t) => {
+  const app = await service()
+  app.get('/stream', (_request, reply) => reply.header('server-timing', 'db;dur=5').send(Readable.from(['ok'])))
+  app.get('/list', (_request, reply) =>
+    reply.header('server-timing', ['a;dur=1', 'b;dur=2']).send(Readable.from(['ok']))
+  )
+  app.get('/bare', (_request, reply) => reply.send(Readable.from(['ok'])))
+  const timing = async (url: string) => (await app.inject(url)).headers['server-timing']
+  t.match(await timing('/stream'), /^db;dur=5, total;dur=\d+\.\d$/)
+  t.match(await timing('/list'), /^a;dur=1,b;dur=2, total;dur=\d+\.\d$/)
+  t.match(await timing('/bare'), /^total;dur=\d+\.\d$/)
+})
+
+const SPAN_ID = 'b7ad6b7169203331'
+
+test('sends the traceparent of sampled requests in server-timing, unless it is switched off', async (t) => {
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  for (const [traceFlags, serverTiming, sent] of [
+    [1, true, true],
+    [0, true, false],
+    [1, { traceparent: false }, false]
+  ] as const) {
+    const app = await service({ serverTiming })
+    registryOf(app).observe({
+      name: 'tracer',
+      start: (observation) => void Object.assign(observation, { spanContext: { traceId, spanId: SPAN_ID, traceFlags } })
+    })
+    const { headers } = await app.inject('/')
+    const traceparent = `traceparent;desc="00-${traceId}-${SPAN_ID}-01"`
+    t.equal(String(headers['server-timing']).replace(/total;dur=\d+\.\d/, ''), sent ? `, ${traceparent}` : '')
+  }
 })
 
 test('reads and writes other headers on request', async (t) => {
@@ -216,7 +334,7 @@ test('reads and writes other headers on request', async (t) => {
   t.match(headers, { 'x-amzn-trace-id': 'a', 'x-flow': 'f' })
 })
 
-test('refuses a header name that is none', async (t) => {
+test('rejects an invalid header name', async (t) => {
   const name = '@fastify-observability/request-id'
   await t.rejects(
     service({ header: 'a b' }),
