@@ -12,12 +12,14 @@ const CONFIGURATIONS: [string, string[]][] = [
   ['one machine', ['collector.yaml']],
   ['a machine without Docker', ['collector.yaml', 'collector.native.yaml']],
   ['the stack with Grafana', ['collector.yaml', 'collector.grafana.yaml']],
-  ['a gateway of several replicas', ['collector.yaml', 'collector.grafana.yaml', 'collector.gateway.yaml']]
+  ['a gateway of several replicas', ['collector.yaml', 'collector.grafana.yaml', 'collector.gateway.yaml']],
+  ['the stack with a vendor', ['collector.yaml', 'collector.grafana.yaml', 'collector.vendor.yaml']],
+  ['one machine with a vendor', ['collector.yaml', 'collector.vendor.yaml']]
 ]
 
 for (const [purpose, files] of CONFIGURATIONS) {
   test(`has a configuration of the collector for ${purpose}`, { skip: NO_COLLECTOR }, async (t) => {
-    const env = { COLLECTOR_QUEUE: t.testdir({}) }
+    const env = { COLLECTOR_QUEUE: t.testdir({}), OTEL_EXPORTER_OTLP_ENDPOINT: 'https://otlp.example.com' }
     await t.resolves(
       run(String(TEST_COLLECTOR), ['validate', ...files.map((file) => `--config=${file}`)], { cwd, env })
     )

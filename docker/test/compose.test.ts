@@ -70,12 +70,11 @@ test('pins the Node of the images to the one the tests run on', async (t) => {
 test('gives every port to this machine only, and none twice', async (t) => {
   const ports = services.flatMap(([, { ports = [] }]) => ports)
   t.same(
-    ports.filter((port) => !/^127\.0\.0\.1:\d+:\d+$/.test(port)),
+    ports.filter((port) => !/^127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+$/.test(port)),
     []
   )
-  t.equal(new Set(ports.map((port) => port.split(':')[1])).size, ports.length)
-  for (const port of ['3000', '8000', '9090', '16686'])
-    t.ok(ports.some((given) => given.startsWith(`127.0.0.1:${port}:`)))
+  t.equal(new Set(ports.map((port) => port.split('}')[0])).size, ports.length)
+  for (const port of ['3000', '8000', '9090', '16686']) t.ok(ports.some((given) => given.includes(`_PORT:-${port}}:`)))
 })
 
 test('asks for health with programs that are in the images, and has a health check wherever one can be', async (t) => {
@@ -129,6 +128,29 @@ test('mounts files that exist, read-only, and volumes that are declared', async 
   }
 })
 
+test('keeps Grafana from replacing its data sources, and gives it room', async (t) => {
+  const { environment, mem_limit } = compose.services.grafana ?? { image: '' }
+  t.match(environment, {
+    GF_PLUGINS_PREINSTALL_AUTO_UPDATE: 'false',
+    GF_PLUGINS_PREINSTALL_DISABLED: 'true',
+    GF_SERVER_ENABLE_GZIP: 'false'
+  })
+  t.equal(mem_limit, '1g')
+})
+
+test('names the caller of a root span by nothing that the called service itself has', async (t) => {
+  const { peer_attributes } = yaml('tempo.yaml').metrics_generator.processor.service_graphs
+  t.notOk(peer_attributes.includes('server.address'))
+})
+
+test('needs the memory that the README says', async (t) => {
+  const mebibytes = services
+    .filter(([, { profiles }]) => !profiles)
+    .map(([, { mem_limit = '' }]) => Number.parseInt(mem_limit, 10) * (mem_limit.endsWith('g') ? 1024 : 1))
+    .reduce((sum, limit) => sum + limit, 0)
+  t.match(read('README.md'), `${(mebibytes / 1024).toFixed(1)} GiB`)
+})
+
 test('keeps the data of PostgreSQL 18 where that version has it', async (t) => {
   t.match(env.POSTGRES_IMAGE, 'postgres:18.')
   t.same(compose.services.postgres?.volumes, ['postgres:/var/lib/postgresql'])
@@ -161,7 +183,7 @@ test('has no key that the pinned versions have removed', async (t) => {
   t.notOk('ingester' in tempo || 'compactor' in tempo, 'Tempo 3')
   t.notOk('version' in compose, 'Compose')
   t.equal(yaml('loki.yaml').schema_config.configs.at(-1).schema, 'v13', 'Loki 3')
-  for (const file of ['collector', 'collector.grafana', 'collector.native', 'collector.gateway']) {
+  for (const file of ['collector', 'collector.grafana', 'collector.native', 'collector.gateway', 'collector.vendor']) {
     const { exporters = {}, processors = {} } = yaml(`${file}.yaml`)
     t.notMatch(
       Object.keys({ ...exporters, ...processors }).join(),
