@@ -47,14 +47,19 @@ const VALUES: [RegExp, string][] = [
   [/\$__rate_interval|\$__auto/g, '1m'],
   [/\$(service|route|level)\b/g, '.+'],
   [/\$text\b/g, ''],
-  [/\$\{__value\.raw\}|\$\{__trace\.traceId\}/g, '4bf92f3577b34da6a3ce929d0e0e4736'],
-  [/\$\{__tags\}|\$__tags/g, 'service="orders"']
+  [/\$\{__value\.raw\}|\$\{__trace\.traceId\}/g, '4bf92f3577b34da6a3ce929d0e0e4736']
 ]
 
 function query(where: string, language: Language, written: string): Query {
   let expr = written
   for (const [variable, value] of VALUES) expr = expr.replace(variable, value)
   return { where, language, written, expr }
+}
+
+/** A query behind a link of a span: Grafana puts in the span's attributes, under the names that the link gives them. */
+function linkQuery(where: string, language: Language, written: string, tags: { value: string }[]): Query {
+  const matchers = tags.map(({ value }) => `${value}="orders"`).join(', ')
+  return { ...query(where, language, written.replace(/\$\$(\{__tags\}|__tags)/g, matchers)), written }
 }
 
 /** The queries of all panels; a service graph has none of its own. */
@@ -80,9 +85,9 @@ export function linkQueries(): Query[] {
   const { jsonData } = datasources.find(({ uid }: { uid: string }) => uid === 'tempo')
   const { tracesToLogsV2, tracesToMetrics } = jsonData
   return [
-    query('Tempo, trace to logs', 'LogQL', tracesToLogsV2.query),
+    linkQuery('Tempo, trace to logs', 'LogQL', tracesToLogsV2.query, tracesToLogsV2.tags),
     ...tracesToMetrics.queries.map((link: { name: string; query: string }) =>
-      query(`Tempo, trace to metrics, ${link.name}`, 'PromQL', link.query)
+      linkQuery(`Tempo, trace to metrics, ${link.name}`, 'PromQL', link.query, tracesToMetrics.tags)
     )
   ]
 }
@@ -99,6 +104,20 @@ export function rules(): Rule[] {
         })
       )
     })
+}
+
+/** The attributes that the configurations of Tempo and Grafana name, those that name a peer left out: most services have one of them. */
+export function configuredAttributes(): { where: string; name: string }[] {
+  const { processor } = parse(readFileSync(`${HERE}tempo.yaml`, 'utf8')).metrics_generator
+  const { datasources } = parse(readFileSync(`${HERE}grafana/provisioning/datasources/datasources.yaml`, 'utf8'))
+  const { jsonData } = datasources.find(({ uid }: { uid: string }) => uid === 'tempo')
+  const { tracesToLogsV2, tracesToMetrics, spanBar } = jsonData
+  const tags: { key: string }[] = [...tracesToLogsV2.tags, ...tracesToMetrics.tags]
+  return [
+    ...processor.span_metrics.dimensions.map((name: string) => ({ where: 'tempo.yaml, span_metrics', name })),
+    ...tags.map(({ key }) => ({ where: 'the links of the data source Tempo', name: key })),
+    { where: 'the span bar of the data source Tempo', name: spanBar.tag }
+  ]
 }
 
 /** What the grammar does not take, with the place; empty for a query that parses. */

@@ -516,6 +516,128 @@ const telemetry: Row[] = [
   }
 ]
 
+const SPANS = 'service=~"$service", span_kind="SPAN_KIND_SERVER"'
+const CALLS = 'traces_spanmetrics_calls_total'
+const EDGE = 'traces_service_graph_request'
+const NOT_PROBED = 'http_route!~"/metrics|/health.*"'
+
+function traces(title: string, query: string, description = '') {
+  const target = new TempoQuery().refId('A').datasource(TEMPO).queryType('traceql').query(query)
+  return other(
+    new TablePanel()
+      .title(title)
+      .description(description)
+      .datasource(TEMPO)
+      .targets([target.limit(20).tableType(SearchTableType.Traces)]),
+    12,
+    9
+  )
+}
+
+const spans: Row[] = [
+  {
+    question: 'What do the spans say of the services, and of how many requests do they know?',
+    panels: [
+      stat('Server spans a second', one(`sum by (service) (rate(${CALLS}{${SPANS}}[${RATE}]))`), { unit: 'reqps' }),
+      stat(
+        'Failed',
+        one(
+          `(sum by (service) (rate(${CALLS}{${SPANS}, status_code="STATUS_CODE_ERROR"}[${RATE}])) or sum by (service) (rate(${CALLS}{${SPANS}}[${RATE}])) * 0) / sum by (service) (rate(${CALLS}{${SPANS}}[${RATE}]))`
+        ),
+        {
+          unit: 'percentunit',
+          decimals: 2,
+          limits: { warn: 0.001, bad: 0.01 },
+          description: 'Where only failed and slow traces are kept, this is far above the share of the requests.'
+        }
+      ),
+      stat(
+        '95 % ended within',
+        one(
+          `histogram_quantile(0.95, sum by (le, service) (rate(traces_spanmetrics_latency_bucket{${SPANS}}[${RATE}])))`
+        ),
+        { unit: 's', limits: { warn: 0.25, bad: 0.5 } }
+      ),
+      stat(
+        'Requests with a span',
+        one(
+          `sum by (service) (rate(${CALLS}{${SPANS}}[5m])) / sum by (service) (rate(${DURATION}_count{service=~"$service", ${NOT_PROBED}}[5m]))`
+        ),
+        {
+          unit: 'percentunit',
+          decimals: 0,
+          description:
+            'The metrics of the services count every request, these count the spans that reach Tempo. At 100 % both dashboards agree; under sampling believe Service overview, and take this one for the traces behind it.'
+        }
+      )
+    ]
+  },
+  {
+    question: 'Which routes, as Tempo sees them? Click a point to open its trace',
+    panels: [
+      timeseries('Spans by route', one(`sum by (http_route) (rate(${CALLS}{${SPANS}}[${RATE}]))`, '{{http_route}}'), {
+        unit: 'reqps',
+        stacked: true
+      }),
+      timeseries(
+        'Duration, 95 %, by route',
+        [
+          {
+            expr: `histogram_quantile(0.95, sum by (le, http_route) (rate(traces_spanmetrics_latency_bucket{${SPANS}}[${RATE}])))`,
+            legend: '{{http_route}}',
+            exemplars: true
+          }
+        ],
+        { unit: 's' }
+      ),
+      timeseries(
+        'Failed by route',
+        one(
+          `sum by (http_route) (rate(${CALLS}{${SPANS}, status_code="STATUS_CODE_ERROR"}[${RATE}])) or sum by (http_route) (rate(${CALLS}{${SPANS}}[${RATE}])) * 0`,
+          '{{http_route}}'
+        ),
+        { unit: 'reqps' }
+      )
+    ]
+  },
+  {
+    question: 'Who calls whom, and how long does the answer take?',
+    panels: [
+      table(
+        'Calls',
+        [
+          {
+            name: 'Calls a second',
+            unit: 'reqps',
+            expr: `sum by (client, server, connection_type) (rate(${EDGE}_total{client=~"user|$service"}[5m]))`
+          },
+          {
+            name: 'Failed a second',
+            unit: 'reqps',
+            expr: `sum by (client, server, connection_type) (rate(${EDGE}_failed_total{client=~"user|$service"}[5m])) or sum by (client, server, connection_type) (rate(${EDGE}_total{client=~"user|$service"}[5m])) * 0`
+          },
+          {
+            name: '95 % within',
+            unit: 's',
+            expr: `histogram_quantile(0.95, sum by (le, client, server, connection_type) (rate(${EDGE}_server_seconds_bucket{client=~"user|$service"}[5m])))`
+          }
+        ],
+        { client: 'Caller', server: 'Called', connection_type: 'Kind' }
+      )
+    ]
+  },
+  {
+    question: 'Which traces are behind it?',
+    panels: [
+      traces('Failed requests', '{ kind = server && status = error } | select(span.http.route, span.error.type)'),
+      traces(
+        'Calls over a tenth of a second',
+        '{ kind = client && duration > 100ms } | select(span.server.address, span.db.system.name)'
+      )
+    ]
+  }
+]
+
 const LEVEL = new TextBoxVariableBuilder('level').label('Level').defaultValue('.+')
 const TEXT = new TextBoxVariableBuilder('text').label('Text').defaultValue('')
 
@@ -548,6 +670,14 @@ export const dashboards: Record<string, Dashboard> = {
     description: 'The objectives and the budgets of docker/prometheus/rules.',
     variables: [SERVICE],
     rows: slo
+  }),
+  spans: build({
+    uid: 'spans',
+    title: 'Requests, from spans',
+    description:
+      'What Tempo makes of the spans: under sampling that is of some requests, where Service overview knows all.',
+    variables: [SERVICE],
+    rows: spans
   }),
   'telemetry-health': build({
     uid: 'telemetry-health',

@@ -1,9 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { sendLoad } from '../../examples/load/load.ts'
-import { metricNames, panelQueries, rules } from '../queries.ts'
+import { configuredAttributes, linkQueries, metricNames, panelQueries, rules } from '../queries.ts'
+import { type Evidence, gatherEvidence, unknownNames } from './names.ts'
 import type { Stack } from './parts.ts'
 import { askPrometheus, type Prometheus } from './prometheus.ts'
+import { readLogs, readSpans } from './sent.ts'
+import { generatorSettings, serviceGraph } from './tempo.ts'
 
 /** What had to be seen, and whether it was. */
 export interface Check {
@@ -11,11 +14,6 @@ export interface Check {
   seen: boolean
 }
 
-interface LogRecord {
-  service: string
-  traceId: string
-  body: string
-}
 interface KeyValue {
   key: string
   value: { stringValue?: string }
@@ -24,13 +22,6 @@ interface Spans {
   resource: { attributes: KeyValue[] }
   scopeSpans: { spans: { name: string; attributes?: KeyValue[] }[] }[]
 }
-interface Logs {
-  resourceLogs: {
-    resource: { attributes: KeyValue[] }
-    scopeLogs: { logRecords: { traceId?: string; body?: { stringValue?: string } }[] }[]
-  }[]
-}
-
 const SIGNAL_MS = 60_000
 // An alert has to last for a minute before it fires.
 const ALERT_MS = 180_000
@@ -39,6 +30,7 @@ const POLL_MS = 500
 const FAILURES = 1
 const REQUESTS_PER_SECOND = 15
 const ALERT = 'AvailabilityBudgetBurnsFast'
+const CALLS = ['user → orders', 'orders → payments', 'orders → a database', 'orders → redis']
 const DURATION = 'http_server_request_duration_seconds'
 const PLACED = 'service="orders", http_route="/orders", http_response_status_code="201"'
 const NAME_IN_README =
@@ -46,7 +38,7 @@ const NAME_IN_README =
 
 /** Sends traffic and sees what becomes of it. @param said is told each result when it is there */
 export async function checkStack(stack: Stack, said: (check: Check) => void): Promise<Check[]> {
-  const { orders, payments, jaeger, logFile } = stack
+  const { orders, payments, jaeger, logFile, traceFile } = stack
   const checks: Check[] = []
   const prometheus = stack.prometheus === undefined ? undefined : askPrometheus(stack.prometheus)
 
@@ -93,7 +85,29 @@ export async function checkStack(stack: Stack, said: (check: Check) => void): Pr
       )
     }
   }
+  if (traceFile !== undefined) {
+    for (const call of CALLS) {
+      await see(`the service graph of the spans has ${call}`, async () => callsOf(traceFile).has(call))
+    }
+    await see('no service calls itself in it', async () => !callsOf(traceFile).has('orders → orders'), 0)
+  }
   if (prometheus) await checkMetrics(prometheus)
+  if (logFile !== undefined && traceFile !== undefined) await checkNames()
+
+  async function checkNames(): Promise<void> {
+    const evidence = await seenNames(stack)
+    const ofPrometheus = prometheus !== undefined
+    const queries = [...panelQueries(), ...linkQueries(), ...rules()]
+    for (const query of queries.filter(({ language }) => ofPrometheus || language !== 'PromQL')) {
+      const unknown = unknownNames(query, evidence)
+      const what = `the ${query.language} of ${query.where} names only what was sent`
+      await see([what, ...unknown].join(': '), async () => unknown.length === 0, 0)
+    }
+    for (const { where, name } of configuredAttributes()) {
+      const { spanAttributes, resourceAttributes } = evidence
+      await see(`${name} of ${where} was sent`, async () => spanAttributes.has(name) || resourceAttributes.has(name), 0)
+    }
+  }
 
   async function checkMetrics(prometheus: Prometheus): Promise<void> {
     await see('Prometheus has counted the order', async () => {
@@ -146,6 +160,28 @@ export async function checkStack(stack: Stack, said: (check: Check) => void): Pr
   return checks
 }
 
+/** What has arrived by now, with the metrics that the services expose without having counted anything yet. */
+export async function seenNames(stack: Stack): Promise<Evidence> {
+  const { prometheus, logFile = '', traceFile = '' } = stack
+  const metrics = prometheus === undefined ? new Map() : await askPrometheus(prometheus).labels()
+  for (const name of await scraped(stack)) if (!metrics.has(name)) metrics.set(name, new Set())
+  // A rule over three days records nothing in the first minutes.
+  for (const { name } of rules().filter(({ isAlert }) => !isAlert)) if (!metrics.has(name)) metrics.set(name, new Set())
+  // A label whose value is empty is none to Prometheus, and the queries ask for it all the same.
+  for (const [name, label] of await emptyLabels(stack)) metrics.get(name)?.add(label)
+  return gatherEvidence(readSpans(traceFile), readLogs(logFile), metrics)
+}
+
+/** Who calls whom, as `orders → payments`. Tempo names a database by its host, which differs from machine to machine. */
+export function callsOf(traceFile: string): Set<string> {
+  const edges = serviceGraph(readSpans(traceFile), generatorSettings().peerAttributes)
+  return new Set(
+    edges.map(
+      ({ client, server, connectionType }) => `${client} → ${connectionType === 'database' ? 'a database' : server}`
+    )
+  )
+}
+
 function hasData(samples: { value: number }[]): boolean {
   return samples.some(({ value }) => !Number.isNaN(value))
 }
@@ -177,24 +213,16 @@ async function readTrace(url: string): Promise<{ services: Set<string>; database
   }
 }
 
-function readLogs(file: string): LogRecord[] {
-  const batches = readFileSync(file, 'utf8').split('\n').slice(0, -1)
-  return batches.flatMap((batch) => {
-    const { resourceLogs }: Logs = JSON.parse(batch)
-    return resourceLogs.flatMap(({ resource, scopeLogs }) =>
-      scopeLogs
-        .flatMap(({ logRecords }) => logRecords)
-        .map(({ traceId = '', body }) => ({
-          service: value(resource.attributes, 'service.name'),
-          traceId,
-          body: body?.stringValue ?? ''
-        }))
-    )
-  })
-}
-
 function value(attributes: KeyValue[], wanted: string): string {
   return attributes.find(({ key }) => key === wanted)?.value.stringValue ?? ''
+}
+
+/** The labels that the services expose with an empty value, with their metric. */
+async function emptyLabels({ orders, payments }: Stack): Promise<[string, string][]> {
+  const texts = await Promise.all([orders, payments].map(async ({ url }) => (await fetch(`${url}/metrics`)).text()))
+  return [...texts.join('\n').matchAll(/^(\w+)\{([^}]*)\}/gm)].flatMap(([, name = '', labels = '']) =>
+    [...labels.matchAll(/(\w+)=""/g)].map(([, label = '']): [string, string] => [name, label])
+  )
 }
 
 /** Every name that the services expose, those without a sample yet too. */

@@ -6,6 +6,7 @@ import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Service, startService } from '../../examples/demo/service.ts'
 import { type Program, type ProgramOptions, startProgram } from './program.ts'
+import { type Generator, startGenerator } from './tempo.ts'
 
 /** A port for each thing that listens. */
 export type Ports = Record<(typeof PORT_NAMES)[number], number>
@@ -19,6 +20,8 @@ export interface Stack {
   jaeger: string | undefined
   /** The file that the collector writes log records to. */
   logFile: string | undefined
+  /** The file that the collector writes spans to. */
+  traceFile: string | undefined
   /** A sentence for each part that is missing: what it is for, and how it is had. */
   missing: string[]
   /** The folder with what the parts say. */
@@ -42,6 +45,7 @@ export const PORT_NAMES = [
   'collectorHttp',
   'collectorHealth',
   'collectorMetrics',
+  'generator',
   'postgres',
   'redis'
 ] as const
@@ -60,6 +64,7 @@ export const USUAL_PORTS: Ports = {
   collectorHttp: 4318,
   collectorHealth: 13133,
   collectorMetrics: 8888,
+  generator: 8890,
   postgres: 15432,
   redis: 16379
 }
@@ -169,13 +174,14 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     return `http://${at('jaeger')}`
   }
 
-  async function startCollector(): Promise<string | undefined> {
+  async function startCollector(): Promise<{ logFile: string; traceFile: string } | undefined> {
     const command = find('TEST_COLLECTOR', 'otelcol-contrib', 'otelcol')
     if (!command) {
       missing.push('the OpenTelemetry Collector, so spans and logs go nowhere: export $(bash .ci/parts)')
       return undefined
     }
     const logFile = join(folder, 'logs.jsonl')
+    const traceFile = join(folder, 'traces.jsonl')
     await start({
       name: 'collector',
       command,
@@ -186,15 +192,17 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
         COLLECTOR_HEALTH: at('collectorHealth'),
         COLLECTOR_METRICS_PORT: String(ports.collectorMetrics),
         COLLECTOR_LOGS: logFile,
+        COLLECTOR_TRACES: traceFile,
         JAEGER_OTLP_GRPC: at('jaegerOtlp')
       },
       isReady: () => answers(`http://${at('collectorHealth')}`)
     })
-    return logFile
+    generators.push(await startGenerator(traceFile, HOST, ports.generator))
+    return { logFile, traceFile }
   }
 
   async function startPrometheus(isThere: { jaeger: boolean; collector: boolean }): Promise<string | undefined> {
-    const command = find('TEST_PROMETHEUS', 'prometheus')
+    const command = find('TEST_PROMETHEUS') ?? find('TEST_PROMETHEUS_3', 'prometheus')
     if (!command) {
       missing.push('Prometheus, so metrics and alerts are not kept: apt-get install prometheus')
       return undefined
@@ -207,7 +215,9 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
       components: [
         target('prometheus', 'prometheus'),
         ...(isThere.jaeger ? [target('jaeger', 'jaegerMetrics')] : []),
-        ...(isThere.collector ? [target('collector', 'collectorMetrics')] : [])
+        ...(isThere.collector ? [target('collector', 'collectorMetrics')] : []),
+        // Its series have the label `service` already.
+        ...(isThere.collector ? [{ targets: [at('generator')] }] : [])
       ]
     }
     for (const [name, list] of Object.entries(targets)) {
@@ -230,6 +240,7 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
 
   const cleanups: (() => void)[] = [() => rmSync(join(folder, 'prometheus'), { recursive: true, force: true })]
   const services: Service[] = []
+  const generators: Generator[] = []
 
   async function stop(): Promise<string[]> {
     const unwell: string[] = []
@@ -239,6 +250,7 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     )
     unwell.push(...ends.filter(({ well }) => !well).map(({ name }) => name))
     for (const program of programs.toReversed()) if (!(await program.stop())) unwell.push(program.name)
+    for (const generator of generators) await generator.close()
     for (const cleanup of cleanups) cleanup()
     return unwell
   }
@@ -248,7 +260,7 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     const databaseUrl = await startPostgres()
     const redisUrl = await startRedis()
     const jaeger = await startJaeger()
-    const logFile = await startCollector()
+    const { logFile, traceFile } = (await startCollector()) ?? {}
     const telemetry = {
       ...(logFile && { OTEL_EXPORTER_OTLP_ENDPOINT: `http://${at('collector')}`, OTEL_LOGS_EXPORTER: 'otlp' }),
       OTEL_RESOURCE_ATTRIBUTES: 'service.version=1.0.0,deployment.environment.name=native',
@@ -269,7 +281,7 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     const prometheus = await startPrometheus({ jaeger: jaeger !== undefined, collector: logFile !== undefined })
     const failed = Promise.race([...services, ...programs].map((part) => part.failed))
     failed.catch(() => undefined)
-    return { orders, payments, prometheus, jaeger, logFile, missing, folder, failed, stop }
+    return { orders, payments, prometheus, jaeger, logFile, traceFile, missing, folder, failed, stop }
   } catch (error) {
     await stop()
     throw error

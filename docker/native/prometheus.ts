@@ -19,6 +19,8 @@ export interface Prometheus {
   alerts(): Promise<Alert[]>
   /** The names of all series that it has. */
   names(): Promise<string[]>
+  /** The labels of all series that it has, by the name of the series. */
+  labels(): Promise<Map<string, Set<string>>>
 }
 
 const ANSWER_MS = 10_000
@@ -56,6 +58,15 @@ export function askPrometheus(url: string): Prometheus {
       const { alerts } = await get<{ alerts: { labels: Record<string, string>; state: string }[] }>('alerts')
       return alerts.map(({ labels, state }) => ({ name: labels.alertname ?? '', service: labels.service, state }))
     },
-    names: () => get<string[]>('label/__name__/values')
+    names: () => get<string[]>('label/__name__/values'),
+    async labels() {
+      const labels = new Map<string, Set<string>>()
+      for (const { __name__: name = '', ...own } of await get<Record<string, string>[]>('series', {
+        'match[]': '{__name__=~".+"}'
+      })) {
+        labels.set(name, new Set([...(labels.get(name) ?? []), ...Object.keys(own)]))
+      }
+      return labels
+    }
   }
 }
