@@ -31,22 +31,22 @@ import {
 } from '@opentelemetry/resources'
 import { NodeTracerProvider, NoopSpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
-import { sharedContextManager } from './propagation/context.ts'
 import { exportSpans } from './export/exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
 import { limitsFromEnv } from './processing/limits.ts'
-import { sendingOnlyWhereAllowed, strictTraceContext } from './propagation/trace-context.ts'
-import { type SpanHome, type StartRequestSpan, startRequestSpans } from './server/request-span.ts'
-import { createSampler } from './sampler.ts'
 import { scrubSpans } from './processing/scrubber.ts'
-import { attributesOf, nameOf } from './server/attributes.ts'
-import { tracer } from './span.ts'
 import { printTraces } from './processing/tree.ts'
+import { sharedContextManager } from './propagation/context.ts'
+import { sendingOnlyWhereAllowed, strictTraceContext } from './propagation/trace-context.ts'
+import { createSampler } from './sampler.ts'
+import { attributesOf, nameOf } from './server/attributes.ts'
+import { type SpanHome, type StartRequestSpan, startRequestSpans } from './server/request-span.ts'
+import { tracer } from './span.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
   startSpan: StartRequestSpan
-  /** Whether what an observation calls its context is active while its request is served. */
+  /** Whether the context of an observation is the active one while its request is served. */
   hasSharedContext: boolean
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
@@ -94,10 +94,10 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
   if (running) {
     running.holders++
     if (!isDeepStrictEqual(running.settings, settings)) {
-      log.warn('tracing: another app of this process has started it, with its own settings')
+      log.warn("tracing: already started by another app in this process; this app's settings are ignored")
     }
   } else if (hasProvider()) {
-    log.info('tracing: using the tracer provider that is already registered')
+    log.info('tracing: a tracer provider is already registered and stays')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
     return {
@@ -129,7 +129,7 @@ function hasProvider(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('probe') !== undefined
 }
 
-/** By whatever provider the user has registered. */
+/** By the provider that the user has registered. */
 function startForeign(observation: RequestObservation, parent: Context, link: Link | undefined): Span {
   const attributes = attributesOf(observation)
   const options = { kind: SpanKind.SERVER, startTime: observation.startedAt, attributes }
@@ -160,12 +160,13 @@ function start(
     spanLimits: home.limits,
     spanProcessors: [home.processor]
   })
-  // What is registered already stays: each says whether it was taken.
+  // What is registered already stays: each call returns whether ours was accepted.
   trace.setGlobalTracerProvider(provider)
   const hasSharedContext = context.setGlobalContextManager(sharedContextManager().enable())
-  if (!hasSharedContext) log.info('tracing: using the context manager that is already registered')
+  if (!hasSharedContext) log.info('tracing: a context manager is already registered and stays')
   const hasPropagator = propagation.setGlobalPropagator(propagatorOf(settings, log))
-  if (!hasPropagator) log.warn('tracing: using the propagator that is already registered, whatever it sends and where')
+  if (!hasPropagator)
+    log.warn('tracing: a propagator is already registered and stays; propagateTo and baggage may not apply')
   enable(provider)
   if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
   else log.info('tracing: no OTLP endpoint configured, spans are not exported')

@@ -136,7 +136,7 @@ for (const [kind, service] of Object.entries(KINDS)) {
 test('uses a tracer provider that is already registered, for the server span and for calls', async (t) => {
   const own = ['--import', './test/fixtures/provider.mjs', ...PRELOADED]
   const { spans, said } = await serve(t, 'service.mjs', own)
-  t.match(said[0], 'tracing: using the tracer provider that is already registered')
+  t.match(said[0], 'tracing: a tracer provider is already registered and stays')
   t.equal(spans.filter(({ kind }) => kind === 'SERVER').length, 1)
   t.equal(spans.find(({ name }) => name === 'cache')?.parentSpanId, spans.find(({ kind }) => kind === 'SERVER')?.spanId)
   t.ok(ofScope(spans, '-undici').length > 0)

@@ -32,8 +32,8 @@ import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { EncodableSpan } from '../export/encoder.ts'
 import type { Limits } from '../processing/limits.ts'
-import { attributesOf, nameOf } from './attributes.ts'
 import { SCOPE } from '../span.ts'
+import { attributesOf, nameOf } from './attributes.ts'
 
 /** What all server spans of a pipeline share. */
 export interface SpanHome {

@@ -16,105 +16,113 @@ import {
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
 import { SpanFrame } from '../propagation/context.ts'
-import type { StartRequestSpan } from './request-span.ts'
 import { withRatio } from '../sampler.ts'
-import { attributesOf, nameOf } from './attributes.ts'
 import { exceptionOf, FIRST_BYTE, SCOPE } from '../span.ts'
+import { attributesOf, nameOf } from './attributes.ts'
+import type { StartRequestSpan } from './request-span.ts'
 
 export interface ServerSpanOptions {
   startSpan: StartRequestSpan
-  /** Whether what the observation calls its context is active while the request is served. */
+  /** Whether the context of an observation is the active one while its request is served. */
   hasSharedContext: boolean
   isTrusted: (request: IncomingMessage) => boolean
   isError: (outcome: Outcome, observation: RequestObservation) => boolean
 }
 
-/** The one server span of a request: started here, or by another instrumentation and completed here. */
+/** The one server span of a request: started when it arrives, or taken over from an HTTP instrumentation, and completed at its end. */
 export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): PartObserver {
-  // Spans that another instrumentation ends.
+  // Spans that another instrumentation has opened and ends.
   const foreign = new WeakSet<Span>()
 
-  /** Whether it is the server span that an HTTP instrumentation has opened for this very request. */
-  function isOpenedByOthers(active: Span): boolean {
+  function start(observation: RequestObservation): void {
+    if (observation.config.trace === false) {
+      observation.context = suppressTracing(context.active())
+      return
+    }
+    const span = takeOverForeign(observation) ?? startOwn(observation)
+    const own = span.spanContext()
+    // A request injected where nothing is traced has no ids. Only the ids of others have to be validated.
+    if (own !== INVALID_SPAN_CONTEXT && (hasSharedContext || isSpanContextValid(own))) observation.spanContext = own
+    if (observation.request) observation.request.span = span
+  }
+
+  /** The server span that an HTTP instrumentation has opened for this very request. */
+  function takeOverForeign(observation: RequestObservation): Span | undefined {
+    if (arrivesInRoot(observation)) return undefined
+    const active = trace.getActiveSpan()
+    if (!active || !isOpenServerSpan(active)) return undefined
+    foreign.add(active)
+    observation.context = context.active()
+    return active.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
+  }
+
+  function isOpenServerSpan(active: Span): boolean {
     if (active.spanContext().isRemote || foreign.has(active)) return false
     // A request injected by a handler runs below the server span of another.
     return !isOurs(active) && kindOf(active) === SpanKind.SERVER && active.isRecording()
   }
 
-  /**
-   * What a request begins in. What is active when it comes over a socket, other than the span of an HTTP instrumentation,
-   * is what was active when the server began to listen.
-   */
-  function surroundings({ response }: RequestObservation, active: Span | undefined): Context {
-    const isLeft =
-      active && !('isLightMyRequest' in response) && (isOurs(active) || kindOf(active) === SpanKind.INTERNAL)
-    return isLeft ? ROOT_CONTEXT : context.active()
-  }
-
-  /** The context to start in, and the caller's span where it may not be the parent. */
-  function parentOf(raw: IncomingMessage, around: Context): [parent: Context, link?: Link] {
-    const caller = propagation.extract(around, raw.headers)
-    const remote = trace.getSpanContext(caller)
-    const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getBaggage(around)
-    if (!isFromCaller || isTrusted(raw)) return [caller]
-    return [around, remote?.isRemote ? { context: remote } : undefined]
-  }
-
-  function begin(observation: RequestObservation): Span {
-    // Most requests come in no context at all.
-    const isAlone = hasSharedContext && observation.context === undefined
-    const active = isAlone ? undefined : trace.getActiveSpan()
-    if (active && isOpenedByOthers(active)) {
-      foreign.add(active)
-      observation.context = context.active()
-      return active.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
-    }
+  function startOwn(observation: RequestObservation): Span {
     const { raw, headers, config } = observation
-    let parent = isAlone ? ROOT_CONTEXT : surroundings(observation, active)
+    let parent = arrivalContext(observation)
     let link: Link | undefined
-    // Others' propagators may read any header.
-    const { traceparent, baggage } = headers
-    const isCalled = !hasSharedContext || traceparent !== undefined || baggage !== undefined
-    if (isCalled) [parent, link] = parentOf(raw, parent)
+    // Propagators that others have registered may read any header.
+    const mayCarryContext = !hasSharedContext || headers.traceparent !== undefined || headers.baggage !== undefined
+    if (mayCarryContext) [parent, link] = callerContext(raw, parent)
     if (typeof config.trace === 'object') parent = withRatio(parent, config.trace.ratio)
     const span = startSpan(observation, parent, link)
     observation.context = new SpanFrame(parent, span)
     return span
   }
 
-  return {
-    name: SCOPE,
-    start(observation) {
-      if (observation.config.trace === false) {
-        observation.context = suppressTracing(context.active())
-        return
-      }
-      const span = begin(observation)
-      const own = span.spanContext()
-      // A request injected where nothing is traced has none. Only the ids of others have to be looked at.
-      if (own !== INVALID_SPAN_CONTEXT && (hasSharedContext || isSpanContextValid(own))) observation.spanContext = own
-      if (observation.request) observation.request.span = span
-    },
-    ...(!hasSharedContext && {
-      run({ context: own = context.active() }, next) {
-        context.with(own, next)
-      }
-    }),
-    end(observation, outcome) {
-      if (observation.config.trace === false) return
-      const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
-      if (!span) return
-      const { startedAt, headersAt, broken } = observation
-      const { statusCode, headersSent, error, errorType, durationMs } = outcome
-      // The semantic conventions want the status only if one was sent.
-      if (headersSent) span.setAttribute('http.response.status_code', statusCode)
-      if (errorType !== undefined) span.setAttribute('error.type', errorType)
-      if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
-      if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
-      if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
-      if (!foreign.has(span)) span.end(startedAt + durationMs)
-    }
+  /** Whether no context was active when the request arrived, as for most. */
+  function arrivesInRoot(observation: RequestObservation): boolean {
+    return hasSharedContext && observation.context === undefined
   }
+
+  /**
+   * The context that the request arrived in. A span that is active when it comes over a socket, other than that of an HTTP
+   * instrumentation, was active when the server began to listen, and is not this request's.
+   */
+  function arrivalContext(observation: RequestObservation): Context {
+    if (arrivesInRoot(observation)) return ROOT_CONTEXT
+    const active = trace.getActiveSpan()
+    const isLeftover =
+      active &&
+      !('isLightMyRequest' in observation.response) &&
+      (isOurs(active) || kindOf(active) === SpanKind.INTERNAL)
+    return isLeftover ? ROOT_CONTEXT : context.active()
+  }
+
+  /** The context to start in, and a link to the caller's span where that may not be the parent. */
+  function callerContext(raw: IncomingMessage, arrival: Context): [parent: Context, link?: Link] {
+    const caller = propagation.extract(arrival, raw.headers)
+    const remote = trace.getSpanContext(caller)
+    const isFromCaller = remote?.isRemote || propagation.getBaggage(caller) !== propagation.getBaggage(arrival)
+    if (!isFromCaller || isTrusted(raw)) return [caller]
+    return [arrival, remote?.isRemote ? { context: remote } : undefined]
+  }
+
+  function end(observation: RequestObservation, outcome: Outcome): void {
+    if (observation.config.trace === false) return
+    const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
+    if (!span) return
+    const { startedAt, headersAt, broken } = observation
+    const { statusCode, headersSent, error, errorType, durationMs } = outcome
+    // The semantic conventions want the status only if one was sent.
+    if (headersSent) span.setAttribute('http.response.status_code', statusCode)
+    if (errorType !== undefined) span.setAttribute('error.type', errorType)
+    if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
+    if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
+    if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
+    if (!foreign.has(span)) span.end(startedAt + durationMs)
+  }
+
+  // Where the context manager is somebody else's, it has to enter the context of each request.
+  function enter({ context: own = context.active() }: RequestObservation, next: () => void): void {
+    context.with(own, next)
+  }
+  return { name: SCOPE, start, end, ...(!hasSharedContext && { run: enter, resume: enter }) }
 }
 
 function isOurs(span: Span): boolean {
