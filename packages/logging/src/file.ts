@@ -3,7 +3,7 @@ import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, wr
 import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import type { RotatingFileStream } from 'rotating-file-stream'
-import { keepArchives } from './archives.ts'
+import { type Archives, keepArchives } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
 
 export interface FileOptions {
@@ -18,7 +18,7 @@ export interface FileOptions {
   compress?: 'gzip' | false
 }
 
-/** The file that the stream appends to, through a descriptor of our own: it tells what has really arrived. */
+/** The file that the stream appends to, through a descriptor of our own: it shows what has really arrived. */
 interface Target {
   fd: number
   /** Where its last whole line ends. */
@@ -28,6 +28,12 @@ interface Target {
   /** Lines go only to an open one: not while archives make room for it, nor when the stream has left it. */
   phase: 'new' | 'open' | 'left'
 }
+
+/**
+ * `writing`: lines go to the file. `failing`: it cannot be written, lines are held and it is opened again every second.
+ * `closing`: no line is accepted any more.
+ */
+type State = 'writing' | 'failing' | 'closing'
 
 /** A write that is not settled. */
 interface Flight {
@@ -62,9 +68,9 @@ export function bytesOf(size: string): number | undefined {
 const shared = new Map<string, { sink: Sink; users: number }>()
 
 /**
- * Lines into a file that rotates by size and at midnight UTC and is opened anew on SIGHUP. Whoever opens the same path
- * while it is open shares it, with the options of the first.
- * `onState` hears when it cannot be written any more, and when it can again.
+ * Lines into a file that rotates by size and at midnight UTC and is opened anew on SIGHUP. Opening a path that is open shares
+ * the file, with the options of the first.
+ * `onState` receives when it cannot be written any more, and when it can again.
  * @throws Error when an option is wrong or the file cannot be opened.
  */
 export function openFile(options: FileOptions, onState: (message: string) => void = () => undefined): Sink {
@@ -85,102 +91,174 @@ export function openFile(options: FileOptions, onState: (message: string) => voi
   }
 }
 
+/** @throws Error when an option is wrong or the file cannot be opened. */
 function rotatedFile(path: string, options: FileOptions, onState: (message: string) => void): Outlet {
   const { maxAgeDays = 30, compress = 'gzip' } = options
   const maxSize = readSize('maxSize', options.maxSize ?? '100MB')
   const maxTotalSize = options.maxTotalSize ? readSize('maxTotalSize', options.maxTotalSize) : maxSize * 10
   if (maxTotalSize <= maxSize) throw new Error(`${NAME}: option "file.maxTotalSize" must be more than "file.maxSize"`)
   proveWritable(path)
-  const { createStream }: typeof import('rotating-file-stream') = require('rotating-file-stream')
   const archives = keepArchives(path, {
     compress: compress === 'gzip',
     maxAgeMs: maxAgeDays * DAY_MS,
     maxBytes: maxTotalSize - maxSize,
     mode: MODE
   })
-  const changes = new EventEmitter()
-  let stream: RotatingFileStream
-  let current: Target | undefined
-  let flight: Flight | undefined
-  let retry: NodeJS.Timeout | undefined
-  let failing = false
-  let closing: Promise<void> | undefined
+  return new RotatedFile(path, maxSize, archives, onState)
+}
 
-  function open(): void {
-    stream = createStream((time, index = 1) => (time ? archives.name(index) : path), {
-      size: `${maxSize}B`,
+class RotatedFile implements Outlet {
+  private readonly path: string
+  private readonly maxSize: number
+  private readonly archives: Archives
+  private readonly onState: (message: string) => void
+  private readonly changes = new EventEmitter()
+  private state: State = 'writing'
+  private stream: RotatingFileStream
+  private current: Target | undefined
+  private flight: Flight | undefined
+  private retry: NodeJS.Timeout | undefined
+  private closed: Promise<void> | undefined
+
+  constructor(path: string, maxSize: number, archives: Archives, onState: (message: string) => void) {
+    this.path = path
+    this.maxSize = maxSize
+    this.archives = archives
+    this.onState = onState
+    process.on('SIGHUP', this.reopen)
+    this.stream = this.open()
+  }
+
+  async write(chunk: Chunk): Promise<void> {
+    while (chunk.sent < chunk.filled) {
+      const target = await this.available()
+      if (!target) return
+      // The stream does not know what others and writeSync have written; opening the file it sees that it is full.
+      if (target.size >= this.maxSize) {
+        this.reopen()
+        continue
+      }
+      const bytes = fitting(chunk, this.maxSize - target.size)
+      const sent: Flight = { chunk, target, length: bytes.length }
+      this.flight = sent
+      const error = await new Promise((done) => this.stream.write(bytes, done))
+      if (error) this.hold()
+      // Unless writeSync has settled it.
+      if (this.flight === sent) this.settle(sent)
+    }
+  }
+
+  writeSync(chunk: Chunk, deadline: number): boolean {
+    if (performance.now() > deadline || (this.flight && !arrives(this.flight))) return false
+    if (this.flight) this.settle(this.flight)
+    const target = this.current ?? targetAt(this.path, APPEND | constants.O_CREAT)
+    try {
+      while (chunk.sent < chunk.filled) {
+        chunk.sent += writeSync(target.fd, chunk.buffer, chunk.sent, chunk.filled - chunk.sent)
+      }
+      return true
+    } catch {
+      const whole = chunk.ends.findLast((end) => end <= chunk.sent) ?? 0
+      ftruncateSync(target.fd, fstatSync(target.fd).size - (chunk.sent - whole))
+      chunk.sent = whole
+      return false
+    } finally {
+      target.size = fstatSync(target.fd).size
+      if (target !== this.current) closeSync(target.fd)
+    }
+  }
+
+  close(deadlineMs: number): Promise<void> {
+    this.closed ??= this.shut(deadlineMs)
+    return this.closed
+  }
+
+  private open(): RotatingFileStream {
+    const { createStream }: typeof import('rotating-file-stream') = require('rotating-file-stream')
+    const stream = createStream((time, index = 1) => (time ? this.archives.name(index) : this.path), {
+      size: `${this.maxSize}B`,
       interval: '1d',
       intervalBoundary: true,
       intervalUTC: true,
       initialRotation: true,
       mode: MODE
     })
-    stream.on('open', opened).on('rotation', rotating).on('error', failed).on('close', closed)
+    this.stream = stream
+    stream.on('open', () => this.onOpen())
+    stream.on('rotation', () => this.onRotation())
+    stream.on('error', (error) => this.onError(error))
+    stream.on('close', () => this.onClose())
+    return stream
   }
 
-  function opened(): void {
-    const target = targetAt(path, APPEND)
-    leave(current)
-    current = target
-    archives.sweep().then(() => {
-      if (target.phase === 'new' && stream.writable) target.phase = 'open'
-      changes.emit('open')
+  private onOpen(): void {
+    const target = targetAt(this.path, APPEND)
+    this.leave(this.current)
+    this.current = target
+    this.archives.sweep().then(() => {
+      if (target.phase === 'new' && this.stream.writable) target.phase = 'open'
+      this.changes.emit('open')
     })
   }
 
-  function rotating(): void {
-    hold()
+  private onRotation(): void {
+    this.hold()
     // The library swallows the error of a rotation at midnight, but the next write gets it.
     queueMicrotask(() => {
-      if (stream.writable) stream.write(NOTHING)
+      if (this.stream.writable) this.stream.write(NOTHING)
     })
   }
 
-  function failed(error: Error): void {
-    hold()
-    if (!failing) tell(`cannot write to ${path}, holding lines: ${error.message}`)
-    failing = true
+  private onError(error: Error): void {
+    this.hold()
+    if (this.state !== 'failing') this.report(`cannot write to ${this.path}, holding lines: ${error.message}`)
+    if (this.state === 'writing') this.state = 'failing'
   }
 
-  function closed(): void {
-    leave(current)
-    current = undefined
-    if (!closing) retry = setTimeout(open, failing ? RETRY_MS : 0).unref()
+  private onClose(): void {
+    this.leave(this.current)
+    this.current = undefined
+    if (this.state === 'closing') return
+    this.retry = setTimeout(() => this.open(), this.state === 'failing' ? RETRY_MS : 0).unref()
   }
 
-  function hold(): void {
-    if (current) current.phase = 'left'
+  private hold(): void {
+    if (this.current) this.current.phase = 'left'
   }
 
   /** Closes the file, or lets the write under way do it when it is settled. */
-  function leave(target: Target | undefined): void {
-    if (target && target !== flight?.target) closeSync(target.fd)
+  private leave(target: Target | undefined): void {
+    if (target && target !== this.flight?.target) closeSync(target.fd)
   }
 
-  function reopen(): void {
-    hold()
-    stream.end()
+  private readonly reopen = (): void => {
+    this.hold()
+    this.stream.end()
   }
 
-  function tell(message: string): void {
+  private report(message: string): void {
     try {
-      onState(message)
+      this.onState(message)
     } catch {
-      // It was told to somebody who fails too.
+      // What receives the message may fail too.
     }
   }
 
-  /** The file, as soon as lines may go to it; none when the sink closes. */
-  async function available(): Promise<Target | undefined> {
-    while (current?.phase !== 'open' && !closing) await once(changes, 'open')
-    return closing ? undefined : current
+  /** The file, as soon as lines may go to it; none when the file closes. */
+  private async available(): Promise<Target | undefined> {
+    while (this.current?.phase !== 'open' && !this.isClosing()) await once(this.changes, 'open')
+    return this.isClosing() ? undefined : this.current
+  }
+
+  private isClosing(): boolean {
+    return this.state === 'closing'
   }
 
   /** Looks at what has arrived of a write, and cuts off the piece of a line. */
-  function settle({ chunk, target, length }: Flight): void {
-    flight = undefined
+  private settle({ chunk, target, length }: Flight): void {
+    this.flight = undefined
     const { size, nlink } = fstatSync(target.fd)
-    const deleted = target === current && target.linked && nlink === 0
+    const deleted = target === this.current && target.linked && nlink === 0
     // Somebody may have emptied the file.
     const start = size < target.size ? 0 : target.size
     const arrived = deleted ? 0 : Math.min(size - start, length)
@@ -188,68 +266,24 @@ function rotatedFile(path: string, options: FileOptions, onState: (message: stri
     if (whole < arrived) ftruncateSync(target.fd, start + whole)
     target.size = whole < arrived ? start + whole : size
     chunk.sent += whole
-    if (target !== current) closeSync(target.fd)
-    if (whole > 0 && failing) tell(`writes to ${path} again`)
-    if (whole > 0) failing = false
-    if (deleted) reopen()
-    else if (whole < length) stream.destroy(new Error(`${arrived} of ${length} bytes were taken`))
-  }
-
-  async function shut(deadlineMs: number): Promise<void> {
-    const deadline = performance.now() + deadlineMs
-    process.off('SIGHUP', reopen)
-    clearTimeout(retry)
-    changes.emit('open')
-    stream.end()
-    if (!stream.closed) await new Promise<void>((done) => stream.once('close', done))
-    await archives.close(deadline - performance.now())
-  }
-
-  process.on('SIGHUP', reopen)
-  open()
-
-  return {
-    async write(chunk) {
-      while (chunk.sent < chunk.filled) {
-        const target = await available()
-        if (!target) return
-        // The stream does not know what others and flushSync have written; opening the file it sees that it is full.
-        if (target.size >= maxSize) {
-          reopen()
-          continue
-        }
-        const bytes = fitting(chunk, maxSize - target.size)
-        const sent: Flight = { chunk, target, length: bytes.length }
-        flight = sent
-        const error = await new Promise((done) => stream.write(bytes, done))
-        if (error) hold()
-        // Unless flushSync has.
-        if (flight === sent) settle(sent)
-      }
-    },
-    writeSync(chunk, deadline) {
-      if (performance.now() > deadline || (flight && !arrives(flight))) return false
-      if (flight) settle(flight)
-      const target = current ?? targetAt(path, APPEND | constants.O_CREAT)
-      try {
-        while (chunk.sent < chunk.filled) {
-          chunk.sent += writeSync(target.fd, chunk.buffer, chunk.sent, chunk.filled - chunk.sent)
-        }
-        return true
-      } catch {
-        const whole = chunk.ends.findLast((end) => end <= chunk.sent) ?? 0
-        ftruncateSync(target.fd, fstatSync(target.fd).size - (chunk.sent - whole))
-        chunk.sent = whole
-        return false
-      } finally {
-        target.size = fstatSync(target.fd).size
-        if (target !== current) closeSync(target.fd)
-      }
-    },
-    close(deadlineMs) {
-      closing ??= shut(deadlineMs)
-      return closing
+    if (target !== this.current) closeSync(target.fd)
+    if (whole > 0 && this.state === 'failing') {
+      this.state = 'writing'
+      this.report(`writing to ${this.path} again`)
     }
+    if (deleted) this.reopen()
+    else if (whole < length) this.stream.destroy(new Error(`${arrived} of ${length} bytes were written`))
+  }
+
+  private async shut(deadlineMs: number): Promise<void> {
+    const deadline = performance.now() + deadlineMs
+    this.state = 'closing'
+    process.off('SIGHUP', this.reopen)
+    clearTimeout(this.retry)
+    this.changes.emit('open')
+    this.stream.end()
+    if (!this.stream.closed) await new Promise<void>((done) => this.stream.once('close', done))
+    await this.archives.close(deadline - performance.now())
   }
 }
 

@@ -286,7 +286,7 @@ test('holds lines while the folder is not one, tells so, and writes them when it
   await sink.flush(5000)
   t.comment(`after ${Math.round(performance.now() - since)} ms`)
   t.same(numbersIn(readFileSync(path, 'utf8')), [1])
-  t.match(messages, [/^cannot write to .*app\.log, holding lines: ENOTDIR/, /^writes to .*app\.log again$/])
+  t.match(messages, [/^cannot write to .*app\.log, holding lines: ENOTDIR/, /^writing to .*app\.log again$/])
 })
 
 test('survives a full disk, counts, and goes on when there is room', { skip: noDisks }, async (t) => {
