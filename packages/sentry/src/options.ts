@@ -1,8 +1,7 @@
-import type { Outcome } from '@fastify-observability/observation'
+import type { Observation, Outcome } from '@fastify-observability/observation'
 import {
   parseEnv,
   parseOptions,
-  type RequestObservation,
   resolveService,
   type ServiceOptions,
   serviceSchema
@@ -35,7 +34,7 @@ export interface SentryOptions {
    * Decides what is captured, in the place of the rule: an exception, and a status of 500 or above or a response that it
    * broke. Not asked about requests that the client has aborted. If it throws, the rule decides.
    */
-  shouldCapture?: (outcome: Outcome, observation: RequestObservation) => boolean
+  shouldCapture?: (outcome: Outcome, observation: Observation) => boolean
   /** Also an event for a status of 500 or above without an exception. @default false */
   captureWithoutException?: boolean
   /** Adds `sentry_event_id` to the JSON object that answers a request with an exception and 500 or above. @default false */

@@ -1,29 +1,16 @@
-import type { IncomingMessage } from 'node:http'
-import observation, { type Outcome } from '@fastify-observability/observation'
-import {
-  type Hosts,
-  hostsSchema,
-  parseEnv,
-  parseOptions,
-  type RequestObservation,
-  registryOf,
-  resolveService,
-  type ServiceOptions,
-  serviceSchema,
-  waitSchema
-} from '@fastify-observability/observation/internal'
+import observation from '@fastify-observability/observation'
+import { registryOf, resolveService } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
-import type { Instrumentation } from '@opentelemetry/instrumentation'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import * as v from 'valibot'
-import { addInstrumentations, isInstrumentation, reportInstrumentations } from './instrumentation/instrumentations.ts'
+import { addInstrumentations, reportInstrumentations } from './instrumentation/instrumentations.ts'
 import { traceLifecycle } from './instrumentation/lifecycle-spans.ts'
+import { checkRoute, resolveOptions, type TracingOptions } from './options.ts'
 import { startPipeline } from './pipeline.ts'
-import { ratioSchema } from './sampler.ts'
 import { serverSpans } from './server/span.ts'
 import { SCOPE as NAME } from './span.ts'
 
+export type { TracingOptions } from './options.ts'
 export { getBaggage, withBaggage } from './propagation/baggage.ts'
 export { withSpan } from './span.ts'
 
@@ -34,133 +21,35 @@ declare module 'fastify' {
   }
 }
 
-export interface TracingOptions {
-  service?: ServiceOptions
-  /**
-   * Where spans go over OTLP/gRPC: `http://` in plain text, `https://` with TLS. Without one, spans are not exported.
-   * @default OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, then OTEL_EXPORTER_OTLP_ENDPOINT, then none
-   */
-  endpoint?: string
-  /** Writes every trace as a tree to standard error, for development. @default OTEL_TRACES_EXPORTER contains "console" */
-  console?: boolean
-  /**
-   * The share of the traces that begin here which are recorded, from 0 to 1. A trusted caller's decision is followed.
-   * @default OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, then 1
-   */
-  sampleRatio?: number
-  /**
-   * Whether a caller's trace is continued. `false`, or a predicate that says so or throws, makes the request the root of a
-   * trace of our own with a link to the caller's: our sampler decides, and no state of the caller's is carried on.
-   * @default true
-   */
-  trustInbound?: boolean | ((request: IncomingMessage) => boolean)
-  /**
-   * Hosts that get `traceparent`, `tracestate` and `baggage` with the calls made to them. A string stands for the host and
-   * its subdomains. `[]` for none.
-   * @default every host
-   */
-  propagateTo?: Hosts
-  /**
-   * Whether W3C baggage is taken from trusted callers and sent on.
-   * @default OTEL_PROPAGATORS names "baggage", else false
-   */
-  baggage?: boolean
-  /** Whether a request makes its span an error one. Asked when the response has closed. @default a status of 500 or above */
-  isError?: (outcome: Outcome, observation: RequestObservation) => boolean
-  /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
-  shutdownTimeoutMs?: number
-  /**
-   * A span for each hook that is added after this plugin, and for each handler, below the request's.
-   * @default TRACE_LIFECYCLE_SPANS, then false
-   */
-  lifecycleSpans?: boolean
-  /** Instrumentations of your own, made before what they instrument was loaded. @default [] */
-  instrumentations?: Instrumentation[]
-}
-
-const URL_RULE = 'an http:// or https:// URL'
-const ROUTE_RULE = 'a boolean or { ratio } from 0 to 1'
-const EXPORTERS_RULE = 'a list of "otlp", "console" and "none"'
-const PROPAGATORS_RULE = 'a list of "tracecontext", "baggage" and "none"'
-const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
-const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
-const instrumentation = v.custom<Instrumentation>(isInstrumentation, 'an OpenTelemetry instrumentation')
-const schema = v.strictObject({
-  service: serviceSchema,
-  endpoint: url,
-  console: v.optional(v.boolean()),
-  sampleRatio: v.optional(ratioSchema),
-  trustInbound: v.optional(v.union([v.boolean(), predicate], 'a boolean or a function')),
-  propagateTo: hostsSchema,
-  baggage: v.optional(v.boolean()),
-  isError: v.optional(
-    v.custom<Required<TracingOptions>['isError']>((value) => typeof value === 'function', 'a function')
-  ),
-  shutdownTimeoutMs: waitSchema(1),
-  lifecycleSpans: v.optional(v.boolean('true or false')),
-  instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations'))
-})
-const route = v.object({
-  trace: v.optional(v.union([v.boolean(), v.strictObject({ ratio: ratioSchema })], ROUTE_RULE))
-})
-const routeSchema = v.object({ config: v.object({ observability: route }) })
-const envSchema = v.object({
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
-  OTEL_EXPORTER_OTLP_ENDPOINT: url,
-  OTEL_TRACES_EXPORTER: listOf(['otlp', 'console', 'none'], EXPORTERS_RULE),
-  OTEL_PROPAGATORS: listOf(['tracecontext', 'baggage', 'none'], PROPAGATORS_RULE),
-  OTEL_SDK_DISABLED: v.optional(v.string()),
-  TRACE_LIFECYCLE_SPANS: v.optional(v.picklist(['true', 'false'], 'true or false'))
-})
-
-function isHttpUrl(value: string): boolean {
-  return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
-}
-
-function listOf<const Name extends string>(names: Name[], rule: string) {
-  // Case does not count, and empty entries say nothing.
-  const split = (text: string): string[] =>
-    text
-      .toLowerCase()
-      .split(',')
-      .flatMap((name) => name.trim() || [])
-  return v.optional(v.pipe(v.string(), v.transform(split), v.array(v.picklist(names, rule), rule)))
-}
-
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
-  const parsed = parseOptions<TracingOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
-  if (env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return
-  const { OTEL_TRACES_EXPORTER: exporters = ['otlp'], OTEL_PROPAGATORS: propagators = ['tracecontext'] } = env
-  const fromEnv = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? env.OTEL_EXPORTER_OTLP_ENDPOINT
-  const { trustInbound = true, isError = ({ statusCode }) => statusCode >= 500 } = parsed
+  const settings = resolveOptions(options)
+  if (!settings) return
+  const { trustInbound = true, isError = ({ statusCode }) => statusCode >= 500, instrumentations = [] } = settings
 
   await app.register(observation)
   const registry = registryOf(app)
   const { observe, publish, report } = registry
   const pipeline = startPipeline({
-    service: resolveService(parsed.service),
-    endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv : undefined),
-    console: parsed.console ?? exporters.includes('console'),
-    sampleRatio: parsed.sampleRatio,
-    propagateTo: parsed.propagateTo,
-    traceContext: propagators.includes('tracecontext'),
-    baggage: parsed.baggage ?? propagators.includes('baggage'),
-    shutdownTimeoutMs: parsed.shutdownTimeoutMs,
+    service: resolveService(settings.service),
+    endpoint: settings.endpoint,
+    console: settings.console,
+    sampleRatio: settings.sampleRatio,
+    propagateTo: settings.propagateTo,
+    traceContext: settings.traceContext,
+    baggage: settings.baggage,
+    shutdownTimeoutMs: settings.shutdownTimeoutMs,
     redactor: () => registry.redactor,
     log: app.log
   })
   // Before anything that can fail: an app that could not register closes too.
   app.addHook('onClose', () => pipeline.release())
-  addInstrumentations(parsed.instrumentations ?? [], trace.getTracerProvider())
+  addInstrumentations(instrumentations, trace.getTracerProvider())
   reportInstrumentations(app.log)
-  if (parsed.lifecycleSpans ?? env.TRACE_LIFECYCLE_SPANS === 'true') await traceLifecycle(app)
+  if (settings.lifecycleSpans) await traceLifecycle(app)
   for (const series of pipeline.series) publish(series)
 
   app.decorateRequest('span', undefined)
-  app.addHook('onRoute', ({ config }) => {
-    parseOptions(NAME, routeSchema, { config: { observability: config?.observability ?? {} } })
-  })
+  app.addHook('onRoute', ({ config }) => checkRoute(config))
   observe(
     serverSpans({
       startSpan: pipeline.startSpan,
@@ -175,7 +64,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     done()
   })
 
-  /** What a hook of the user's says, or the fallback where it throws. */
+  /** What a function of the user's returns, or the fallback where it throws. */
   function decide<Args extends unknown[]>(
     hook: boolean | ((...args: Args) => boolean),
     fallback: boolean,

@@ -22,7 +22,7 @@ import {
 } from '@opentelemetry/sdk-trace-node'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { SpanBatch } from '../src/export/encoder.ts'
+import { SpanBatch } from '../src/encoding/batch.ts'
 import { exportSpans } from '../src/export/exporter.ts'
 import { produce } from './producer.ts'
 import { withEnv } from './traced.ts'

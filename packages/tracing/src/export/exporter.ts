@@ -13,8 +13,8 @@ import { getNumberFromEnv } from '@opentelemetry/core'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
+import { SpanBatch } from '../encoding/batch.ts'
 import { connectGrpc, connectHttp, type Sent } from './connection.ts'
-import { SpanBatch } from './encoder.ts'
 import { reasonOf, waitBeforeRetry } from './failure.ts'
 
 export interface SpanExportOptions {

@@ -30,7 +30,7 @@ import {
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
-import type { EncodableSpan } from '../export/encoder.ts'
+import type { EncodableSpan } from '../encoding/span.ts'
 import type { Limits } from '../processing/limits.ts'
 import { SCOPE } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'

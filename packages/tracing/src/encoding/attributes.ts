@@ -1,0 +1,86 @@
+import { Buffer } from 'node:buffer'
+import { isRecord } from '@fastify-observability/observation/internal'
+import { bytes, double, integer, lengthOf, message, text, utf8 } from './protobuf.ts'
+
+const SPAN_ATTRIBUTES = 9
+const MAX_KEYS = 512
+const MAX_KEY = 1_024
+const MAX_KEPT_LENGTH = 127
+
+/** What an attribute of a span begins with. */
+interface Key {
+  /** The field of the key. */
+  field: string
+  /** All that comes before a text, by its bytes. */
+  heads: (string | undefined)[]
+}
+
+const keys = new Map<string, Key>()
+/** An attribute of a span. */
+export function spanAttribute(key: string, value: unknown): string {
+  return attributeOf(SPAN_ATTRIBUTES, key, value)
+}
+
+/** The attributes of a span, without those that have no value. */
+export function presentAttributesOf(attributes: Record<string, unknown>): string {
+  let content = ''
+  for (const key in attributes)
+    if (attributes[key] !== undefined) content += attributeOf(SPAN_ATTRIBUTES, key, attributes[key])
+  return content
+}
+
+export function attributesOf(field: number, attributes: Record<string, unknown>): string {
+  let content = ''
+  for (const key of Object.keys(attributes)) content += attributeOf(field, key, attributes[key])
+  return content
+}
+
+/** One attribute of a message that has them in this field. */
+export function attributeOf(field: number, key: string, value: unknown): string {
+  const { field: name, heads } = keyOf(key)
+  if (field !== SPAN_ATTRIBUTES || typeof value !== 'string') return message(field, name + valueField(2, value))
+  const content = utf8(value)
+  const known = heads[content.length]
+  if (known !== undefined) return known + content
+  const head = headOf(name, content.length)
+  if (content.length <= MAX_KEPT_LENGTH) heads[content.length] = inOnePiece(head)
+  return head + content
+}
+
+function headOf(name: string, length: number): string {
+  const any = lengthOf(1, length)
+  const value = lengthOf(2, any.length + length) + any
+  return lengthOf(SPAN_ATTRIBUTES, name.length + value.length + length) + name + value
+}
+
+function keyOf(name: string): Key {
+  const known = keys.get(name)
+  if (known !== undefined) return known
+  const key = { field: text(1, name), heads: [] }
+  if (keys.size < MAX_KEYS && name.length <= MAX_KEY) keys.set(name, key)
+  return key
+}
+
+/** The same text, not as the pieces that it was joined from. */
+export function inOnePiece(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
+function valueField(field: number, value: unknown): string {
+  return message(field, anyOf(value))
+}
+
+function anyOf(value: unknown): string {
+  if (typeof value === 'string') return text(1, value)
+  if (typeof value === 'boolean') return integer(2, value ? 1 : 0)
+  if (typeof value === 'number') return numberOf(value)
+  if (value instanceof Uint8Array) return bytes(7, value)
+  if (Array.isArray(value)) return message(5, value.map((item) => valueField(1, item)).join(''))
+  return isRecord(value) ? message(6, attributesOf(1, value)) : ''
+}
+
+function numberOf(value: number): string {
+  // All that an int64 holds, safe or not.
+  const isInteger = Number.isInteger(value) && value >= -(2 ** 63) && value < 2 ** 63
+  return isInteger ? integer(3, value) : double(4, value)
+}

@@ -1,0 +1,145 @@
+import type { HrTime, SpanContext } from '@opentelemetry/api'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute } from './attributes.ts'
+import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
+
+/** A span that may know its ids as the bytes they stand for, which saves reading their digits. */
+export interface EncodableSpan extends ReadableSpan {
+  /** Sixteen characters of the trace's and eight of its own, each a byte. */
+  readonly idBytes?: string | undefined
+}
+
+const HAS_IS_REMOTE = 0x100
+const IS_REMOTE = 0x200
+
+const MAX_NAMES = 512
+const MAX_SHARED_TEXT = 1_024
+// After so many spans, what they share is looked for anew.
+const SHARED_FOR = 1_024
+
+/** What spans of one name have in common: the first of their attributes, whose values do not change. */
+interface Shared {
+  /** The field of the name. */
+  name: string
+  keys: string[]
+  values: unknown[]
+  /** The fields of all attributes up to each one. */
+  texts: string[]
+  /** Spans that will still use it. */
+  uses: number
+}
+
+const sharedByName = new Map<string, Shared>()
+
+/** The fields of the names of events. */
+const eventNames = new Map<string, string>()
+
+/** The content of a Span message. Throws what the objects of the span throw when they are read. */
+export function encodeSpan(span: EncodableSpan): string {
+  const { parentSpanContext: parent, status, name } = span
+  const { droppedAttributesCount, droppedEventsCount, droppedLinksCount } = span
+  const spanContext = span.spanContext()
+  const shared = sharedOf(name)
+  let content = idsOf(spanContext, span.idBytes)
+  if (parent?.spanId) content += hex(4, parent.spanId)
+  content += shared?.name ?? text(5, name)
+  content += integer(6, span.kind + 1) + time(7, span.startTime) + time(8, span.endTime)
+  content += shared ? sharedAttributesOf(shared, span.attributes) : presentAttributesOf(span.attributes)
+  content += integer(10, droppedAttributesCount)
+  for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
+    content += message(
+      11,
+      time(1, at) + eventNameOf(name) + attributesOf(3, attributes) + integer(4, droppedAttributesCount)
+    )
+  }
+  // What is short is joined to what is short first: that is copied, and not yet another part of the text.
+  let end = integer(12, droppedEventsCount)
+  for (const { context, attributes = {}, droppedAttributesCount = 0 } of span.links) {
+    const flags = flagsOf(6, context.traceFlags, context.isRemote)
+    end += message(13, idsOf(context) + attributesOf(4, attributes) + integer(5, droppedAttributesCount) + flags)
+  }
+  end += integer(14, droppedLinksCount)
+  end += message(15, (status.message ? text(2, status.message) : '') + integer(3, status.code))
+  return content + end + flagsOf(16, spanContext.traceFlags, parent?.isRemote)
+}
+
+let lastFlags = 0
+let lastFlagsField = fixed32(16, 0)
+
+function flagsOf(field: number, traceFlags: number, isRemote = false): string {
+  const flags = (traceFlags & 0xff) | HAS_IS_REMOTE | (isRemote ? IS_REMOTE : 0)
+  if (field !== 16) return fixed32(field, flags)
+  if (flags !== lastFlags) lastFlagsField = fixed32(16, flags)
+  lastFlags = flags
+  return lastFlagsField
+}
+
+function idsOf({ traceId, spanId, traceState }: SpanContext, bytes?: string): string {
+  const state = traceState?.serialize()
+  const ids = bytes ? message(1, bytes.slice(0, 16)) + message(2, bytes.slice(16)) : hex(1, traceId) + hex(2, spanId)
+  return state ? ids + text(3, state) : ids
+}
+
+function time(field: number, [seconds, nanoseconds]: HrTime): string {
+  // Nanoseconds since 1970 are no safe integer: the lower half is exact, and for the upper one near is enough.
+  const low = (Math.imul(seconds, 1e9) + nanoseconds) >>> 0
+  return fixed64(field, low, Math.round((seconds * 1e9 + nanoseconds - low) / 2 ** 32))
+}
+
+function sharedOf(name: string): Shared | undefined {
+  const known = sharedByName.get(name)
+  if (known || sharedByName.size >= MAX_NAMES || name.length > MAX_SHARED_TEXT) return known
+  const shared = { name: text(5, name), keys: [], values: [], texts: [], uses: 0 }
+  sharedByName.set(name, shared)
+  return shared
+}
+
+function sharedAttributesOf(shared: Shared, attributes: Record<string, unknown>): string {
+  const { keys, values, texts } = shared
+  if (shared.uses-- === 0) return learn(shared, attributes)
+  let index = 0
+  let content: string | undefined
+  for (const key in attributes) {
+    const value = attributes[key]
+    if (value === undefined) continue
+    if (content === undefined) {
+      if (keys[index] === key && values[index] === value) {
+        index++
+        continue
+      }
+      // What has changed once changes often.
+      if (keys.length > index) keys.length = values.length = texts.length = index
+      content = texts[index - 1] ?? ''
+    }
+    content += spanAttribute(key, value)
+  }
+  return content ?? texts[index - 1] ?? ''
+}
+
+function learn(shared: Shared, attributes: Record<string, unknown>): string {
+  const { keys, values, texts } = shared
+  keys.length = values.length = texts.length = 0
+  shared.uses = SHARED_FOR
+  let content = ''
+  let isShared = true
+  for (const key in attributes) {
+    const value = attributes[key]
+    if (value === undefined) continue
+    content += spanAttribute(key, value)
+    // Objects may have changed when they are seen again.
+    isShared &&= typeof value !== 'object' && content.length <= MAX_SHARED_TEXT
+    if (!isShared) continue
+    keys.push(key)
+    values.push(value)
+    texts.push(inOnePiece(content))
+  }
+  return content
+}
+
+function eventNameOf(name: string): string {
+  const known = eventNames.get(name)
+  if (known !== undefined) return known
+  const field = text(2, name)
+  if (eventNames.size < MAX_NAMES && name.length <= MAX_SHARED_TEXT) eventNames.set(name, inOnePiece(field))
+  return field
+}
