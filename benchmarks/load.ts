@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
-/** What the load generator is told, over IPC. */
+/** What the load generator receives over IPC. */
 export interface Load {
   url: string
   requests: number

@@ -91,7 +91,7 @@ const overview: Row[] = [
         { unit: 's', description: 'The points are requests with a trace.' }
       ),
       timeseries(
-        'Failed and given up',
+        'Failed and aborted',
         [
           {
             expr: orZero(
@@ -103,7 +103,7 @@ const overview: Row[] = [
             expr: orZero(
               `sum by (service) (rate(${DURATION}_count{${REQUESTS}, error_type="client_disconnect"}[${RATE}]))`
             ),
-            legend: '{{service}} given up by the client'
+            legend: '{{service}} aborted by the client'
           }
         ],
         { unit: 'reqps' }

@@ -8,12 +8,12 @@ export interface Exchange {
   method: string
   path: string
   route: string
-  /** What the route must answer; 499 for a request that is given up. */
+  /** What the route must answer; 499 for a request that the client abandons. */
   status: number
   aborted: boolean
-  /** What it answered, `undefined` for a request that was given up. */
+  /** What it answered, `undefined` for a request that the client abandoned. */
   answered: number | undefined
-  /** From the response header, or as sent by a request that was given up. */
+  /** From the response header, or as sent by a request that the client abandoned. */
   requestId: string
 }
 

@@ -5,11 +5,11 @@ import { setTimeout as wait } from 'node:timers/promises'
 export interface LoadOptions {
   /** The orders service. */
   url: string
-  /** Ends it: requests under way are given up. */
+  /** Ends it: requests under way are abandoned. */
   signal: AbortSignal
 }
 
-/** What became of the requests: the status and how often, `aborted` for those that were given up, `failed` for no answer. */
+/** What became of the requests: the status and how often, `aborted` for those that were abandoned, `failed` for no answer. */
 export type Tally = Record<string, number>
 
 type Visit = (options: LoadOptions) => Promise<string>

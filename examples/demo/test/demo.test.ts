@@ -74,7 +74,7 @@ for (const name of ['ORDERS_PORT', 'PAYMENTS_PORT'] as const) {
   })
 }
 
-test('refuses a port that is none, and a flag it does not know', async (t) => {
+test('refuses an invalid port, and an unknown flag', async (t) => {
   const port = await run({ ORDERS_PORT: 'http' })
   t.equal(port.err, 'ORDERS_PORT must be a whole number from 1 to 65535, got "http": set ORDERS_PORT=8000.\n')
   const flag = await run({}, '--twice')

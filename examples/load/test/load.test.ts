@@ -18,12 +18,12 @@ tap.teardown(async () => {
   await payments.close()
 })
 
-test('sends requests that succeed, are refused, fail, are slow and are given up', async (t) => {
+test('sends requests that succeed, are refused, fail, are slow and are abandoned', async (t) => {
   const { signal } = new AbortController()
   t.same(await sendOneOfEach({ url, signal }), { 201: 2, 200: 4, 404: 2, 400: 1, 402: 1, 500: 1, aborted: 1 })
 })
 
-test('sends them until it is told to stop, and says what became of them', async (t) => {
+test('sends them until it is stopped, and reports what became of them', async (t) => {
   const stop = new AbortController()
   const said = Promise.withResolvers<Tally>()
   const load = sendLoad(200, { url, signal: stop.signal }, said.resolve, 500)
@@ -43,7 +43,7 @@ test('goes on when nobody answers', async (t) => {
   await load
 })
 
-test('stops at once when it is told before it has begun', async (t) => {
+test('stops at once when it is stopped before it has begun', async (t) => {
   const stop = new AbortController()
   stop.abort()
   await sendLoad(1, { url, signal: stop.signal }, () => t.fail('it has nothing to say'))

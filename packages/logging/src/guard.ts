@@ -7,8 +7,8 @@ const SERIALIZERS = Symbol('fastify-observability.logging.serializers')
 /**
  * A pino that only ever sees safe arguments, in its log methods and in the bindings of its children. Serializers get the
  * values as they were passed. What still throws inside pino, such as a `redact` of the user's, loses the line only.
- * @param lost hears of such a line.
- * @param written hears of the others.
+ * @param lost is called for such a line.
+ * @param written is called for the others.
  */
 export function guardedPino(
   safe: Safe,

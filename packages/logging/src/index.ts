@@ -93,7 +93,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   }
 
   const textOf = ready && canonicalText(redactor, ready.quote)
-  // Who listens to pino's lines is to hear of these too.
+  // Subscribers of pino's lines receive these too.
   const pinoLines = tracingChannel('pino_asJson')
 
   /** Whether the logger is as this plugin has made it, with nobody's bindings, serializers or redaction of its own. */
@@ -136,7 +136,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
   publish({
     name: 'log_lines_dropped_total',
-    help: 'Log lines given up.',
+    help: 'Log lines dropped.',
     type: 'counter',
     labelNames: ['reason'],
     collect() {

@@ -171,7 +171,7 @@ function labelOf({ levels }: Logger, level: number): string {
   return levels.labels[level] ?? 'info'
 }
 
-/** Tells the line to whoever listens to its request. */
+/** Reports the line to the slot of its request. */
 function tell(logger: Logger, level: number, message: string | undefined): void {
   const observation = observationOf(logger)
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)

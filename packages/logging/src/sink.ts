@@ -9,7 +9,7 @@ export interface Sink {
   /** Takes one event: a line with its newline, or a few lines that stay together. */
   write(line: string): void
   /**
-   * Lines given up, by reason: `buffer_full` (the system takes them too slowly or not at all), `write_error` (it refuses
+   * Lines dropped, by reason: `buffer_full` (the system takes them too slowly or not at all), `write_error` (it refuses
    * them, the reader has gone), `closed` (they came after `close`, or were left when its deadline passed).
    */
   readonly dropped: ReadonlyMap<string, number>

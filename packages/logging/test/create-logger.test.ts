@@ -213,7 +213,7 @@ test('counts the lines that a collector without an answer has not taken when the
   t.same(lost(), [[{ reason: 'closed' }, lines.length + 1]])
 })
 
-test('counts lines by level, and lines given up by reason', async (t) => {
+test('counts lines by level, and dropped lines by reason', async (t) => {
   const broken = {
     write(line: string) {
       if (line.includes('broken')) throw new Error('no')

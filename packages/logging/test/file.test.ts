@@ -273,7 +273,7 @@ test('goes on in a file that somebody has emptied', async (t) => {
   t.same(numbersIn(readFileSync(path, 'utf8')), [10, 11])
 })
 
-test('holds lines while the folder is not one, tells so, and writes them when it is again', async (t) => {
+test('holds lines while the folder is a file, reports it, and writes them when it is a folder again', async (t) => {
   const messages: string[] = []
   const { folder, path, sink } = open(t, {}, (message) => messages.push(message))
   rmSync(folder, { recursive: true })
@@ -353,7 +353,7 @@ test('refuses a path that cannot be written, in one sentence', async (t) => {
   t.throws(() => openFile({ path: '/dev/null' }), { message: refusal })
 })
 
-test('refuses a size that is none, and a total that one file would fill', async (t) => {
+test('refuses an invalid size, and a total that one file would fill', async (t) => {
   const path = join(t.testdir(), 'app.log')
   t.throws(() => openFile({ path, maxSize: '100' }), {
     message: `@fastify-observability/logging: option "file.maxSize" must be a size such as '100MB', got '100'`

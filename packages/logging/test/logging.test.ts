@@ -120,7 +120,7 @@ test('writes times as JSON writes the same number, to the microsecond', async (t
   await completion()
 })
 
-test('tells the user agents of many requests apart, and redacts one again that comes again', async (t) => {
+test('distinguishes the user agents of many requests, and redacts one again that comes again', async (t) => {
   const { app, completion } = await service()
   const agents = Array.from({ length: 1_100 }, (_, index) => `agent/${index}`)
   for (const agent of ['a token=hunter2', ...agents, 'a token=hunter2', 'agent/7']) {
@@ -154,7 +154,7 @@ test('keeps every field of the canonical line under an allow-list', async (t) =>
   t.notMatch(Object.values(await completion()), ['[redacted]'])
 })
 
-test('tells who listens to pino’s lines of the canonical one', async (t) => {
+test('reports the canonical line to subscribers of pino’s lines', async (t) => {
   const { app, completion } = await service()
   app.get('/', async () => 'ok')
   const heard: unknown[] = []
@@ -360,7 +360,7 @@ test('names the Sentry event of a failure on its line', async (t) => {
   t.match(await completion(), { status_code: 500, sentry_event_id: 'e1' })
 })
 
-test('tells each line of a request, as it is written, to who listens', async (t) => {
+test('reports each line of a request, as it is written, to the slot for lines', async (t) => {
   const { app } = await service()
   const heard: unknown[] = []
   app.get('/', async ({ log }) => {
@@ -463,7 +463,7 @@ test('writes for people with format "pretty"', async (t) => {
   t.match(stripVTControlCharacters(written.join('')), /^\[\d\d:\d\d:\d\d\.\d{3}\] WARN: look here\n {4}order: 7\n$/)
 })
 
-test('refuses a level or format that is none, from an option or the environment', async (t) => {
+test('refuses an invalid level or format, from an option or the environment', async (t) => {
   const name = '@fastify-observability/logging'
   const levels = 'fatal, error, warn, info, debug, trace, silent'
   await t.rejects(

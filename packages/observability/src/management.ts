@@ -8,7 +8,7 @@ export interface ManagementOptions {
   port: number
   /** @default '127.0.0.1' */
   host?: string
-  /** What callers must send as `authorization: Bearer …`. @default none is asked for */
+  /** What callers must send as `authorization: Bearer …`. @default no token is required */
   token?: string
 }
 
@@ -41,7 +41,9 @@ export function createManagement(
     try {
       await management.listen({ port, host })
     } catch (error) {
-      throw new Error(`fastify-observability: the management listener cannot have ${host}:${port}`, { cause: error })
+      throw new Error(`fastify-observability: the management listener cannot listen on ${host}:${port}`, {
+        cause: error
+      })
     }
   })
   app.addHook('onClose', () => management.close())

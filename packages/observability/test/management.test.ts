@@ -81,11 +81,11 @@ test('a port that is taken ends the start with a sentence', async (t) => {
   const app = Fastify()
   await app.register(observability, { management: { port }, logging: false })
   t.teardown(() => app.close())
-  const sentence = `fastify-observability: the management listener cannot have 127.0.0.1:${port}`
+  const sentence = `fastify-observability: the management listener cannot listen on 127.0.0.1:${port}`
   await t.rejects(app.listen({ port: 0 }), { message: sentence, cause: { code: 'EADDRINUSE' } })
 })
 
-test('refuses a port that is none', async (t) => {
+test('refuses an invalid port', async (t) => {
   const sentence = 'fastify-observability: option "management.port" must be a port from 0 to 65535, got 70000'
   const app = Fastify()
   await t.rejects(async () => app.register(observability, { management: { port: 70_000 } }), new TypeError(sentence))

@@ -97,7 +97,7 @@ test('captures what really failed, with the ids of its span and its line, and no
   }
 })
 
-test('tells in an event who asked for what, and what the request has logged', async (t) => {
+test('an event names the caller, the route and what the request has logged', async (t) => {
   const { app, ingest } = await service(t, { user: (request) => ({ id: String(request.headers['x-user']) }) })
   app.get('/orders/:id', async (request) => {
     request.log.info({ order: 7 }, 'looking for the order')

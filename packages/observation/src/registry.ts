@@ -12,7 +12,7 @@ declare module 'fastify' {
   }
 }
 
-/** `app.observation`: for observers of one's own. */
+/** `app.observation`: for observers of your own. */
 export interface ObservationRegistry {
   /** Adds an observer for the requests to come. */
   observe(observer: Observer): void

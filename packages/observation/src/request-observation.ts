@@ -24,7 +24,7 @@ declare module 'node:stream' {
   }
 }
 
-/** What the parts add to a request: each slot has one writer, and whoever likes reads it. */
+/** What the parts add to a request: each slot has one writer, and any part reads it. */
 export interface Slots {
   /** Written by request-id, which gives one to requests that Fastify has made none for too. */
   requestId: string | undefined
@@ -114,7 +114,7 @@ export class RequestObservation implements Observation, Slots {
     this.requestId = request.id
     this.config = config?.observability ?? UNCONFIGURED
     this.logLevel = logLevel
-    // The 404 handler has none.
+    // The 404 handler has no pattern.
     if (url !== undefined) this.route = url
     // HTTP/2 takes a stream from its socket before it says that the stream has closed.
     if (this.raw.httpVersionMajor > 1) this.address = ipOf(request) ?? this.address

@@ -64,7 +64,7 @@ const STOP_MS = 10_000
 const PROBE_MS = 2_000
 const POLL_MS = 50
 const SAID_CHARACTERS = 4_000
-// Becomes the program, which ends with whoever started it: nobody else has the pipe's other end, so not even a kill leaves it behind.
+// Becomes the program, which ends with the process that started it: nobody else has the pipe's other end, so not even a kill leaves it behind.
 const LEASH = '(read -r _ <&3; kill $$) >/dev/null 2>&1 & exec "$0" "$@" 3<&-'
 
 /** @throws if one of them is not ready in time; its last words are in the message. */

@@ -52,7 +52,7 @@ export function withRatio(context: Context, ratio: number): Context {
 
 /**
  * Whoever begins a trace decides whether it is recorded, and everybody after follows.
- * @throws TypeError if the environment names a sampler that does not exist, or a ratio that is none.
+ * @throws TypeError if the environment names a sampler that does not exist, or an invalid ratio.
  */
 export function createSampler({ sampleRatio, mayCarry }: SamplerOptions): Sampler {
   const base = sampleRatio === undefined ? samplerFromEnv() : parentBased(sampleRatio)

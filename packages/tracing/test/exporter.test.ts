@@ -200,7 +200,7 @@ test('sends http/protobuf where the environment says so, with its headers and re
   t.match(producer.warnings, [[{ spans_lost: 5, reason: 'HTTP 400' }]])
 })
 
-test('tells no header value and no password', async (t) => {
+test('logs no header value and no password', async (t) => {
   const collector = await startCollector({ answer: () => ({ code: INVALID_ARGUMENT, details: 'bad token s3cret' }) })
   t.teardown(() => collector.close())
   const producer = produce(collector.url.replace('//', '//user:s3cret@'))

@@ -217,7 +217,7 @@ test('warns of two copies of @opentelemetry/api, naming both versions', async (t
   t.match(said[2], `40 tracing: 2 copies of @opentelemetry/api are loaded (${both})`)
 })
 
-test('adds the instrumentations that TRACE_INSTRUMENTATIONS names, and warns of those it cannot have', async (t) => {
+test('adds the instrumentations that TRACE_INSTRUMENTATIONS names, and warns of those that are not installed', async (t) => {
   const folder = t.testdir({
     'own.cjs': `const { InstrumentationBase } = require(${JSON.stringify(resolve('@opentelemetry/instrumentation'))})
       exports.OwnInstrumentation = class extends InstrumentationBase {

@@ -149,7 +149,7 @@ test('the server span is active in the request, with what others put beside it',
   t.equal(context.active().getValue(own), undefined)
 })
 
-test('what a span is of is told by its ids, which are different each time', async (t) => {
+test('each span has ids of its own', async (t) => {
   const { app } = await traced(t, (app) => app.get('/', async ({ span }) => span?.spanContext()))
   const roots = await Promise.all(Array.from({ length: 1_000 }, async () => (await app.inject('/')).json()))
   t.equal(new Set(roots.map(({ traceId }) => traceId)).size, 1_000)

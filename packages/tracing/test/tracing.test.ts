@@ -369,7 +369,7 @@ const REFUSED: [TracingOptions, string][] = [
   ]
 ]
 
-test('refuses an endpoint that is none, from an option or the environment', async (t) => {
+test('refuses an invalid endpoint, from an option or the environment', async (t) => {
   for (const [options, sentence] of REFUSED) {
     await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
   }

@@ -146,7 +146,7 @@ async function together(shutdown: Promise<void>): Promise<void> {
   await shutdown
 }
 
-/** Has the process's tracer provider send what it holds, whoever registered it. */
+/** Has the process's tracer provider send what it holds, ours or another. */
 async function forceFlushTraces(timeoutMs: number): Promise<void> {
   const registered = trace.getTracerProvider()
   const provider = registered instanceof ProxyTracerProvider ? registered.getDelegate() : registered

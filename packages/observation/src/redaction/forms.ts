@@ -2,7 +2,7 @@
 export const REDACTED = '[redacted]'
 
 // All expressions are linear: what follows a repetition either cannot fail or is reached after a bounded number of steps.
-// The hints only tell whether to look closer; they are chosen for what they cost on ordinary text.
+// The hints only decide whether to look closer; they are chosen for what they cost on ordinary text.
 const FIRST_HINT = /eyJ|---|AIz|[KS]IA[A-Z0-9]{8}|[a-zG19][-_.][\w-]{8}/
 const FORM_HINT = /eyJ|---|AIz|[KS]IA|SG\.|hvs\.|29\.|[a-z1][-_][\w-]{8}/
 const SCHEME_HINT = /arer|ARER|asic|ASIC/

@@ -13,7 +13,7 @@ const WHOLE_NAMES = list('auth bearer')
 const NAME_AT_END =
   /(?:password|passwd|passphrase|passcode|secret|token|cookie|credential|authorization|(?:api|access|secret|private)key|sess(?:ion)?id)s?$/
 
-// `token_count`, `password_policy` and `session_timeout` tell about a secret and are none.
+// `token_count`, `password_policy` and `session_timeout` describe a secret and are not one.
 const ABOUT = list(`
   count counts limit length size type name status version algorithm provider policy consent rate bucket used usage
   ttl age at expires expiry expiration expired timeout duration ms seconds valid enabled required`)

@@ -10,7 +10,7 @@ interface LogListeners {
 }
 
 /**
- * Listens to what Fastify tells its log controller, which is earlier and more than it tells its hooks, and lets its
+ * Observes the calls of Fastify's log controller, which come earlier than its hooks and for more, and lets its
  * lines through until `mute` is called. Only the factory takes a controller, so a plugin has to reach the one in use.
  * @see https://fastify.dev/docs/latest/Reference/Server/#logcontroller
  */

@@ -4,7 +4,7 @@ import { OBSERVATION, type RequestObservation } from '../request-observation.ts'
 
 /**
  * Notes how much body comes in, and when the connection is upgraded. Listening for `data` would start the stream, and
- * nothing tells of an upgrade, so the method that each goes through is wrapped, for the requests that have one.
+ * nothing reports an upgrade, so the method that each goes through is wrapped, for the requests that have one.
  */
 export function watchRequest(raw: IncomingMessage, observation: RequestObservation): void {
   const { httpVersionMajor } = raw

@@ -259,7 +259,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     }
   ]
   return {
-    // The first batch is told what went wrong.
+    // The first batch reports what went wrong.
     open: () => connection.open().then(doNothing, doNothing),
     processor,
     protocol: protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',

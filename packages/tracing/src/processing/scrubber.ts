@@ -32,7 +32,7 @@ interface Rule {
 }
 
 /**
- * Takes secrets out of every span before the next processors see it, whoever made it: out of the attributes, the events
+ * Takes secrets out of every span before the next processors see it, ours or a library's: out of the attributes, the events
  * and the message of the status.
  */
 export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): SpanProcessor {
