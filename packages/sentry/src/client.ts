@@ -1,23 +1,22 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { Redactor, Registry } from '@fastify-observability/observation/internal'
+import { type Redactor, type Registry, within } from '@fastify-observability/observation/internal'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
-import { type Cap, createCap, fingerprintOf } from './cap.ts'
+import { type Counters, countDrops, countResponses, createCounters } from './counters.ts'
 import { watchCrashes } from './crash.ts'
 import { ADMITTED, isReadable } from './failure.ts'
 import type { Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
+import { createRateLimit, fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
-import { countDrops, countResponses, createTally, type Tally } from './tally.ts'
-import { boundedTransport } from './transport.ts'
+import { boundedTransport, deliverInBackground } from './transport.ts'
 
 export type SDK = typeof import('@sentry/node')
 
-/** A client of the SDK, ours or the user's, with what we count and allow. */
+/** A client of the SDK, ours or the user's, with its counters and limits. */
 export interface Connection {
   client: NodeClient
-  cap: Cap
-  tally: Tally
+  rateLimit: RateLimit
+  counters: Counters
   /** Of the app whose rules clean the client's events, `undefined` for a client of the user's. */
   rules: Registry | undefined
   /** Whether Sentry makes spans of its own. */
@@ -49,7 +48,7 @@ const NO_DATA = {
 // Fastify's would report errors before the final status is known, OnUncaughtException and OnUnhandledRejection would
 // change how a process ends, and Dedupe would let a lasting failure go silent.
 const REPLACED = ['Fastify', 'OnUncaughtException', 'OnUnhandledRejection', 'Dedupe']
-// They send what no failure is about: that the process has started, and what it has installed.
+// They send what explains no failure: that the process has started, and which packages are installed.
 const NEEDLESS = ['ProcessSession', 'Modules']
 const LEFT_OUT = new Set([...REPLACED, ...NEEDLESS, 'Http', 'NodeFetch'])
 
@@ -74,21 +73,22 @@ export function findForeign(Sentry: SDK): NodeClient | undefined {
   return client === undefined || ours.has(client) || client.getOptions().enabled === false ? undefined : client
 }
 
-/** Counts what happens to the events of a client that the user has made, and caps ours. */
+/** Counts what happens to the events of a client that the user has made, and limits the rate of ours. */
 export function adopt(client: NodeClient, settings: Settings): Connection {
   const known = adopted.get(client)
   if (known) return known
   const connection = {
     client,
-    cap: createCap(settings),
-    tally: createTally(),
+    rateLimit: createRateLimit(settings),
+    counters: createCounters(),
     rules: undefined,
     isTracing: false,
     untraced: new Set<string>()
   }
   adopted.set(client, connection)
-  countResponses(client, connection.tally, true)
-  countDrops(client, connection.tally)
+  countResponses(client, connection.counters, true)
+  countDrops(client, connection.counters)
+  deliverInBackground(client)
   return connection
 }
 
@@ -110,7 +110,7 @@ export async function open(
   return connection
 }
 
-/** Gives our client back; the last app sends what is waiting. False if some of it could not be sent in time. */
+/** Releases our client; the last app sends what is waiting. False if some of it could not be sent in time. */
 export async function release(): Promise<boolean> {
   if (--holders > 0 || !opening) return true
   const connection = await opening
@@ -129,7 +129,7 @@ async function start(
   const tracesSampleRate = isTracing ? settings.tracesSampleRate : undefined
   const profiling = await loadProfiling(settings, isTracing, warn)
   const closing = new AbortController()
-  const tally = createTally()
+  const counters = createCounters()
   const untraced = new Set<string>()
   const ignoreIncomingRequests = (url: string): boolean => untraced.has(url.split('?', 1)[0] ?? url) || isUnsampled()
   // What the SDK is about to decide. It would make a span all the same, wrap every listener of the request and its
@@ -159,26 +159,34 @@ async function start(
     spotlight,
     tracesSampleRate,
     dataCollection: { ...NO_DATA, ...sdk.dataCollection },
-    transport: boundedTransport(sdk.transport ?? Sentry.makeNodeTransport, tally, closing.signal),
+    transport: boundedTransport(sdk.transport ?? Sentry.makeNodeTransport, counters, closing.signal),
     ...(settings.scrub && scrubbing(sdk, () => rules.redactor))
   })
   // There is none in a worker thread without a parent.
   if (!client) return undefined
   ours.add(client)
+  deliverInBackground(client)
 
-  const connection: Connection = { client, cap: createCap(settings), tally, rules, isTracing, untraced }
-  // Without a DSN there is only Spotlight, and nobody who takes events.
-  if (dsn !== undefined) countResponses(client, tally, false)
-  capOthers(connection, countDrops(client, tally))
+  const connection: Connection = {
+    client,
+    rateLimit: createRateLimit(settings),
+    counters,
+    rules,
+    isTracing,
+    untraced
+  }
+  // Without a DSN events go to Spotlight only, and nothing accepts them.
+  if (dsn !== undefined) countResponses(client, counters, false)
+  limitOthers(connection, countDrops(client, counters))
   const close = async (): Promise<boolean> => {
-    const isSent = await within(CLOSE_MS, client.close(CLOSE_MS))
+    const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
     closing.abort()
-    // What is given up now is counted.
+    // Deliveries that are aborted now are counted.
     await client.getTransport()?.flush(ABORT_MS)
     return isSent
   }
   const crashes = watchCrashes((thrown, level) => {
-    if (!isReadable(thrown)) return tally.drop('unreadable')
+    if (!isReadable(thrown)) return counters.dropped.add('unreadable')
     const mechanism = { handled: false, type: 'uncaught' }
     const hint = { originalException: thrown, captureContext: { level }, mechanism }
     client.captureException(thrown, hint, Sentry.getCurrentScope())
@@ -190,12 +198,6 @@ async function start(
       return close()
     }
   }
-}
-
-async function within(deadlineMs: number, closed: PromiseLike<boolean>): Promise<boolean> {
-  const timer = new AbortController()
-  const late = sleep(deadlineMs, false, { signal: timer.signal }).catch(() => false)
-  return Promise.race([closed, late]).finally(() => timer.abort())
 }
 
 type Hooks = Pick<NodeOptions, 'beforeSend' | 'beforeSendTransaction' | 'beforeSendSpan' | 'beforeSendLog'>
@@ -238,17 +240,17 @@ function isThenable<Sent>(value: Sent | PromiseLike<Sent>): value is PromiseLike
   return typeof value === 'object' && value !== null && 'then' in value
 }
 
-/** The events that are not ours: what the application captures itself, and crashes. */
-function capOthers({ client, cap, tally }: Connection, drops: { except(): void }): void {
+/** Limits the events that are not ours: what the application captures itself, and crashes. */
+function limitOthers({ client, rateLimit, counters }: Connection, drops: { skipNext(): void }): void {
   client.addEventProcessor((event, hint: EventHint) => {
     if (event.type !== undefined || hint.data === ADMITTED) return event
     const { originalException = event.message } = hint
     const fingerprint = typeof originalException === 'string' ? originalException : fingerprintOf(originalException)
-    const refusal = cap(fingerprint, event.level === 'fatal')
-    if (refusal === undefined) return event
-    tally.drop(refusal)
-    // The SDK records it next.
-    drops.except()
+    const reason = rateLimit(fingerprint, event.level === 'fatal')
+    if (reason === undefined) return event
+    counters.dropped.add(reason)
+    // The SDK records the same drop next.
+    drops.skipNext()
     return null
   })
 }

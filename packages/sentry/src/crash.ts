@@ -1,18 +1,18 @@
-type Heard = (thrown: unknown, level: 'fatal' | 'error') => void
+type Capture = (thrown: unknown, level: 'fatal' | 'error') => void
 
 /**
- * Hears of uncaught exceptions and unhandled rejections, and leaves it to Node and the application whether they end the
- * process. One that does is heard of first and ends it when `flush` has settled.
+ * Captures uncaught exceptions and unhandled rejections, and leaves it to Node and the application whether they end the
+ * process. One that does is captured first and ends the process when `flush` has settled.
  */
-export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { stop(): void } {
+export function watchCrashes(capture: Capture, flush: () => Promise<unknown>): { stop(): void } {
   let dying = false
 
-  // What is thrown here would end the process, with another code.
-  function tell(thrown: unknown, level: 'fatal' | 'error'): void {
+  // An error thrown here would end the process, with another exit code.
+  function captureSafely(thrown: unknown, level: 'fatal' | 'error'): void {
     try {
-      heard(thrown, level)
+      capture(thrown, level)
     } catch {
-      // It stays the application's, and Node's.
+      // Node and the application still handle it.
     }
   }
 
@@ -21,10 +21,10 @@ export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { sto
   function onUncaught(thrown: unknown): void {
     if (dying) return
     const isHandled = process.listeners('uncaughtException').some((other) => !isOfSentry(other))
-    tell(thrown, isHandled ? 'error' : 'fatal')
+    captureSafely(thrown, isHandled ? 'error' : 'fatal')
     if (isHandled) return
     dying = true
-    // With a listener, Node leaves both to it.
+    // Node neither prints the error nor exits while there is a listener.
     print(thrown)
     void flush().finally(() => process.exit(1))
   }
@@ -32,7 +32,7 @@ export function watchCrashes(heard: Heard, flush: () => Promise<unknown>): { sto
   // Node makes a rejection an uncaught exception unless somebody listens to it: so we do only beside another.
   // https://nodejs.org/api/process.html#event-unhandledrejection
   function onRejection(reason: unknown): void {
-    tell(reason, 'error')
+    captureSafely(reason, 'error')
   }
   function hasOthers(): boolean {
     return process.listeners('unhandledRejection').some((other) => other !== onRejection)

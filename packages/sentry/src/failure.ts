@@ -32,7 +32,7 @@ export function isCaptured(error: unknown): boolean {
   }
 }
 
-/** Whether the SDK can look at it: it throws where it cannot, and then waits for the event whenever it is flushed. */
+/** Whether the SDK can read it: where it cannot, it throws, and every later flush waits for the event. */
 export function isReadable(thrown: unknown, depth = 0): boolean {
   if (typeof thrown !== 'object' || thrown === null || depth === MAX_CAUSES) return true
   try {
@@ -46,7 +46,7 @@ export function isReadable(thrown: unknown, depth = 0): boolean {
   }
 }
 
-/** Says of all events in the scope which request they belong to. */
+/** Labels all events in the scope with the request that they belong to. */
 export function describe(scope: Scope, { method, route, requestId, correlationId }: RequestObservation): void {
   scope.setTransactionName(`${method} ${route}`)
   scope.setTags({ request_id: requestId, correlation_id: correlationId, method })

@@ -2,7 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { createRequire } from 'node:module'
 import observation, { type Outcome } from '@fastify-observability/observation'
 import {
+  answerOf,
   currentScope,
+  isRecord,
   outlookOf,
   type RequestObservation,
   registryOf
@@ -10,30 +12,30 @@ import {
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { fingerprintOf } from './cap.ts'
 import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
+import { publishCounters } from './counters.ts'
 import { captureFailure, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
+import { fingerprintOf } from './rate-limit.ts'
+import { RequestScopes, requestScopes } from './request-scopes.ts'
 import { scrubEvent } from './scrub.ts'
-import { publishTally } from './tally.ts'
-import { Trail, trails } from './trail.ts'
 
 export type { SentryOptions } from './options.ts'
 
 const ADMISSION: unique symbol = Symbol('fastify-observability.sentry.admission')
-const TRAIL: unique symbol = Symbol('fastify-observability.sentry.trail')
+const SCOPES: unique symbol = Symbol('fastify-observability.sentry.scopes')
 
 declare module 'node:http' {
   interface IncomingMessage {
-    /** What the application and its log lines have told Sentry meanwhile. */
-    [TRAIL]?: object
+    /** The SDK's scopes of the request. */
+    [SCOPES]?: object
     /** What was decided about the request's event when its body was sent. */
     [ADMISSION]?: { eventId: string | undefined }
   }
 }
 
-// By the client, and by health's shutdown: what ended those is no error of theirs.
-const CUT_SHORT = new Set(['client_disconnect', 'SHUTDOWN'])
+// Aborted by the client or by health's shutdown: that is no error of the request.
+const ABORTED = new Set(['client_disconnect', 'SHUTDOWN'])
 
 const require = createRequire(import.meta.url)
 
@@ -59,7 +61,7 @@ async function load(): Promise<SDK | undefined> {
 function objectOf(json: string): object | undefined {
   try {
     const value: unknown = JSON.parse(json)
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined
+    return isRecord(value) && !Array.isArray(value) ? value : undefined
   } catch {
     return undefined
   }
@@ -90,39 +92,32 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
   const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, registry, warn)
   if (!connection) return
-  const { client, cap, tally, rules, isTracing, untraced } = connection
-  const trailOf = trails(Sentry, client)
-  publishTally(registry, tally)
+  const { client, rateLimit, counters, rules, isTracing, untraced } = connection
+  const scopesOf = requestScopes(Sentry, client)
+  publishCounters(registry, counters)
 
-  function asked<Answer>(question: () => Answer, otherwise: Answer): Answer {
-    try {
-      return question()
-    } catch (error) {
-      report(NAME, error)
-      return otherwise
-    }
-  }
+  const reportError = (error: unknown): void => report(NAME, error)
 
   function isWanted(observation: RequestObservation, outcome: Outcome): boolean {
     const { statusCode, error, errorType } = outcome
-    if (errorType !== undefined && CUT_SHORT.has(errorType)) return false
+    if (errorType !== undefined && ABORTED.has(errorType)) return false
     const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
-    return shouldCapture ? asked(() => shouldCapture(outcome, observation), rule) : rule
+    return shouldCapture ? answerOf(() => shouldCapture(outcome, observation), rule, reportError) : rule
   }
 
   /** The id of the event that may be sent, `undefined` for none. */
   function admit({ route }: RequestObservation, error: unknown): string | undefined {
-    const refusal = isCaptured(error)
+    const reason = isCaptured(error)
       ? 'already_captured'
       : isReadable(error)
-        ? cap(error === undefined ? route : fingerprintOf(error), false)
+        ? rateLimit(error === undefined ? route : fingerprintOf(error), false)
         : 'unreadable'
-    if (refusal === undefined) return randomUUID().replaceAll('-', '')
-    tally.drop(refusal)
+    if (reason === undefined) return randomUUID().replaceAll('-', '')
+    counters.dropped.add(reason)
     return undefined
   }
 
-  /** Takes over the trace that the SDK has begun or continued, and returns what it is sampled by. */
+  /** Joins the trace that the SDK has begun or continued, and returns what it is sampled by. */
   const joinTrace = (observation: RequestObservation): number => {
     const { method, route, path, config } = observation
     const { traceId, propagationSpanId, sampleRand } = Sentry.getCurrentScope().getPropagationContext()
@@ -141,9 +136,15 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   observe({
     name: NAME,
     run(observation, next) {
-      const trail = trailOf(observation, isTracing ? joinTrace(observation) : undefined)
-      observation.raw[TRAIL] = trail
-      trail.enter(next)
+      const scopes = scopesOf(observation, isTracing ? joinTrace(observation) : undefined)
+      observation.raw[SCOPES] = scopes
+      scopes.enter(next)
+    },
+    resume({ raw }, next) {
+      const scopes = raw[SCOPES]
+      if (scopes instanceof RequestScopes) scopes.resume(next)
+      // Fastify has answered before any hook.
+      else Sentry.withIsolationScope(next)
     },
     end(observation, outcome) {
       const { raw } = observation
@@ -152,22 +153,18 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       if (eventId === undefined) return
       // Another request may have failed by the same object since this one was admitted.
       if (raw[ADMISSION]) isCaptured(outcome.error)
-      const isolation = raw[TRAIL] instanceof Trail ? raw[TRAIL].isolationScope : undefined
       try {
-        // Whoever closes the response may be in another request's context.
-        Sentry.withIsolationScope(isolation, () => {
-          const scope = Sentry.getCurrentScope().clone()
-          const { request } = observation
-          const identified = request && user && asked(() => user(request), undefined)
-          if (identified) scope.setUser(identified)
-          // Our own client scrubs all of its events, by the rules of the app that has opened it.
-          if (settings.scrub && rules !== registry) {
-            scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
-          }
-          captureFailure(client, scope, observation, outcome, eventId)
-        })
+        const scope = Sentry.getCurrentScope().clone()
+        const { request } = observation
+        const identified = request && user && answerOf(() => user(request), undefined, reportError)
+        if (identified) scope.setUser(identified)
+        // Our own client scrubs all of its events, by the rules of the app that has opened it.
+        if (settings.scrub && rules !== registry) {
+          scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
+        }
+        captureFailure(client, scope, observation, outcome, eventId)
       } catch (error) {
-        tally.drop('unreadable')
+        counters.dropped.add('unreadable')
         return report(NAME, error)
       }
       observation.sentryEventId = eventId

@@ -1,5 +1,6 @@
 import type { Observation, Outcome } from '@fastify-observability/observation'
 import {
+  isRecord,
   parseEnv,
   parseOptions,
   resolveService,
@@ -32,18 +33,19 @@ export interface SentryOptions {
   profilesSampleRate?: number
   /**
    * Decides what is captured, in the place of the rule: an exception, and a status of 500 or above or a response that it
-   * broke. Not asked about requests that the client has aborted. If it throws, the rule decides.
+   * broke. Called in the request's own scope, but not for requests that were aborted. If it throws or is async, the rule
+   * decides.
    */
   shouldCapture?: (outcome: Outcome, observation: Observation) => boolean
   /** Also an event for a status of 500 or above without an exception. @default false */
   captureWithoutException?: boolean
   /** Adds `sentry_event_id` to the JSON object that answers a request with an exception and 500 or above. @default false */
   eventIdInBody?: boolean
-  /** Who made the request, asked when an event is sent. `Sentry.setUser` does too, while the request runs. */
+  /** Who made the request, called in its scope when an event is sent. `Sentry.setUser` in a hook or handler does too. */
   user?: (request: FastifyRequest) => User | undefined
-  /** Events in any minute; one that ends the process is sent beyond it. @default 60 */
+  /** Events a minute; one that ends the process is sent beyond it. @default 60 */
   maxEventsPerMinute?: number
-  /** Events in any minute of one class, code and place of error. @default 10 */
+  /** Events a minute of one class, code and place of error. @default 10 */
   maxEqualEventsPerMinute?: number
   /** Takes secrets out of events and spans by the rules of the logs, after your `beforeSend`. @default true */
   scrub?: boolean
@@ -85,7 +87,7 @@ const schema = v.strictObject({
   maxEqualEventsPerMinute: count,
   scrub: v.optional(v.boolean()),
   spotlight: v.optional(v.union([v.boolean(), v.string()], 'a boolean or a URL')),
-  sdk: v.optional(v.custom<NonNullable<SentryOptions['sdk']>>(isObject, 'an object with options of Sentry.init'))
+  sdk: v.optional(v.custom<NonNullable<SentryOptions['sdk']>>(isRecord, 'an object with options of Sentry.init'))
 })
 const envSchema = v.object({ SENTRY_DSN: dsnSchema, SENTRY_ENVIRONMENT: text, SENTRY_RELEASE: text })
 
@@ -97,10 +99,6 @@ function isDsn(value: string): boolean {
 
 function isFunction(value: unknown): boolean {
   return typeof value === 'function'
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null
 }
 
 export type Settings = ReturnType<typeof resolveOptions>

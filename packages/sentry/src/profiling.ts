@@ -1,3 +1,4 @@
+import { isRecord } from '@fastify-observability/observation/internal'
 import type { httpIntegration, NodeOptions } from '@sentry/node'
 import type { Settings } from './options.ts'
 
@@ -9,7 +10,7 @@ interface Profiling {
 const NONE: Profiling = { integrations: [], options: {} }
 const PEER: string = '@sentry/profiling-node'
 
-/** The profiler, where it is installed. That it is not, or of no use, is only said to those who have asked for it. */
+/** The profiler, where it is installed. Only those who have set `profilesSampleRate` are warned that it cannot run. */
 export async function loadProfiling(
   { profilesSampleRate }: Settings,
   isTracing: boolean,
@@ -17,20 +18,21 @@ export async function loadProfiling(
 ): Promise<Profiling> {
   const rate = profilesSampleRate ?? 0.1
   if (rate === 0) return NONE
-  const say = (message: string): Profiling => {
+  const without = (message: string): Profiling => {
     if (profilesSampleRate !== undefined) warn(message)
     return NONE
   }
   // A profile belongs to a span of Sentry's.
   if (!isTracing)
-    return say('no profiles: they need spans of Sentry, and OpenTelemetry or a rate of 0 keeps it from them')
+    return without(
+      'no profiles: they need spans of Sentry, and there are none beside OpenTelemetry or with tracesSampleRate 0'
+    )
   try {
     const module: unknown = await import(PEER)
-    const create: unknown =
-      typeof module === 'object' && module !== null && Reflect.get(module, 'nodeProfilingIntegration')
-    if (typeof create !== 'function') return say(`no profiles: this version of ${PEER} is not known`)
+    const create: unknown = isRecord(module) && module.nodeProfilingIntegration
+    if (typeof create !== 'function') return without(`no profiles: this version of ${PEER} is not known`)
     return { integrations: [create()], options: { profileSessionSampleRate: rate, profileLifecycle: 'trace' } }
   } catch {
-    return say(`no profiles: ${PEER} is not installed or does not run here: npm install ${PEER}`)
+    return without(`no profiles: ${PEER} is not installed or does not run here: npm install ${PEER}`)
   }
 }

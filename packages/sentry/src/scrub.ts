@@ -2,7 +2,7 @@ import type { Redactor } from '@fastify-observability/observation/internal'
 import type { Event } from '@sentry/node'
 
 const MAX_DEPTH = 12
-// What tells where the event belongs, not what happened.
+// They identify the event and the SDK, and describe no failure.
 const KEPT = new Set(['sdkProcessingMetadata', 'sdk', 'modules', 'debug_meta', 'event_id', 'timestamp', 'type'])
 // Below these the keys are the application's, and may name secrets.
 const APPLICATION_KEYS = new Set(['data', 'vars', 'headers', 'cookies', 'env', 'extra', 'tags'])
@@ -13,7 +13,7 @@ export function scrubEvent<Sent extends Event>(event: Sent, redactor: Redactor):
   for (const [key, value] of Object.entries(event)) {
     if (!KEPT.has(key)) Object.assign(event, { [key]: scrub(value, redactor, APPLICATION_KEYS.has(key)) })
   }
-  // What says who it was has keys that no allow-list need name.
+  // An allow-list need not name the user's keys.
   if (event.user) event.user = scrubAttributes(event.user, redactor)
   for (const [name, context] of Object.entries(event.contexts ?? {})) {
     if (!SDK_CONTEXTS.has(name)) Object.assign(event.contexts ?? {}, { [name]: scrub(context, redactor, true) })

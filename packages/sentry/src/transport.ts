@@ -1,5 +1,6 @@
-import type { NodeOptions } from '@sentry/node'
-import type { Tally } from './tally.ts'
+import { runInBackground } from '@fastify-observability/observation/internal'
+import type { NodeClient, NodeOptions } from '@sentry/node'
+import type { Counters } from './counters.ts'
 
 // An ES import of these loads undici, which is not wanted here.
 const http = process.getBuiltinModule('node:http')
@@ -12,18 +13,18 @@ type HttpModule = NonNullable<TransportOptions['httpModule']>
 const REQUEST_MS = 10_000
 
 /**
- * Gives each request a deadline, and counts what is not sent. The SDK's have none: one that hangs would hold its place in
- * the queue, and the process, for ever.
- * @param closing ends the requests that are under way.
+ * Gives each delivery a deadline, and counts what is not sent. The SDK's deliveries have none: one that hangs would keep
+ * its place in the queue, and the process, for ever.
+ * @param closing ends the deliveries that are pending.
  */
-export function boundedTransport(make: Transport, tally: Tally, closing: AbortSignal): Transport {
+export function boundedTransport(make: Transport, counters: Counters, closing: AbortSignal): Transport {
   return (options) =>
     make({
       ...options,
       httpModule: bounded(options, closing),
       recordDroppedEvent(reason, category, count) {
         // `send_error` is a status, and counted as such.
-        if (category === 'error' && reason !== 'send_error') tally.drop(reason, count)
+        if (category === 'error' && reason !== 'send_error') counters.dropped.add(reason, count)
         options.recordDroppedEvent(reason, category, count)
       }
     })
@@ -38,4 +39,12 @@ function bounded({ url, httpModule }: TransportOptions, closing: AbortSignal): H
       return request({ ...options, signal }, callback)
     }
   }
+}
+
+/** Has a client deliver outside of requests: no delivery is traced, or carries ids of the request that failed. */
+export function deliverInBackground(client: NodeClient): void {
+  const transport = client.getTransport()
+  if (!transport) return
+  const send = transport.send.bind(transport)
+  transport.send = (envelope) => runInBackground(send, envelope)
 }

@@ -20,7 +20,7 @@ async function service(t: Test, options: Sentry.NodeOptions = {}) {
   return { app, client, ingest }
 }
 
-function tallyOf(app: FastifyInstance): unknown[] {
+function countsOf(app: FastifyInstance): unknown[] {
   const series = registryOf(app).published.filter(({ name }) => name.startsWith('sentry_'))
   return series.flatMap(({ collect }) => Array.from(collect(), ([{ reason = 'sent' }, count]) => [reason, count]))
 }
@@ -52,7 +52,7 @@ test('counts what the client sends, and what it drops', async (t) => {
   await Sentry.flush(2000)
   // The SDK's own de-duplication.
   t.equal(ingest.events.length, 1)
-  t.same(tallyOf(app), [
+  t.same(countsOf(app), [
     ['sent', 1],
     ['event_processor', 2]
   ])

@@ -36,7 +36,7 @@ async function fail(app: FastifyInstance, places: (string | number)[]): Promise<
   if (answers.some(({ statusCode }) => statusCode !== 500)) throw new Error('a request was answered otherwise')
 }
 
-function tallyOf(app: FastifyInstance): Record<string, number> {
+function countsOf(app: FastifyInstance): Record<string, number> {
   const series = registryOf(app).published.filter(({ name }) => name.startsWith('sentry_'))
   return Object.fromEntries(
     series.flatMap(({ collect }) => Array.from(collect(), ([{ reason = 'sent' }, count]) => [reason, count]))
@@ -56,7 +56,7 @@ test('sends ten of a thousand equal errors and counts the others', async (t) => 
   await fail(app, many('one', 1000))
   await app.close()
   t.equal(ingest.events.length, 10)
-  t.same(tallyOf(app), { sent: 10, fingerprint_limit: 990 })
+  t.same(countsOf(app), { sent: 10, fingerprint_limit: 990 })
 })
 
 test('sends sixty events of different errors in a minute', async (t) => {
@@ -67,23 +67,23 @@ test('sends sixty events of different errors in a minute', async (t) => {
   )
   await app.close()
   t.equal(ingest.events.length, 60)
-  t.same(tallyOf(app), { sent: 60, rate_limit: 40 })
+  t.same(countsOf(app), { sent: 60, rate_limit: 40 })
 })
 
-test('has caps that can be set', async (t) => {
+test('has limits that can be set', async (t) => {
   const { app } = await service(t, { maxEventsPerMinute: 3, maxEqualEventsPerMinute: 2 })
   await fail(app, ['one', 'one', 'one', 'two', 'two'])
   await app.close()
-  t.same(tallyOf(app), { sent: 3, fingerprint_limit: 1, rate_limit: 1 })
+  t.same(countsOf(app), { sent: 3, fingerprint_limit: 1, rate_limit: 1 })
 })
 
-test('caps what the application captures itself with the rest', async (t) => {
+test('limits what the application captures itself too', async (t) => {
   const { app, ingest } = await service(t, { maxEqualEventsPerMinute: 2 })
   for (let index = 0; index < 5; index++) Sentry.captureException(new Error(`own ${index}`))
   for (let index = 0; index < 5; index++) Sentry.captureMessage('own')
   await app.close()
   t.equal(ingest.events.length, 4)
-  t.same(tallyOf(app), { sent: 4, fingerprint_limit: 6 })
+  t.same(countsOf(app), { sent: 4, fingerprint_limit: 6 })
 })
 
 test('sends one error object for each request that it fails', async (t) => {
@@ -91,7 +91,7 @@ test('sends one error object for each request that it fails', async (t) => {
   for (let index = 0; index < 3; index++) await fail(app, ['constant'])
   await app.close()
   t.equal(new Set(ingest.events.map(({ tags }) => tags?.request_id)).size, 3)
-  t.same(tallyOf(app), { sent: 3 })
+  t.same(countsOf(app), { sent: 3 })
 })
 
 test('does not send again what the application has captured itself', async (t) => {
@@ -104,14 +104,14 @@ test('does not send again what the application has captured itself', async (t) =
   await app.inject('/captured')
   await app.close()
   t.equal(ingest.events.length, 1)
-  t.same(tallyOf(app), { sent: 1, already_captured: 1 })
+  t.same(countsOf(app), { sent: 1, already_captured: 1 })
 })
 
 test('counts what the options of the SDK drop', async (t) => {
   const { app } = await service(t, { sdk: { beforeSend: () => null } })
   await fail(app, ['one', 'two'])
   await app.close()
-  t.same(tallyOf(app), { sent: 0, before_send: 2 })
+  t.same(countsOf(app), { sent: 0, before_send: 2 })
 })
 
 test('counts events that Sentry refuses, and sends none until it may again', async (t) => {
@@ -123,28 +123,28 @@ test('counts events that Sentry refuses, and sends none until it may again', asy
   await fail(app, ['one', 'two'])
   await app.close()
   t.equal(ingest.events.length, 1)
-  t.same(tallyOf(app), { sent: 0, http_429: 1, ratelimit_backoff: 2 })
+  t.same(countsOf(app), { sent: 0, http_429: 1, ratelimit_backoff: 2 })
 })
 
 test('counts events that are too large for Sentry', async (t) => {
   const { app } = await service(t, {}, { status: 413 })
   await fail(app, ['one', 'two'])
   await app.close()
-  t.same(tallyOf(app), { sent: 0, http_413: 2 })
+  t.same(countsOf(app), { sent: 0, http_413: 2 })
 })
 
 test('counts events that find nobody, and closes at once', async (t) => {
   const { app } = await service(t, { dsn: 'http://key@127.0.0.1:1/1' })
   await fail(app, ['one', 'two'])
   t.ok((await millisecondsOf(() => app.close())) < 1_000)
-  t.same(tallyOf(app), { sent: 0, network_error: 2 })
+  t.same(countsOf(app), { sent: 0, network_error: 2 })
 })
 
 test('counts events whose connection breaks', async (t) => {
   const { app } = await service(t, {}, 'reset')
   await fail(app, ['one'])
   await app.close()
-  t.same(tallyOf(app), { sent: 0, network_error: 1 })
+  t.same(countsOf(app), { sent: 0, network_error: 1 })
 })
 
 test('holds 64 events for an ingest that hangs, answers requests meanwhile, and closes in two seconds', async (t) => {
@@ -152,7 +152,7 @@ test('holds 64 events for an ingest that hangs, answers requests meanwhile, and 
   const places = Array.from({ length: 100 }, (_, place) => place)
   t.ok((await millisecondsOf(() => fail(app, places))) < 5_000)
   t.ok((await millisecondsOf(() => app.close())) < 3_000)
-  const { sent, queue_overflow: overflow = 0, network_error: failed = 0 } = tallyOf(app)
+  const { sent, queue_overflow: overflow = 0, network_error: failed = 0 } = countsOf(app)
   t.same([sent, overflow + failed], [0, 100])
   t.ok(failed <= 64)
 })

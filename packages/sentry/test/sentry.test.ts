@@ -111,7 +111,7 @@ test('decides and identifies without functions that throw', async (t) => {
   t.equal(ingest.events.length, 1)
 })
 
-test('knows the user that the application has set while the request ran', async (t) => {
+test('sends the user that the application has set while the request ran', async (t) => {
   const { app, ingest } = await service(t)
   app.get('/me', async () => {
     Sentry.setUser({ id: 'u-1' })
@@ -123,7 +123,7 @@ test('knows the user that the application has set while the request ran', async 
   t.match(ingest.events, [{ user: { id: 'u-1' } }, { user: undefined }])
 })
 
-test('keeps apart what two requests tell Sentry at the same time', async (t) => {
+test('keeps apart what two requests report to Sentry at the same time', async (t) => {
   const { app, ingest } = await service(t)
   const both = Promise.withResolvers<void>()
   app.get<{ Params: { id: string } }>('/told/:id', async ({ params: { id } }) => {
@@ -146,7 +146,7 @@ test('keeps apart what two requests tell Sentry at the same time', async (t) => 
   t.same(told.sort(), ['boom,,', ...expected])
 })
 
-test('has an event of a request know what the process has told Sentry', async (t) => {
+test('adds to an event of a request what the process has told Sentry', async (t) => {
   const { app, ingest } = await service(t)
   Sentry.setTag('region', 'north')
   t.teardown(() => Sentry.setTag('region', undefined))
@@ -179,7 +179,7 @@ test('sends whatever is thrown', async (t) => {
   t.notMatch(ingest.envelopes.join(''), 'planted')
 })
 
-test('counts an error that cannot be looked at, and answers its request', async (t) => {
+test('counts an error that cannot be read, and answers its request', async (t) => {
   const { app } = await service(t, { shouldCapture: () => true })
   app.get('/', async () => Promise.reject(hostile))
   await app.inject('/')
@@ -223,7 +223,7 @@ test('sends an event for each request that one error object fails, and counts a 
   t.same(countsOf(app, 'sentry_events_dropped_total'), [[{ reason: 'fingerprint_limit' }, 1]])
 })
 
-test('names no event in the body that shouldCapture refuses, nor takes it for the caps', async (t) => {
+test('names no event in the body that shouldCapture rejects, nor counts it for the limits', async (t) => {
   const shouldCapture: SentryOptions['shouldCapture'] = ({ error, errorType, statusCode }) =>
     error instanceof Error && error.message !== 'known' && errorType === 'Error' && statusCode === 500
   const { app, ingest } = await service(t, { eventIdInBody: true, shouldCapture, maxEventsPerMinute: 1 })
@@ -261,7 +261,7 @@ test('sends of the user what is no secret', async (t) => {
   t.notMatch(ingest.envelopes.join(''), 'planted')
 })
 
-test('takes secrets out of transactions and logs too, where the SDK is asked for those', async (t) => {
+test('removes secrets from transactions and logs too, where the SDK sends those', async (t) => {
   const { app, ingest } = await service(t, { tracesSampleRate: 1, sdk: { traceLifecycle: 'static' } })
   app.get('/', async () => {
     Sentry.logger.info('password=planted', { token: 'planted' })
@@ -319,7 +319,7 @@ const CATEGORIES: Record<
   frameContextLines: true
 }
 
-test('has an answer for every category of data that the SDK collects', async (t) => {
+test('sets every category of data that the SDK collects', async (t) => {
   await service(t)
   const collected: object = Sentry.getClient()?.getDataCollectionOptions() ?? {}
   const known = new Set(Object.keys(CATEGORIES).map((category) => category.split('.', 1)[0]))
@@ -362,7 +362,7 @@ test('closes in time when Sentry is not there', async (t) => {
   t.ok(performance.now() - started < 4_000)
 })
 
-test('refuses rates, counts and options that are none', async (t) => {
+test('rejects invalid rates, counts and options', async (t) => {
   const wrong: [object, string][] = [
     [{ tracesSampleRate: 2 }, 'option "tracesSampleRate" must be a number from 0 to 1, got 2'],
     [{ maxEventsPerMinute: 0 }, 'option "maxEventsPerMinute" must be a positive whole number, got 0'],
@@ -375,7 +375,7 @@ test('refuses rates, counts and options that are none', async (t) => {
   }
 })
 
-test('refuses a DSN that is none', async (t) => {
+test('rejects an invalid DSN', async (t) => {
   const name = '@fastify-observability/sentry'
   for (const dsn of ['sentry.io', 'https://sentry.io/1', 'https://key@sentry.io/']) {
     const sentence = `${name}: option "dsn" must be a DSN like https://key@host/1, got '${dsn}'`

@@ -5,7 +5,7 @@ import type { Breadcrumb, NodeClient, Scope } from '@sentry/node'
 import type { SDK } from './client.ts'
 import { continueTrace, describe } from './failure.ts'
 
-/** What the SDK keeps in its context, and asks for again at each of its calls. */
+/** What the SDK keeps in its context, and reads at each of its calls. */
 interface Scopes {
   readonly scope: Scope
   readonly isolationScope: Scope
@@ -16,11 +16,10 @@ type Storage = AsyncLocalStorage<unknown>
 const MAX_BREADCRUMBS = 50
 
 /**
- * What the application and its log lines tell Sentry during one request. Cloning two scopes costs more than all else that
- * is done for it, and most requests tell nothing: so the trail itself stands in the SDK's context, and clones them when
- * they are asked for.
+ * The SDK's two scopes of one request, with its log lines as breadcrumbs. Cloning two scopes costs more than everything
+ * else, and most requests need none: so this object stands in the SDK's context, and clones them when they are read.
  */
-export class Trail {
+export class RequestScopes {
   private readonly sdk: SDK
   private readonly observation: RequestObservation
   private readonly storage: Storage | undefined
@@ -67,10 +66,16 @@ export class Trail {
     if (this.crumbs.push(crumb) > this.maxCrumbs) this.crumbs.shift()
   }
 
-  /** Runs the rest of the request. */
+  /** Runs the rest of the request in these scopes. */
   enter(next: () => void): void {
     if (this.storage) this.storage.run(this, next)
     else this.clone(next)
+  }
+
+  /** Runs the end of the request in these scopes. */
+  resume(next: () => void): void {
+    if (this.storage) this.storage.run(this, next)
+    else this.sdk.withIsolationScope(this.isolationScope, () => this.sdk.withScope(this.scope, next))
   }
 
   private scopes(): Scopes {
@@ -89,7 +94,7 @@ export class Trail {
 
   private prepare({ scope, isolationScope }: Scopes): void {
     describe(isolationScope, this.observation)
-    // What happened outside of the request is not its trail.
+    // Breadcrumbs from outside of the request do not belong to it.
     isolationScope.clearBreadcrumbs()
     for (const crumb of this.crumbs ?? []) isolationScope.addBreadcrumb(crumb, this.maxCrumbs)
     this.crumbs = undefined
@@ -103,11 +108,14 @@ function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal
   return level === 'error' || level === 'fatal' ? level : 'info'
 }
 
-/** Makes the trails of an app's requests; those that Sentry may trace come with what their sampling goes by. */
-export function trails(sdk: SDK, client: NodeClient): (observation: RequestObservation, sampleRand?: number) => Trail {
+/** Makes the scopes of an app's requests. @param sampleRand what Sentry samples the request by, where it may trace. */
+export function requestScopes(
+  sdk: SDK,
+  client: NodeClient
+): (observation: RequestObservation, sampleRand?: number) => RequestScopes {
   const maxCrumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
   const storage = storageOf(sdk, client)
-  return (observation, sampleRand) => new Trail(sdk, observation, maxCrumbs, storage, sampleRand)
+  return (observation, sampleRand) => new RequestScopes(sdk, observation, maxCrumbs, storage, sampleRand)
 }
 
 /** Where the SDK keeps them, `undefined` where a context of OpenTelemetry holds them or another version does otherwise. */

@@ -1,23 +1,23 @@
 import { types } from 'node:util'
 
-export interface CapOptions {
+export interface RateLimitOptions {
   maxEventsPerMinute: number
   maxEqualEventsPerMinute: number
 }
 
-/** Says why an event must not be sent now, `undefined` if it may: then it counts. */
-export type Cap = (fingerprint: string, isFatal: boolean) => 'rate_limit' | 'fingerprint_limit' | undefined
+/** Why an event must not be sent now; `undefined` if it may, which counts it. */
+export type RateLimit = (fingerprint: string, isFatal: boolean) => 'rate_limit' | 'fingerprint_limit' | undefined
 
 const MINUTE_MS = 60_000
 
-/** Lets so many events through in any minute, and so many of them with one fingerprint. */
-export function createCap({ maxEventsPerMinute, maxEqualEventsPerMinute }: CapOptions): Cap {
+/** At most `maxEventsPerMinute` events a minute, and `maxEqualEventsPerMinute` of them with one fingerprint. */
+export function createRateLimit({ maxEventsPerMinute, maxEqualEventsPerMinute }: RateLimitOptions): RateLimit {
   const admitted: { at: number; fingerprint: string }[] = []
 
   return (fingerprint, isFatal) => {
     const now = performance.now()
     while (admitted[0] && now - admitted[0].at >= MINUTE_MS) admitted.shift()
-    // What ends the process tends to come after a storm, and is the event that explains it.
+    // The error that ends the process tends to come after many others, and explains them.
     if (admitted.length >= maxEventsPerMinute && !isFatal) return 'rate_limit'
     const equal = admitted.filter((event) => event.fingerprint === fingerprint)
     if (equal.length >= maxEqualEventsPerMinute) return 'fingerprint_limit'

@@ -1,0 +1,58 @@
+import { type Counts, countBy, type Registry } from '@fastify-observability/observation/internal'
+import type { NodeClient } from '@sentry/node'
+
+/** What became of the error events. */
+export interface Counters {
+  accepted: number
+  readonly dropped: Counts<'reason'>
+}
+
+export function createCounters(): Counters {
+  return { accepted: 0, dropped: countBy('reason') }
+}
+
+export function publishCounters({ publish }: Registry, counters: Counters): void {
+  publish({
+    name: 'sentry_events_total',
+    help: 'Error events accepted by Sentry.',
+    type: 'counter',
+    labelNames: [],
+    collect: () => [[{}, counters.accepted]]
+  })
+  publish({
+    name: 'sentry_events_dropped_total',
+    help: 'Error events dropped.',
+    type: 'counter',
+    labelNames: ['reason'],
+    collect: counters.dropped.collect
+  })
+}
+
+/** Counts the ingest's answers; of a client that is not ours, deliveries without an answer too. */
+export function countResponses(client: NodeClient, counters: Counters, isForeign: boolean): void {
+  client.on('afterSendEvent', ({ type }, { statusCode }) => {
+    if (type !== undefined) return
+    if (statusCode === undefined) {
+      // The reason is known to our own transport only.
+      if (isForeign) counters.dropped.add('not_sent')
+    } else if (statusCode >= 200 && statusCode < 300) counters.accepted++
+    else counters.dropped.add(`http_${statusCode}`)
+  })
+}
+
+/** Counts what the SDK itself drops before it sends; `skipNext` leaves out one that has been counted. */
+export function countDrops(client: NodeClient, counters: Counters): { skipNext(): void } {
+  const record = client.recordDroppedEvent.bind(client)
+  let isCounted = false
+  client.recordDroppedEvent = (reason, category, count) => {
+    record(reason, category, count)
+    if (category !== 'error' && category !== 'unknown') return
+    if (!isCounted) counters.dropped.add(reason, count)
+    isCounted = false
+  }
+  return {
+    skipNext() {
+      isCounted = true
+    }
+  }
+}
