@@ -29,6 +29,8 @@ interface Output {
 const UMBRELLA = 'fastify-observability'
 // What `engines` promises.
 const OLDEST_NODE = '22.19'
+// The one that most machines still have.
+const TOO_OLD_NODE = '20.20.2'
 const TOOL_TIMEOUT_MS = 180_000
 const CONSUMER_TIMEOUT_MS = 15_000
 // Nothing listens on port 9, and no event is sent to it.
@@ -210,6 +212,9 @@ const nodes = { [OLDEST_NODE]: join(work, 'node_modules/node/bin/node'), [proces
 await check(`npm installs Node ${OLDEST_NODE}`, async () => {
   await run('npm', ['install', '--prefix', work, `node@${OLDEST_NODE}`])
 })
+await check(`npm installs Node ${TOO_OLD_NODE}`, async () => {
+  await run('npm', ['install', '--prefix', join(work, 'old'), `node@${TOO_OLD_NODE}`])
+})
 for (const withOptionalPeers of [false, true]) {
   const kind = withOptionalPeers ? 'with the optional peers' : 'without the optional peers'
   const project = join(work, withOptionalPeers ? 'full' : 'bare')
@@ -218,6 +223,15 @@ for (const withOptionalPeers of [false, true]) {
   )
   await check(`${kind}: the declarations compile, ours and all that they import`, async () => {
     await run('tsc', ['-p', project])
+  })
+  await check(`Node ${TOO_OLD_NODE}, ${kind}: registration fails with one sentence`, async () => {
+    const node = join(work, 'old/node_modules/node/bin/node')
+    const failure = await execute(node, [join(project, 'umbrella.mjs')], { cwd: project }).then(
+      () => assert.fail('it started'),
+      (error: unknown) => explain(error)
+    )
+    const sentences = failure.match(/^Error: .*Node \S+ or later is required, this is \S+$/gm)
+    assert.equal(sentences?.length, 1, failure)
   })
   for (const [version, node] of Object.entries(nodes)) {
     const title = `Node ${version}, ${kind}`

@@ -33,25 +33,28 @@ declare module 'fastify' {
   }
 }
 
-/** Every part takes its own options, or `false` to be left out. */
+/** Every part takes its own options, `true` for its defaults, or `false` to be left out. */
 export interface ObservabilityOptions {
   /** Handed to every part that does not bring its own. */
   service?: ServiceOptions
   /** A second listener that takes `/metrics` and the details of health off this one. @default none */
   management?: ManagementOptions
-  requestId?: RequestIdOptions | false
-  logging?: LoggingOptions | false
-  tracing?: TracingOptions | false
-  metrics?: MetricsOptions | false
-  health?: HealthOptions | false
-  sentry?: SentryOptions | false
+  requestId?: RequestIdOptions | boolean
+  logging?: LoggingOptions | boolean
+  tracing?: TracingOptions | boolean
+  metrics?: MetricsOptions | boolean
+  health?: HealthOptions | boolean
+  sentry?: SentryOptions | boolean
 }
 
 const NAME = 'fastify-observability'
-const PART_RULE = "an object with the part's options, or false"
+const PART_RULE = "an object with the part's options, true or false"
 // The parts check their own options.
 const part = v.optional(
-  v.custom<object | false>((value) => value === false || (typeof value === 'object' && value !== null), PART_RULE)
+  v.custom<object | boolean>(
+    (value) => typeof value === 'boolean' || (typeof value === 'object' && value !== null),
+    PART_RULE
+  )
 )
 const schema = v.strictObject({
   service: serviceSchema,
@@ -67,8 +70,12 @@ const schema = v.strictObject({
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
   parseOptions(NAME, schema, options)
   const { service = {} } = options
-  const { requestId: ids = {}, logging: logs = {}, tracing: traces = {} } = options
-  const { metrics: series = {}, health: probes = {}, sentry: events = {} } = options
+  const ids = optionsOf(options.requestId)
+  const logs = optionsOf(options.logging)
+  const traces = optionsOf(options.tracing)
+  const series = optionsOf(options.metrics)
+  const probes = optionsOf(options.health)
+  const events = optionsOf(options.sentry)
   const management = options.management && createManagement(app, options.management)
   app.decorate('management', management)
 
@@ -79,6 +86,11 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
+}
+
+/** The options of a part, `false` where it is left out. */
+function optionsOf<Options extends object>(part: Options | boolean | undefined): Partial<Options> | false {
+  return part === undefined || part === true ? {} : part
 }
 
 export default fp(observability, { name: NAME, fastify: '^5.12.0' })

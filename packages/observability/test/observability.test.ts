@@ -205,7 +205,7 @@ test('probes and /metrics leave neither lines nor spans', async (t) => {
 const name = 'fastify-observability'
 const REFUSED: [object, string][] = [
   [{ loging: {} }, `${name}: unknown option "loging": did you mean "logging"?, got {}`],
-  [{ metrics: true }, `${name}: option "metrics" must be an object with the part's options, or false, got true`],
+  [{ metrics: 'on' }, `${name}: option "metrics" must be an object with the part's options, true or false, got 'on'`],
   [{ service: { name: 7 } }, `${name}: option "service.name" must be a non-empty string, got 7`],
   [{ health: { check: {} } }, '@fastify-observability/health: unknown option "check": did you mean "checks"?, got {}']
 ]
@@ -226,4 +226,19 @@ test('serves on while nothing that it exports to is there', async (t) => {
   })
   t.same(answers, [200, 500, 200])
   t.match(lines.at(-1), { level: 'warn' }, 'and says so at the end')
+})
+
+test('takes the defaults of a part for `true`', async (t) => {
+  const app = Fastify()
+  await app.register(observability, {
+    requestId: true,
+    logging: false,
+    tracing: true,
+    metrics: true,
+    health: true,
+    sentry: true
+  })
+  t.teardown(() => app.close())
+  t.match((await app.inject('/health')).headers, { 'x-request-id': /^[0-9a-f-]{36}$/ })
+  t.match((await app.inject('/metrics')).body, 'http_server_request_duration_seconds')
 })

@@ -2,7 +2,7 @@ import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
-import observability, { type ObservabilityOptions } from '../src/index.ts'
+import observability, { type ObservabilityOptions, type SentryOptions } from '../src/index.ts'
 
 /** `planted-1-`, `planted-2-` …: each stands where only a secret stands, and in no other place. */
 function planter() {
@@ -13,7 +13,7 @@ function planter() {
 // A token that is known by its form, wherever it stands.
 const jwt = (text: string) => `eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx${text}In0.c2lnbmF0dXJl${text}`
 
-async function service(t: Test, options: ObservabilityOptions) {
+async function service(t: Test, options: Omit<ObservabilityOptions, 'sentry'> & { sentry?: SentryOptions }) {
   const ingest = await startIngest()
   t.teardown(() => ingest.close())
   const app = Fastify()

@@ -8,11 +8,11 @@ import { startIngest } from '@fastify-observability/testing/ingest'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
-import observability, { type ObservabilityOptions, withSpan } from '../src/index.ts'
+import observability, { type ObservabilityOptions, type SentryOptions, withSpan } from '../src/index.ts'
 
 type Line = Record<string, unknown>
 
-async function service(t: Test, sentry: ObservabilityOptions['sentry'] = {}, options: ObservabilityOptions = {}) {
+async function service(t: Test, sentry: SentryOptions = {}, options: ObservabilityOptions = {}) {
   const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
   const lines: Line[] = []
   const written = new EventEmitter()

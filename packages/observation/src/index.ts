@@ -10,7 +10,19 @@ export type { LogLevel, RouteMetrics, RouteObservability } from './route.ts'
 export { currentObservation } from './scope.ts'
 export type { Sample, Series } from './series.ts'
 
+const NAME = '@fastify-observability/observation'
+// What `engines` says; nothing else stops an older Node, where the suite would fail later and in silence.
+const OLDEST_NODE = [22, 19] as const
+
+function checkNode(version: string): void {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  const [oldestMajor, oldestMinor] = OLDEST_NODE
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return
+  throw new Error(`${NAME}: Node ${OLDEST_NODE.join('.')} or later is required, this is ${version}`)
+}
+
 async function observation(app: FastifyInstance): Promise<void> {
+  checkNode(process.versions.node)
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
   observeRequests(
@@ -19,4 +31,4 @@ async function observation(app: FastifyInstance): Promise<void> {
   )
 }
 
-export default fp(observation, { name: '@fastify-observability/observation', fastify: '^5.12.0' })
+export default fp(observation, { name: NAME, fastify: '^5.12.0' })
