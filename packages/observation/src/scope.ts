@@ -46,7 +46,8 @@ export function runIn<Args extends unknown[], Result>(
   fn: (...args: Args) => Result,
   ...args: Args
 ): Result {
-  return storage.run(scope, fn, ...args)
+  // Entering a scope copies Node's map of all storages; most responses close in the scope of their own request.
+  return storage.getStore() === scope ? fn(...args) : storage.run(scope, fn, ...args)
 }
 
 export function currentScope(): Scope | undefined {
