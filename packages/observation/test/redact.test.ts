@@ -173,7 +173,7 @@ const encode = encodeURIComponent
 const PLANTED: [text: string, expected: string, secrets?: string[]][] = [
   [`password=${S}`, 'password=[redacted]'],
   [`user=bob&password=${encode(S)}&page=2`, 'user=bob&password=[redacted]&page=2', [encode(S)]],
-  [`GET /cb?code=1&access_token=${encode(S)}#top`, 'GET /cb?code=1&access_token=[redacted]', [encode(S)]],
+  [`GET /cb?code=1&access_token=${encode(S)}#top`, 'GET /cb?code=[redacted]&access_token=[redacted]', [encode(S)]],
   [`https://x.io/y?X-Amz-Signature=${S}&a=1`, 'https://x.io/y?X-Amz-Signature=[redacted]&a=1'],
   [`to=${encode(`/y?token=${S}&a=1`)}&b=2`, 'to=%2Fy%3Ftoken%3D[redacted]%26a%3D1&b=2', ['hunter2']],
   [encode(encode(`password=${S}&a=b`)), 'password%253D[redacted]%2526a%253Db', ['hunter2']],
@@ -355,4 +355,17 @@ test('takes time linear in the length of the worst texts', async (t) => {
     })
     t.ok(isLinear, `${encodeURIComponent(unit)} ${tries.join('; ')}`)
   }
+})
+
+test('removes the parameters of OAuth, SAML and pins from queries, and keeps such words elsewhere', async (t) => {
+  const { text, isSecret } = createRedactor()
+  const query = '?code=Splx&state=af0i&pin=1234&assertion=SAML&key=k&email=a&state_name=x'
+  t.equal(
+    text(query),
+    '?code=[redacted]&state=[redacted]&pin=[redacted]&assertion=[redacted]&key=[redacted]&email=a&state_name=x'
+  )
+  t.equal(text('GET https://a/cb?Code=Splx'), 'GET https://a/cb?Code=[redacted]')
+  for (const plain of ['code: 500', 'state=ready', '{"key":"value"}']) t.equal(text(plain), plain)
+  t.same(['code', 'state', 'pin', 'assertion', 'key'].filter(isSecret), [])
+  t.match(createRedactor({ allow: ['code'] }).text('?code=42&state=on'), '?code=42&state=[redacted]')
 })

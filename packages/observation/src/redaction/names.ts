@@ -9,6 +9,9 @@ const NAMES = list(`
 const LAST_NAMES = list('pass sig')
 const WHOLE_NAMES = list('auth bearer')
 
+// Parameters of URLs that carry secrets, such as OAuth's and SAML's, under names that mean anything elsewhere.
+const PARAMETERS = list('code state pin assertion key')
+
 // Long enough to be recognised without a separator: `dbpassword`, `ACCESSTOKEN`, `PHPSESSID`.
 const NAME_AT_END =
   /(?:password|passwd|passphrase|passcode|secret|token|cookie|credential|authorization|(?:api|access|secret|private)key|sess(?:ion)?id)s?$/
@@ -57,6 +60,11 @@ export function nameTest(further: string[]): (key: string) => boolean {
       return end !== -1 && (end === words.length - 1 || !ABOUT.has(last))
     })
   }
+}
+
+/** Whether a query parameter carries a secret, though a field of the same name may not. */
+export function isSecretParameter(key: string): boolean {
+  return PARAMETERS.has(squash(key))
 }
 
 /** A key without what does not count in it: case and separators. */

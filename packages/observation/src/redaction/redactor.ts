@@ -1,5 +1,5 @@
 import { REDACTED, scrubForms } from './forms.ts'
-import { nameTest, remember, squash } from './names.ts'
+import { isSecretParameter, nameTest, remember, squash } from './names.ts'
 import { pairScrubber } from './pairs.ts'
 
 export interface RedactOptions {
@@ -42,7 +42,8 @@ export function createRedactor({ redact = [], allow }: RedactOptions = {}, ownNa
 
   const isSecret = allow ? (key: string): boolean => !isAllowed(key) : isNamed
   const isSecretInText = allow ? (key: string): boolean => isNamed(key) && !isAllowed(key) : isNamed
-  const scrubPairs = pairScrubber((key, inQuery) => (inQuery ? isSecret(key) : isSecretInText(key)))
+  const isSecretInQuery = (key: string): boolean => isSecret(key) || (isSecretParameter(key) && !isAllowed(key))
+  const scrubPairs = pairScrubber((key, inQuery) => (inQuery ? isSecretInQuery(key) : isSecretInText(key)))
   const scrub = (text: string): string => scrubPairs(scrubForms(text))
 
   return {
