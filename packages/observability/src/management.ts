@@ -24,7 +24,7 @@ export const managementSchema = v.optional(
   })
 )
 
-/** Makes the app of the second listener, which listens as soon as `app` is ready and closes with it. */
+/** Makes the app of the second listener, which listens when `app` does and closes with it. */
 export function createManagement(
   app: FastifyInstance,
   { port, host = '127.0.0.1', token }: ManagementOptions
@@ -37,7 +37,8 @@ export function createManagement(
       return reply.code(401).header('www-authenticate', 'Bearer').send({ statusCode: 401, error: 'Unauthorized' })
     })
   }
-  app.addHook('onReady', async () => {
+  const isListenCalled = noteListen(app)
+  async function open(): Promise<void> {
     try {
       await management.listen({ port, host })
     } catch (error) {
@@ -45,9 +46,32 @@ export function createManagement(
         cause: error
       })
     }
+  }
+  app.addHook('onReady', async () => {
+    if (isListenCalled()) await open()
+  })
+  // After ready() and a later listen(), which does not wait for this hook; Fastify logs what it throws.
+  app.addHook('onListen', async () => {
+    if (!management.server.listening) await open()
   })
   app.addHook('onClose', () => management.close())
   return management
+}
+
+/**
+ * Notes calls of `listen()`, which Fastify tells no hook of in time: scripts and tests that only want `ready()` or `inject()`
+ * must not open a port, and `listen()` has to fail when a port is taken.
+ */
+function noteListen(app: FastifyInstance): () => boolean {
+  const { listen } = app
+  let isCalled = false
+  Object.assign(app, {
+    listen(this: FastifyInstance, ...args: unknown[]): unknown {
+      isCalled = true
+      return Reflect.apply(listen, this, args)
+    }
+  })
+  return () => isCalled
 }
 
 // Digests have one length, which the comparison in constant time asks for.

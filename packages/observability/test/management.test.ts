@@ -72,6 +72,34 @@ test('closes with the app', async (t) => {
   await t.rejects(status(`${second}/metrics`))
 })
 
+test('opens its port with listen(), and not with ready() or inject()', async (t) => {
+  const apps = [Fastify(), Fastify()]
+  t.teardown(() => Promise.all(apps.map((app) => app.close())))
+  for (const app of apps) {
+    await app.register(observability, { management: { port: 0 }, logging: false })
+    app.get('/', async () => 'ok')
+  }
+  const [readied, listening] = apps
+  await readied?.ready()
+  t.equal((await readied?.inject('/'))?.statusCode, 200)
+  t.equal(readied?.management?.server.listening, false)
+  await listening?.listen({ port: 0, host: '127.0.0.1' })
+  t.equal(await status(`${listening?.management?.listeningOrigin}/metrics`), 200)
+})
+
+test('opens its port with a listen() after ready(), and with one that has a callback', async (t) => {
+  const apps = [Fastify(), Fastify()]
+  t.teardown(() => Promise.all(apps.map((app) => app.close())))
+  for (const app of apps) await app.register(observability, { management: { port: 0 }, logging: false })
+  await apps[0]?.ready()
+  for (const app of apps) {
+    const opened = app.management?.server ? once(app.management.server, 'listening') : undefined
+    app.listen({ port: 0, host: '127.0.0.1' }, () => undefined)
+    await opened
+    t.equal(await status(`${app.management?.listeningOrigin}/metrics`), 200)
+  }
+})
+
 test('a port that is taken ends the start with a sentence', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
