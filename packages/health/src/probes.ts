@@ -14,7 +14,7 @@ export interface ProbeSources {
 const PROBE: RouteShorthandOptions = {
   schema: { hide: true },
   exposeHeadRoute: true,
-  config: { observability: { log: 'failures', trace: false, shed: false } },
+  config: { observability: { log: 'failures', trace: false, shed: false, operational: true } },
   onRequest(_request, reply, done) {
     reply.header('cache-control', 'no-store')
     done()

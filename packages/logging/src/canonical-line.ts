@@ -1,16 +1,16 @@
 import type { LogLevel, Outcome } from '@fastify-observability/observation'
-import type { Redactor, RequestObservation } from '@fastify-observability/observation/internal'
+import { isShed, type Redactor, type RequestObservation } from '@fastify-observability/observation/internal'
 import { CANONICAL, type Quote } from './fields.ts'
 
 const SLOW_PROBE_MS = 1_000
 
 /** The level of a request's canonical line, `undefined` for no line. */
-export function canonicalLevel(
-  { config: { log = true } }: RequestObservation,
-  { statusCode, aborted, durationMs }: Outcome
-): LogLevel | undefined {
+export function canonicalLevel({ config: { log = true } }: RequestObservation, outcome: Outcome): LogLevel | undefined {
+  const { statusCode, aborted, durationMs, errorType } = outcome
   if (log === false) return undefined
-  if (statusCode >= 500) return 'error'
+  // The pressure has a line of its own; each request that it sheds is no error of the service's.
+  if (isShed(outcome)) return 'warn'
+  if (statusCode >= 500 || (errorType !== undefined && statusCode < 400 && !aborted)) return 'error'
   if (log === 'failures') return durationMs > SLOW_PROBE_MS ? 'warn' : undefined
   if (typeof log === 'string') return log
   return statusCode >= 400 || aborted ? 'warn' : 'info'
@@ -19,7 +19,8 @@ export function canonicalLevel(
 /** The fields of a request's canonical line beside its context. */
 export function canonicalFields(observation: RequestObservation, outcome: Outcome): object {
   const fields = Object.fromEntries(CANONICAL.map(({ name, value }) => [name, value(observation, outcome)]))
-  return outcome.error === undefined ? fields : { ...fields, err: outcome.error }
+  if (outcome.error === undefined) return fields
+  return { ...fields, err: isShed(outcome) ? withoutStack(outcome.error) : outcome.error }
 }
 
 /**
@@ -37,4 +38,8 @@ export function canonicalText(
     for (const write of writers) text += write(observation, outcome)
     return text
   }
+}
+
+function withoutStack(error: unknown): unknown {
+  return error instanceof Error ? { name: error.name, message: error.message, code: Reflect.get(error, 'code') } : error
 }

@@ -44,7 +44,9 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
     return observation
   }
 
-  function adopt(request: FastifyRequest, reply: FastifyReply): RequestObservation {
+  function adopt(request: FastifyRequest, reply: FastifyReply): RequestObservation | undefined {
+    // @fastify/websocket's injectWS makes a request without one: it is served as without us.
+    if (!request.raw.socket) return undefined
     const observation = request.raw[OBSERVATION] ?? arrive(request.raw, reply.raw)
     if (!observation.request) observation.adopt(request, reply)
     start(observation)
@@ -91,6 +93,9 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   const { mute } = observeLogController(app, {
     isOurs: ({ server }) => server.observation === app.observation,
     arrived: adopt,
+    errorAnswered(error, { raw }) {
+      raw[OBSERVATION]?.replaceError(error)
+    },
     streamFailed(error, { raw }) {
       const observation = raw[OBSERVATION]
       if (!observation || observation.response.destroyed || raw.socket.destroyed) return
@@ -123,12 +128,15 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
 
   app.addHook('onRequest', (request, reply, done) => {
     const observation = adopt(request, reply)
-    runIn(observation, observers.run, observation, done)
+    if (observation) runIn(observation, observers.run, observation, done)
+    else done()
   })
 
   app.addHook('onError', ({ raw }, _reply, error, done) => {
     const observation = raw[OBSERVATION]
-    if (observation) observation.error = error
+    // One that the application has reported itself is the cause of what it throws next.
+    if (observation?.failed) observation.replaceError(error)
+    else if (observation) observation.error = error
     done()
   })
 }

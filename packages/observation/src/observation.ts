@@ -25,6 +25,11 @@ export interface Observation {
   readonly config: RouteObservability
   /** `undefined` until the response has closed. */
   readonly outcome: Outcome | undefined
+  /**
+   * Makes this the request's error, for code that answers errors itself: Fastify learns of those that are thrown or sent
+   * only. An earlier error becomes its cause. Below status 400 the request then counts as failed too.
+   */
+  fail(error: unknown): void
 }
 
 /** How a request ended, computed once for all observers. */
@@ -42,8 +47,8 @@ export interface Outcome {
   error: unknown
   /**
    * A stable name of few values: `client_disconnect` when the client left; the error's code or class when it broke the
-   * response or made it a 5xx; the parser's code for a body that it refused; the status for a 5xx without an error; else
-   * `undefined`.
+   * response, made it a 5xx or was given to `fail` below 400; the parser's code for a body that it refused; the status for
+   * a 5xx without an error; else `undefined`.
    */
   errorType: string | undefined
   /** From the arrival of the request to the close of the response, monotonic, in milliseconds. */

@@ -3,13 +3,14 @@ import { performance } from 'node:perf_hooks'
 import type { Outcome } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
 import { errorName } from './values/error-name.ts'
+import { hasSentHeaders } from './values/headers-sent.ts'
 
 /** How the request ends, if it ends now. */
 export function outcomeOf(observation: RequestObservation): Outcome {
   const { response, error, refusal, startedAt, headersAt, requestBytes, responseBytes } = observation
   const upgraded = isUpgraded(observation)
   const firstByteAt = upgraded ? observation.upgradedAt : headersAt
-  const headersSent = upgraded || response.headersSent
+  const headersSent = upgraded || hasSentHeaders(response)
   const aborted = !upgraded && !isFinished(response)
   const statusCode = upgraded ? 101 : headersSent ? response.statusCode : 499
   const outcome: Outcome = {
@@ -37,7 +38,7 @@ export function outlookOf(observation: RequestObservation, statusCode: number): 
 // A WebSocket's 101 is written past the response, to the socket.
 function isUpgraded({ headers, response, reply, upgradedAt }: RequestObservation): boolean {
   const isHandedOver = upgradedAt !== undefined && reply?.sent === true
-  return isHandedOver && headers.upgrade !== undefined && !response.headersSent && !response.writableEnded
+  return isHandedOver && headers.upgrade !== undefined && !hasSentHeaders(response) && !response.writableEnded
 }
 
 function isFinished(response: ServerResponse): boolean {
@@ -52,9 +53,18 @@ function isHttp2Stream(stream: unknown): stream is { aborted: boolean } {
   return typeof stream === 'object' && stream !== null && 'aborted' in stream
 }
 
-function errorTypeOf({ broken, error }: RequestObservation, statusCode: number, aborted: boolean): string | undefined {
+/** Whether load shedding has answered the request, health's or that of an @fastify/under-pressure of the application's. */
+export function isShed({ errorType }: Outcome): boolean {
+  return errorType === 'FST_UNDER_PRESSURE'
+}
+
+function errorTypeOf(
+  { broken, failed, error }: RequestObservation,
+  statusCode: number,
+  aborted: boolean
+): string | undefined {
   if (aborted && !broken) return 'client_disconnect'
-  if (statusCode < 500 && !broken) return undefined
+  if (statusCode < 500 && !broken && !(failed && statusCode < 400)) return undefined
   // A code may be empty.
   return errorName(error) || String(statusCode)
 }

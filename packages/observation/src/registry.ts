@@ -1,6 +1,8 @@
 import type { FastifyInstance } from 'fastify'
+import type { Observation } from './observation.ts'
 import type { Observer, Observers, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
+import { OBSERVATION } from './request-observation.ts'
 import { runInBackground } from './scope.ts'
 import type { Series } from './series.ts'
 import { within } from './time/deadline.ts'
@@ -9,6 +11,10 @@ declare module 'fastify' {
   interface FastifyInstance {
     observation: ObservationRegistry
     [REGISTRY]: Registry
+  }
+  interface FastifyRequest {
+    /** This request as all signals see it. */
+    readonly observation: Observation
   }
 }
 
@@ -39,6 +45,22 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'> {
   /** The process ends after the app has closed: parts leave open what the last line needs. */
   ending: boolean
 }
+
+/** For a request without a socket, which nobody observes. */
+const UNOBSERVED: Observation = Object.freeze({
+  method: '_OTHER',
+  route: 'unmatched',
+  path: '',
+  requestId: undefined,
+  correlationId: undefined,
+  spanContext: undefined,
+  clientAddress: undefined,
+  request: undefined,
+  reply: undefined,
+  config: Object.freeze({}),
+  outcome: undefined,
+  fail: () => undefined
+})
 
 // The same for every copy of this package in a process.
 const REGISTRY: unique symbol = Symbol.for('fastify-observability.registry')
@@ -72,6 +94,11 @@ export function decorateWithRegistry(app: FastifyInstance, observers: Observers,
   const face: ObservationRegistry = Object.freeze({ observe, report, publish })
   app.decorate('observation', face)
   app.decorate(REGISTRY, registry)
+  app.decorateRequest('observation', {
+    getter() {
+      return this.raw[OBSERVATION] ?? UNOBSERVED
+    }
+  })
   return registry
 }
 

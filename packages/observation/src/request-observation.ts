@@ -4,6 +4,7 @@ import { type Context, isSpanContextValid, type SpanContext, trace } from '@open
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RouteObservability } from './route.ts'
+import { hasSentHeaders } from './values/headers-sent.ts'
 import { knownMethod } from './values/method.ts'
 
 /** Where Node's objects carry their observation: a WeakMap costs each request more, and the garbage collector most. */
@@ -46,6 +47,8 @@ export interface Moments {
   close(observation: RequestObservation): void
 }
 
+// As deep as the logs follow them.
+const MAX_CAUSES = 8
 const UNCONFIGURED: RouteObservability = Object.freeze({})
 
 /** The data of one request, as the parts see and complete it. */
@@ -76,6 +79,8 @@ export class RequestObservation implements Observation, Slots {
   /** Whether the observers have received its start. */
   started = false
   error: unknown
+  /** The application has called `fail`. */
+  failed = false
   /** What Fastify answers, to the socket, when the body cannot be parsed. */
   refusal: Refusal | undefined
   /** `performance.now()` when the headers were written. */
@@ -133,14 +138,26 @@ export class RequestObservation implements Observation, Slots {
 
   get clientAddress(): string | undefined {
     if (!this.request || this.raw.httpVersionMajor > 1) return this.address
-    this.ip ??= this.request.ip
+    this.ip ??= ipOf(this.request) ?? this.address
     return this.ip
   }
 
   /** Sets a header of the answer, while none is sent. */
   setHeader(name: string, value: string): void {
     if (this.reply) this.reply.header(name, value)
-    else if (!this.response.headersSent) this.response.setHeader(name, value)
+    else if (!hasSentHeaders(this.response)) this.response.setHeader(name, value)
+  }
+
+  fail(error: unknown): void {
+    if (this.outcome) return
+    this.failed = true
+    this.replaceError(error)
+  }
+
+  /** Makes this the error, and the one before its cause. */
+  replaceError(error: unknown): void {
+    if (this.error !== undefined && this.error !== error) addCause(error, this.error)
+    this.error = error
   }
 
   /** Called with the last argument of the first writeHead. */
@@ -168,4 +185,21 @@ function ipOf(request: FastifyRequest): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Adds a cause to an error that has none, and may be frozen. */
+function addCause(error: unknown, cause: unknown): void {
+  if (typeof error !== 'object' || error === null) return
+  try {
+    if (error instanceof Error && error.cause === undefined && !isCauseOf(cause, error)) {
+      Reflect.defineProperty(error, 'cause', { value: cause, configurable: true, enumerable: false, writable: true })
+    }
+  } catch {
+    // An error that cannot be read stays as it is.
+  }
+}
+
+function isCauseOf(error: unknown, cause: unknown, depth = 0): boolean {
+  if (!(error instanceof Error) || depth > MAX_CAUSES) return false
+  return error.cause === cause || isCauseOf(error.cause, cause, depth + 1)
 }

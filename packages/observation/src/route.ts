@@ -20,6 +20,8 @@ export interface RouteObservability {
    * recorded, from 0 to 1; a caller's decision is followed. @default true
    */
   trace?: boolean | { ratio: number }
+  /** The suite's own routes, probes and `/metrics`, have `true`: for authentication hooks that exempt them. @default false */
+  operational?: boolean
   /** `false`: answered even under pressure. @default true */
   shed?: boolean
   /** `false`: not in the request metrics. @default {} */

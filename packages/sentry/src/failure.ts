@@ -13,9 +13,9 @@ const MAX_CAUSES = 6
 /** Errors that this plugin has captured. */
 const captured = new WeakSet<object>()
 
-/** A request that really failed: an exception became a 5xx, or broke a response that had begun. */
-export function hasFailed({ statusCode, error, errorType, aborted }: Outcome): boolean {
-  return error !== undefined && (statusCode >= 500 || (aborted && errorType !== 'client_disconnect'))
+/** A request that really failed: an exception became a 5xx, broke a response that had begun, or was given to `fail`. */
+export function hasFailed({ error, errorType }: Outcome): boolean {
+  return error !== undefined && errorType !== undefined && errorType !== 'client_disconnect'
 }
 
 /**

@@ -5,6 +5,7 @@ import {
   answerOf,
   currentScope,
   isRecord,
+  isShed,
   outlookOf,
   type RequestObservation,
   registryOf
@@ -100,7 +101,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
 
   function isWanted(observation: RequestObservation, outcome: Outcome): boolean {
     const { statusCode, error, errorType } = outcome
-    if (errorType !== undefined && ABORTED.has(errorType)) return false
+    if ((errorType !== undefined && ABORTED.has(errorType)) || isShed(outcome)) return false
     const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
     return shouldCapture ? answerOf(() => shouldCapture(outcome, observation), rule, reportError) : rule
   }

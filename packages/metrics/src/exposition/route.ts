@@ -41,7 +41,7 @@ export function serveMetrics(app: FastifyInstance, path: string, collect: () => 
     {
       schema: { hide: true },
       exposeHeadRoute: true,
-      config: { observability: { log: 'failures', trace: false, shed: false } }
+      config: { observability: { log: 'failures', trace: false, shed: false, operational: true } }
     },
     async (request: FastifyRequest, reply: FastifyReply) => {
       const format = negotiate(request.headers.accept)

@@ -5,6 +5,8 @@ interface LogListeners {
   isOurs(request: FastifyRequest): boolean
   /** Before any hook, of a route or of the 404 handler. */
   arrived(request: FastifyRequest, reply: FastifyReply): void
+  /** The default error handler answers this error: the application has none, or its own has thrown it. */
+  errorAnswered(error: unknown, request: FastifyRequest): void
   /** A stream failed after the headers were sent; no hook is run for it. */
   streamFailed(error: Error, request: FastifyRequest): void
 }
@@ -16,7 +18,7 @@ interface LogListeners {
  */
 export function observeLogController(
   app: FastifyInstance,
-  { isOurs, arrived, streamFailed }: LogListeners
+  { isOurs, arrived, errorAnswered, streamFailed }: LogListeners
 ): { mute(): void } {
   const controller = findController(app)
   let muted = false
@@ -35,8 +37,11 @@ export function observeLogController(
     },
     requestCompleted(error, request, reply, metadata) {
       if (!isMuted(request)) requestCompleted.call(controller, error, request, reply, metadata)
+      // An onResponse hook has failed: the request itself has ended, and its line has no place for that.
+      else if (error && !controller.isLogDisabled(request)) reply.log.error({ err: error }, 'an onResponse hook failed')
     },
     defaultErrorLog(error, request, reply, metadata) {
+      if (isOurs(request)) errorAnswered(error, request)
       if (!isMuted(request)) defaultErrorLog.call(controller, error, request, reply, metadata)
     },
     streamError(error, request, reply, metadata) {

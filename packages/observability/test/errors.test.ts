@@ -1,0 +1,55 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { type Test, test } from 'tap'
+import observability, { currentObservation, type ObservabilityOptions } from '../src/index.ts'
+
+/** A service with all signals, and what they have after it has closed. */
+async function signals(t: Test, options: ObservabilityOptions, serve: (app: FastifyInstance) => Promise<unknown>) {
+  const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
+  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+  const lines: string[] = []
+  const app = Fastify()
+  await app.register(observability, {
+    logging: { stream: { write: (line: string) => void lines.push(line) } },
+    tracing: { endpoint: collector.url },
+    sentry: { dsn: ingest.dsn },
+    ...options
+  })
+  await serve(app)
+  const metrics = (await app.inject('/metrics')).body
+  await app.close()
+  const parsed = lines.map((line) => JSON.parse(line))
+  return { lines: parsed.filter(({ route }) => route === '/'), spans: collector.spans, events: ingest.events, metrics }
+}
+
+test('has the error that the application reports in line, span, metric and event', async (t) => {
+  const { lines, spans, events, metrics } = await signals(t, {}, async (app) => {
+    app.get('/', async (_request, reply) => {
+      currentObservation()?.fail(new RangeError('answered by a framework'))
+      return reply.code(500).send('sorry')
+    })
+    await app.inject('/')
+  })
+  t.match(lines, [
+    { level: 'error', status_code: 500, err: { type: 'RangeError', message: 'answered by a framework' } }
+  ])
+  const [span] = spans.filter(({ kind }) => kind === 'SERVER')
+  t.match(JSON.stringify(span), /RangeError.*answered by a framework/)
+  t.match(metrics, /http_server_request_duration_seconds_count\{[^}]*error_type="RangeError"/)
+  t.match(events, [{ exception: { values: [{ type: 'RangeError' }] } }])
+})
+
+test('logs a shed request as one warning without a stack, and sends no event', async (t) => {
+  const { lines, events } = await signals(t, { health: { pressure: { maxRssBytes: 1 } } }, async (app) => {
+    app.get('/', async () => 'ok')
+    await app.ready()
+    while (!app.isUnderPressure()) await wait(10)
+    for (let requests = 0; requests < 3; requests++) t.equal((await app.inject('/')).statusCode, 503)
+  })
+  t.equal(lines.length, 3)
+  for (const line of lines) t.match(line, { level: 'warn', status_code: 503, err: { code: 'FST_UNDER_PRESSURE' } })
+  t.notMatch(JSON.stringify(lines), 'stack')
+  t.same(events, [])
+})

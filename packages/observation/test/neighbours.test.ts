@@ -1,0 +1,131 @@
+import { EventEmitter, once } from 'node:events'
+import express from '@fastify/express'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { type Test, test } from 'tap'
+import observation, { currentObservation, type Outcome } from '../src/index.ts'
+import { registryOf } from '../src/internal.ts'
+
+type Seen = Outcome & { clientAddress: string | undefined }
+
+/** An app that listens, and the ends of its requests as they come. */
+async function service(t: Test, declare: (app: FastifyInstance) => unknown, options: FastifyServerOptions = {}) {
+  const lines: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } }, ...options })
+  const ends = new EventEmitter()
+  await app.register(observation)
+  app.observation.observe({
+    name: 'test',
+    end: ({ clientAddress }, outcome) => void ends.emit('end', { ...outcome, clientAddress })
+  })
+  await declare(app)
+  t.teardown(() => app.close())
+  const origin = await app.listen({ port: 0, host: '127.0.0.1' })
+  async function ask(path: string, init: RequestInit = {}): Promise<Seen> {
+    const [[seen]] = await Promise.all([once(ends, 'end'), fetch(origin + path, init).then((answer) => answer.text())])
+    return seen
+  }
+  return { app, ask, lines }
+}
+
+test('knows status and error of what it serves beside @fastify/express', async (t) => {
+  const { ask } = await service(t, async (app) => {
+    await app.register(express)
+    app.use('/plain', (_request: unknown, response: { end(text: string): void }) => response.end('from express'))
+    app.get('/ok', async () => 'fine')
+    app.get('/boom', async () => Promise.reject(new Error('boom')))
+  })
+  const answered = { headersSent: true, aborted: false }
+  t.match(await ask('/ok'), { ...answered, statusCode: 200, error: undefined })
+  t.match(await ask('/boom'), { ...answered, statusCode: 500, error: { message: 'boom' }, errorType: 'Error' })
+  t.match(await ask('/plain'), { ...answered, statusCode: 200, ttfbMs: Number })
+})
+
+test('has the address of the socket where trustProxy throws', async (t) => {
+  const trustProxy = (address: string): boolean => {
+    if (address.includes(' ')) throw new Error('not an address')
+    return address.startsWith('127.')
+  }
+  const { ask } = await service(t, (app) => app.get('/', async () => 'ok'), { trustProxy, logger: false })
+  const addressFor = async (forwarded: string) =>
+    (await ask('/', { headers: { 'x-forwarded-for': forwarded } })).clientAddress
+  t.equal(await addressFor('203.0.113.5'), '203.0.113.5')
+  t.equal(await addressFor('10.0.0.2, y x, 127.0.0.1'), '127.0.0.1')
+  t.equal(await addressFor('10.0.0.1, y x'), '127.0.0.1')
+})
+
+test('takes what an error handler throws for the error, with the first as its cause', async (t) => {
+  const first = Object.assign(new Error('not found'), { statusCode: 404 })
+  const { ask } = await service(t, (app) => {
+    app.setErrorHandler((error) => {
+      if (error === first) throw new TypeError('no details')
+      if (error instanceof RangeError) return Promise.reject(Object.freeze(new SyntaxError('frozen')))
+      throw error
+    })
+    app.get('/first', async () => Promise.reject(first))
+    app.get('/frozen', async () => Promise.reject(new RangeError('range')))
+    app.get('/same', async () => Promise.reject(new Error('thrown again')))
+  })
+  t.match(await ask('/first'), {
+    statusCode: 500,
+    errorType: 'TypeError',
+    error: { message: 'no details', cause: first }
+  })
+  t.match(await ask('/frozen'), { statusCode: 500, errorType: 'SyntaxError', error: { cause: undefined } })
+  t.match(await ask('/same'), { statusCode: 500, error: { message: 'thrown again', cause: undefined } })
+})
+
+test('logs the error of an onResponse hook once, also where a part writes its own lines', async (t) => {
+  for (const muted of [false, true]) {
+    const { app, ask, lines } = await service(t, (app) => {
+      if (muted) registryOf(app).muteFastify()
+      app.addHook('onResponse', async () => Promise.reject(new Error('the audit record was not written')))
+      app.get('/', async () => 'ok')
+    })
+    t.match(await ask('/'), { statusCode: 200, error: undefined })
+    await app.close()
+    t.equal(lines.filter((line) => line.includes('"level":50') && line.includes('the audit record')).length, 1)
+  }
+})
+
+test('serves injectWS, whose requests have no socket', async (t) => {
+  const { app } = await service(t, async (app) => {
+    await app.register(websocket)
+    app.register(async (scope: FastifyInstance) => {
+      scope.get('/ws', { websocket: true }, (socket, request) => {
+        request.observation.fail(new Error('of no request'))
+        socket.on('message', (message) => socket.send(`echo ${message}`))
+      })
+    })
+  })
+  const socket = await app.injectWS('/ws')
+  const answer = once(socket, 'message')
+  socket.send('hi')
+  t.equal(String((await answer)[0]), 'echo hi')
+  socket.terminate()
+})
+
+test('makes an error that the application reports the error of the request', async (t) => {
+  const { ask } = await service(t, (app) => {
+    app.get('/answered', async (request, reply) => {
+      request.observation.fail(new RangeError('of a filter'))
+      return reply.code(500).send('sorry')
+    })
+    app.get('/below', async (_request, reply) => {
+      currentObservation()?.fail(new TypeError('of a resolver'))
+      return reply.send({ errors: [] })
+    })
+    app.get('/known', async (request, reply) => {
+      request.observation.fail(new Error('known'))
+      return reply.code(404).send()
+    })
+    app.get('/thrown', async (request) => {
+      request.observation.fail(new Error('the first'))
+      throw new Error('the second')
+    })
+  })
+  t.match(await ask('/answered'), { statusCode: 500, errorType: 'RangeError', error: { message: 'of a filter' } })
+  t.match(await ask('/below'), { statusCode: 200, errorType: 'TypeError', error: { message: 'of a resolver' } })
+  t.match(await ask('/known'), { statusCode: 404, errorType: undefined, error: { message: 'known' } })
+  t.match(await ask('/thrown'), { statusCode: 500, error: { message: 'the second', cause: { message: 'the first' } } })
+})
