@@ -16,7 +16,10 @@ export function detailsOf(result: unknown, redactor: Redactor): CheckDetails | u
   const entries = Object.entries(value)
     .filter(([, detail]) => ['string', 'number', 'boolean'].includes(typeof detail))
     .slice(0, MAX_DETAILS)
-    .map(([name, detail]) => [name, typeof detail === 'string' ? shorten(detail, redactor) : detail])
+    .map(([name, detail]) => {
+      if (redactor.isSecretName(name)) return [name, redactor.replacement]
+      return [name, typeof detail === 'string' ? shorten(detail, redactor) : detail]
+    })
   return entries.length > 0 ? Object.fromEntries(entries) : undefined
 }
 

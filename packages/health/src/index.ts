@@ -1,5 +1,5 @@
 import observation from '@fastify-observability/observation'
-import { registryOf, resolveService } from '@fastify-observability/observation/internal'
+import { answerOf, registryOf, resolveService } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type CachedCheck, type Check, type CheckOptions, type CheckReport, cacheCheck } from './check.ts'
@@ -124,12 +124,13 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
 
   function mayShowDetails(request: FastifyRequest): boolean {
     if (typeof details === 'string') return details === 'always'
-    try {
-      return details(request) === true
-    } catch (error) {
-      report(NAME, error)
-      return false
-    }
+    return (
+      answerOf(
+        () => details(request),
+        false,
+        (error) => report(NAME, error)
+      ) === true
+    )
   }
 
   /** @param isUp whether requests reach the application, as far as the server that answers can know. */

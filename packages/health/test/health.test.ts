@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
-import { registryOf } from '@fastify-observability/observation/internal'
+import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import health, { disk, type HealthOptions, http } from '../src/index.ts'
@@ -399,4 +399,44 @@ const REFUSED: [object, string][] = [
 
 test('rejects invalid options', async (t) => {
   for (const [options, sentence] of REFUSED) await t.rejects(service(options), new TypeError(sentence))
+})
+
+test('redacts details whose names or values are secret', async (t) => {
+  const check = () => ({ password: 'planted-1', token_count: 3, url: 'http://a/?code=planted-2', api_key: 7 })
+  const app = await service({ checks: { database: check }, details: 'always' })
+  const { body } = await app.inject('/health/ready')
+  t.match(JSON.parse(body).details.database, {
+    password: '[redacted]',
+    api_key: '[redacted]',
+    token_count: 3,
+    url: 'http://a/?code=[redacted]'
+  })
+  t.notMatch(body, 'planted')
+})
+
+test('redacts details by the names that the app adds', async (t) => {
+  const app = await service({ checks: { database: () => ({ loyalty_number: 'planted' }) }, details: 'always' })
+  registryOf(app).redactor = createRedactor({ redact: ['loyalty_number'] })
+  t.notMatch((await app.inject('/health/ready')).body, 'planted')
+})
+
+test('gives no details when the function for details is async, and reports it', async (t) => {
+  for (const details of [async () => true, async () => Promise.reject(new Error('no'))] as never[]) {
+    const app = await service({ checks: { database: () => ({ utilization: '3/10' }) }, details })
+    t.same((await app.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
+    const errors = registryOf(app).published.find(({ name }) => name === 'observability_observer_errors_total')
+    t.same(Array.from(errors?.collect() ?? []), [[{ observer: name }, 1]])
+  }
+})
+
+test('lets an authentication hook exempt the probes by their config', async (t) => {
+  const app = Fastify()
+  await app.register(health)
+  app.addHook('onRequest', async ({ routeOptions }, reply) => {
+    if (routeOptions.config?.observability?.operational) return
+    return reply.code(401).send({ error: 'log in' })
+  })
+  app.get('/', async () => 'ok')
+  for (const url of ['/health', '/health/ready', '/health/startup']) t.match(await app.inject(url), { statusCode: 200 })
+  for (const url of ['/', '/nowhere']) t.match(await app.inject(url), { statusCode: 401 })
 })
