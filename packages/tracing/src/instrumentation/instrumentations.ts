@@ -5,6 +5,7 @@ import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import type { FastifyBaseLogger } from 'fastify'
 import { withoutErrorText } from './error-hiding.ts'
+import { convertHeaderList } from './header-list.ts'
 
 interface InstrumentationSet {
   /** Whether `register` has made it, before the application was loaded. */
@@ -41,7 +42,10 @@ function theSet(): InstrumentationSet {
   if (found) return found
   // Server spans are ours; these two see only the calls that go out.
   // Off until `enable` or `preload`: beside a provider of the user's, their own instrumentations see these calls.
-  const http = new HttpInstrumentation({ disableIncomingRequestInstrumentation: true })
+  const http = new HttpInstrumentation({
+    disableIncomingRequestInstrumentation: true,
+    startOutgoingSpanHook: convertHeaderList
+  })
   const instrumentations = [http, new UndiciInstrumentation()]
   for (const instrumentation of instrumentations) instrumentation.disable()
   const created = { preloaded: false, instrumentations, provider: undefined, problems: [] }
