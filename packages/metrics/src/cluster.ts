@@ -57,7 +57,8 @@ export function joinCluster(collect: Collect): () => Promise<void> {
     const families = fromHere([...closed, ...last.filter(({ name }) => RUNTIME.test(name))])
     // A thread is a new member when another app starts in it; a process is the same one.
     if (!isMainThread) closed = []
-    await send?.(message('families', { families }))
+    // Closing the app does not fail because of its metrics.
+    await send?.(message('families', { families })).catch(() => undefined)
     if (apps.size > 0) return
     disconnect?.()
     disconnect = undefined

@@ -18,11 +18,13 @@ import type { Histogram } from './instruments/histogram.ts'
 import type { Labels } from './instruments/labels.ts'
 import { countLosses } from './losses.ts'
 import { isBuckets, type MetricsOptions, schema } from './options.ts'
+import { createRegistry } from './registry.ts'
 import { observeOutgoing } from './sources/outgoing.ts'
 import { createPools, type PoolState } from './sources/pools.ts'
 import { registerPublished } from './sources/published.ts'
 import { observeRequests } from './sources/requests.ts'
 import { startRuntime } from './sources/runtime.ts'
+import { time } from './timing.ts'
 
 // Also loads the package's own declaration of `app.metrics` for those who install this one.
 export type { IFastifyMetrics } from 'fastify-metrics'
@@ -44,8 +46,8 @@ declare module 'fastify-metrics/dist/types.js' {
 export interface Metrics extends Factory {
   registry: Registry
   /**
-   * Runs `fn` and observes the seconds until it returns, throws or its promise settles. Wrap a thenable that is not a
-   * promise, such as a query builder's query, in an `async` function.
+   * Runs `fn` and observes the seconds until it returns, throws or its promise settles. A thenable, such as a query
+   * builder's query, is observed when it first settles.
    */
   time<Label extends string, Result>(histogram: Histogram<Label>, labels: Labels<Label>, fn: () => Result): Result
   /** Adds a connection pool to `db_client_connection_count`. The same name again replaces the first. */
@@ -53,6 +55,9 @@ export interface Metrics extends Factory {
 }
 
 const NAME = '@fastify-observability/metrics'
+const DUPLICATE_CLIENT =
+  'metrics: a second Prometheus client is loaded and its metrics are not on /metrics; install one copy of ' +
+  '@prometheus-io/client, or use app.metrics.client with app.metrics.registry'
 
 async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<void> {
   const {
@@ -72,7 +77,8 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   await app.register(observation)
   const { observe, publish, published, report: reportError } = registryOf(app)
   const report = (error: unknown): void => reportError(NAME, error)
-  const registry = new client.Registry(client.prometheusContentType)
+  const appRegistry = createRegistry()
+  const { registry } = appRegistry
   const { series: losses, ...onLoss } = countLosses(app)
   const factory = createFactory({ registry, limits: { maxSeries, maxLabelValues }, ...onLoss })
   const observePool = createPools(publish, (pool, error) =>
@@ -112,11 +118,11 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   app.addHook('onReady', async () => {
     registerNew()
     for (const path of findOtherClients()) {
-      app.log.warn({ path }, 'metrics: a second Prometheus client is loaded; what it counts is not on /metrics')
+      app.log.warn({ path }, DUPLICATE_CLIENT)
     }
   })
 
-  const read = createCollector(registry, (metric, error) => {
+  const read = createCollector(appRegistry, (metric, error) => {
     report(new Error(`the metric ${metric} cannot be collected`, { cause: error }))
   })
   const collect = (): Promise<Family[]> => {
@@ -130,28 +136,6 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     await leave()
     registry.clear()
   })
-}
-
-function time<Label extends string, Result>(
-  histogram: Histogram<Label>,
-  labels: Labels<Label>,
-  fn: () => Result
-): Result {
-  const stop = histogram.startTimer(labels)
-  let result: Result
-  try {
-    result = fn()
-  } catch (error) {
-    stop()
-    throw error
-  }
-  if (result instanceof Promise)
-    result.then(
-      () => stop(),
-      () => stop()
-    )
-  else stop()
-  return result
 }
 
 /** @see https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md#supporting-target-metadata-in-both-push-based-and-pull-based-systems */

@@ -307,16 +307,23 @@ test('passes promtool check metrics', { skip: !hasPromtool && 'no promtool (TEST
   t.same({ status, stdout, stderr }, { status: 0, stdout: '', stderr: '' })
 })
 
-test('warns of a second Prometheus client', async (t) => {
-  const directory = t.testdir({ node_modules: { 'prom-client': { 'index.js': 'exports.register = {}' } } })
-  const path = `${directory}/node_modules/prom-client/index.js`
-  createRequire(import.meta.url)(path)
+test('warns of every other Prometheus client, however it was loaded, once each', async (t) => {
+  const client = () => ({ 'index.js': "require('./lib/registry.js')", lib: { 'registry.js': 'exports.register = {}' } })
+  const nested = { node_modules: { '@prometheus-io': { client: client() } } }
+  const directory = t.testdir({ node_modules: { 'prom-client': client(), other: nested } })
+  const paths = ['prom-client/index.js', 'other/node_modules/@prometheus-io/client/index.js']
+  createRequire(import.meta.url)(`${directory}/node_modules/${paths[0]}`)
+  await import(`${directory}/node_modules/${paths[1]}`)
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line) => void lines.push(line) } } })
   await app.register(metrics)
   await app.ready()
   t.match(
     lines.map((line) => JSON.parse(line)),
-    [{ level: 40, path, msg: /a second Prometheus client is loaded/ }]
+    paths.map((path) => ({
+      level: 40,
+      path: `${directory}/node_modules/${path}`,
+      msg: /a second Prometheus client is loaded.*install one copy/
+    }))
   )
 })

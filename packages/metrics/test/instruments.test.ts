@@ -292,3 +292,71 @@ test('shows published series by their labels, and reports one whose labels are n
     'observability_observer_errors_total{observer="@fastify-observability/metrics"} 1'
   ])
 })
+
+test('drops a value whose labels throw when they are read, or have no prototype and other names', async (t) => {
+  const app = await service()
+  const work = app.metrics.histogram({ name: 'work_seconds', help: 'W.', labelNames: ['tenant'], buckets: [1] })
+  const lazy = {
+    get tenant(): string {
+      throw new Error('relation not loaded')
+    }
+  }
+  t.equal(await app.metrics.time(work, lazy, async () => 7), 7)
+  const query = Object.assign(Object.create(null), { tenant: 'a' })
+  work.observe(query, 0.5)
+  Reflect.apply(work.observe, work, [Object.assign(Object.create(null), { colour: 'red' }), 1])
+  const hidden = new Proxy({}, { ownKeys: () => [Symbol('x')], get: () => 'x' })
+  t.doesNotThrow(() => work.remove(hidden))
+  t.same(await lines(app, /^(work_seconds_count|metrics_values_dropped_total)/), [
+    'work_seconds_count{tenant="a"} 1',
+    'metrics_values_dropped_total{metric="work_seconds",reason="label"} 2'
+  ])
+})
+
+test('leaves out samples of the client whose labels cannot be written', async (t) => {
+  const app = await service()
+  const { client, registry } = app.metrics
+  const counter = new client.Counter({ name: 'native_total', help: 'N.', labelNames: ['id'], registers: [registry] })
+  counter.inc({ id: 'a' })
+  const family = await counter.get()
+  const hostile = { value: 2, labels: { id: Object.create(null) } }
+  Object.assign(counter, { get: async () => ({ ...family, values: [...family.values, hostile] }) })
+  t.same(await lines(app, /^native_total/), ['native_total{id="a"} 1'])
+  t.match(await lines(app, /^observability_observer_errors_total/), [/metrics"\} [12]$/])
+})
+
+test('times a query builder until its query settles, and runs the query no second time', async (t) => {
+  const app = await service()
+  const work = app.metrics.histogram({ name: 'work_seconds', help: 'W.', labelNames: ['kind'] })
+  let runs = 0
+  const builder = (query: () => Promise<number>) => ({
+    // biome-ignore lint/suspicious/noThenProperty: as query builders have it
+    then<A, B>(fulfilled?: (value: number) => A, rejected?: (error: unknown) => B) {
+      runs++
+      return query().then(fulfilled, rejected)
+    }
+  })
+  const { promise, resolve } = Promise.withResolvers<number>()
+  const pending = app.metrics.time(work, { kind: 'resolves' }, () => builder(() => promise))
+  t.equal(runs, 0)
+  const result = Promise.resolve(pending)
+  t.same(await lines(app, /^work_seconds_count/), [])
+  resolve(7)
+  t.equal(await result, 7)
+  const failing = app.metrics.time(work, { kind: 'rejects' }, () => builder(() => Promise.reject(new Error('no'))))
+  await t.rejects(Promise.resolve(failing), /no/)
+  t.equal(runs, 2)
+  t.same(await lines(app, /^work_seconds_count/), [
+    'work_seconds_count{kind="resolves"} 1',
+    'work_seconds_count{kind="rejects"} 1'
+  ])
+})
+
+test('declares a metric anew that was removed from the registry', async (t) => {
+  const app = await service()
+  app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' }).inc()
+  app.metrics.registry.removeSingleMetric('jobs_total')
+  t.same(await lines(app, /^jobs_total/), [])
+  app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] }).inc({ kind: 'a' })
+  t.same(await lines(app, /^jobs_total/), ['jobs_total{kind="a"} 1'])
+})

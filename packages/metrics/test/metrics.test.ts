@@ -1,6 +1,8 @@
+import { execFileSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { get } from 'node:http'
 import { setImmediate } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -117,7 +119,8 @@ test('measures the delay and the utilisation of the event loop since the last sc
   const value = async (name: string) => Number((await series(app, new RegExp(`^${name} `)))[0]?.split(' ').at(-1))
   const utilization = await value('nodejs_eventloop_utilization_ratio')
   t.ok(utilization >= 0 && utilization <= 1)
-  t.ok((await value('nodejs_eventloop_lag_min_seconds')) < 10, 'before there is any delay too')
+  while ((await series(app, /^nodejs_eventloop_lag_min_seconds /)).length === 0) await setImmediate()
+  t.ok((await value('nodejs_eventloop_lag_min_seconds')) < 10)
 })
 
 test('declares metrics of the application, and returns the same one for the same name', async (t) => {
@@ -175,4 +178,32 @@ test('refuses an invalid path', async (t) => {
     service(() => undefined, { path: 'metrics' }),
     new TypeError(sentence)
   )
+})
+
+test('leaves the gauges of the event loop delay out until it is measured', async (t) => {
+  const output = execFileSync(process.execPath, [fileURLToPath(new URL('first-scrape.ts', import.meta.url))], {
+    encoding: 'utf8'
+  })
+  t.match(output, /^nodejs_eventloop_lag_seconds [\d.e-]+\n$/)
+})
+
+test('adds the default labels of the registry to every series', async (t) => {
+  const app = await service(() => undefined)
+  const { client, registry } = app.metrics
+  app.metrics.gauge({ name: 'ours', help: 'O.', labelNames: ['room'] }).set({ room: 'hall' }, 1)
+  new client.Gauge({ name: 'theirs', help: 'T.', labelNames: ['region'], registers: [registry] }).set(
+    { region: 'us' },
+    2
+  )
+  registry.setDefaultLabels({ region: 'eu' })
+  await app.inject('/nowhere')
+  t.same(await series(app, /^(ours|theirs)/), ['ours{room="hall",region="eu"} 1', 'theirs{region="us"} 2'])
+  const all = await series(app, /^[a-z]/)
+  t.same(
+    all.filter((line) => !line.includes('region="')),
+    []
+  )
+  t.match(await registry.metrics(), /^ours\{room="hall",region="eu"\} 1$/m)
+  registry.setDefaultLabels({})
+  t.same(await series(app, /^ours/), ['ours{room="hall"} 1'])
 })

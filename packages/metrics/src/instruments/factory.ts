@@ -38,7 +38,7 @@ export const LABEL_NAME = /^(?!__)[a-zA-Z_][a-zA-Z0-9_]*$/
  */
 export function createFactory(context: InstrumentContext): Factory {
   const { registry } = context
-  const declared = new Map<string, unknown>()
+  const declared = new Map<string, { metric: unknown; registered: unknown }>()
 
   function declare<
     Label extends string,
@@ -51,12 +51,14 @@ export function createFactory(context: InstrumentContext): Factory {
   ): Kind {
     checkOptions(options)
     const { name, collect } = options
-    const known = declared.get(name)
-    if (known instanceof kind) {
+    const { metric: known, registered } = declared.get(name) ?? {}
+    const present = registry.getSingleMetric(name)
+    // One that was removed from the registry is declared anew.
+    if (known instanceof kind && present === registered) {
       checkLabels(known, options.labelNames)
       return known
     }
-    if (registry.getSingleMetric(name)) throw metricError(name, 'has already been declared as another metric')
+    if (present) throw metricError(name, 'has already been declared as another metric')
     const metric = new kind(options, context)
     // OpenMetrics names a counter without its ending.
     const rival = metric.type === 'counter' ? name.slice(0, -'_total'.length) : `${name}_total`
@@ -66,7 +68,7 @@ export function createFactory(context: InstrumentContext): Factory {
       if (collect) await collect.call(metric)
       return metric.read()
     })
-    declared.set(name, metric)
+    declared.set(name, { metric, registered: registry.getSingleMetric(name) })
     return metric
   }
 
@@ -107,8 +109,14 @@ export function registerMetric(
   Object.assign(registered, { get, getForPromString: get })
 }
 
-function checkOptions({ name, help, labelNames = [] }: InstrumentOptions<string>): void {
+function checkOptions({
+  name,
+  help,
+  labelNames = [],
+  collect
+}: InstrumentOptions<string> & { collect?: unknown }): void {
   if (typeof name !== 'string' || !NAME.test(name)) throw metricError(name, 'is not a name of letters, digits and "_"')
+  if (collect !== undefined && typeof collect !== 'function') throw metricError(name, 'must have a function as collect')
   if (typeof help !== 'string' || help === '') throw metricError(name, 'must have a help text')
   const wrong = labelNames.find((label, at) => !LABEL_NAME.test(label) || labelNames.indexOf(label) !== at)
   if (wrong !== undefined)

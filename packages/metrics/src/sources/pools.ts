@@ -1,4 +1,5 @@
 import type { Sample, Series } from '@fastify-observability/observation'
+import { synchronous } from './callback.ts'
 
 /** The state of a connection pool. */
 export interface PoolState {
@@ -18,11 +19,11 @@ export function createPools(
 
   function samples(pool: string, read: () => PoolState): Sample<'state' | 'pool'>[] {
     try {
-      const { size, idle, waiting = 0 } = read()
-      const values = { idle, used: size - idle, waiting }
-      return Object.entries(values).flatMap(([state, value]) =>
-        Number.isFinite(value) ? [[{ state, pool }, value] as const] : []
-      )
+      const { size, idle, waiting = 0 } = stateOf(read())
+      const values = Object.entries({ idle, used: size - idle, waiting })
+      if (!values.every(([, value]) => Number.isFinite(value)))
+        throw new TypeError('size, idle and waiting must be numbers')
+      return values.map(([state, value]) => [{ state, pool }, value])
     } catch (error) {
       failed(pool, error)
       return []
@@ -31,6 +32,9 @@ export function createPools(
 
   /** Adds a pool; the same name again replaces the first. */
   return (name: string, read: () => PoolState): void => {
+    if (typeof read !== 'function') {
+      throw new TypeError(`@fastify-observability/metrics: observePool: the state of "${name}" must be a function`)
+    }
     if (pools.size === 0)
       publish({
         name: 'db_client_connection_count',
@@ -41,4 +45,9 @@ export function createPools(
       })
     pools.set(name, read)
   }
+}
+
+function stateOf(state: PoolState): PoolState {
+  synchronous('the function', state)
+  return state
 }

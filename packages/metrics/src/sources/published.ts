@@ -3,6 +3,7 @@ import client, { type Aggregator, type Registry } from '@prometheus-io/client'
 import type { Family } from '../exposition/format.ts'
 import { registerMetric } from '../instruments/factory.ts'
 import { exactValues } from '../instruments/labels.ts'
+import { synchronous } from './callback.ts'
 
 /** Makes the function that registers the series published since its last call; an invalid one is reported. */
 export function registerPublished(
@@ -25,10 +26,13 @@ export function registerPublished(
   }
 }
 
-/** @throws TypeError when the labels of a sample are not those declared. */
+/** @throws TypeError when a value is no number, or the labels of a sample are not those declared. */
 function familyOf(series: Series): Family {
   const { name, help, type, labelNames, collect } = series
-  const values = Array.from(collect(), ([labels, value]) => {
+  const samples = collect()
+  synchronous('collect', samples)
+  const values = [...samples].map(([labels, value]) => {
+    if (typeof value !== 'number') throw new TypeError(`collect must give numbers, got a value of type ${typeof value}`)
     const texts = exactValues(labelNames, labels)
     return { labels: Object.fromEntries(labelNames.map((label, index) => [label, texts[index]])), value }
   })

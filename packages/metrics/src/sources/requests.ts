@@ -5,6 +5,7 @@ import type { Factory } from '../instruments/factory.ts'
 import { DURATION_BUCKETS } from '../instruments/histogram.ts'
 import { labelText } from '../instruments/labels.ts'
 import { HistogramSeries, isSampled, type ScalarSeries } from '../instruments/series.ts'
+import { synchronous } from './callback.ts'
 
 /** Returns the value of a label of the request duration, called when the response has closed. */
 export type CustomLabel = (request: FastifyRequest, reply: FastifyReply) => string | undefined
@@ -149,15 +150,16 @@ export function observeRequests(
   function customValues({ request, reply }: RequestObservation): Record<string, string> {
     if (!request || !reply) return noCustomLabels
     const values: Record<string, string> = {}
-    for (const [name, label] of custom) values[name] = customValue(label, request, reply)
+    for (const [name, label] of custom) values[name] = customValue(name, label, request, reply)
     return values
   }
 
-  function customValue(label: CustomLabel, request: FastifyRequest, reply: FastifyReply): string {
+  function customValue(name: string, label: CustomLabel, request: FastifyRequest, reply: FastifyReply): string {
     try {
-      const value: unknown = label(request, reply)
-      // JavaScript accepts an async function here; its rejection must not end the process.
-      if (value instanceof Promise) value.catch(report)
+      const value = synchronous(`customLabels.${name}`, label(request, reply))
+      if (value !== undefined && value !== null && !isText(value)) {
+        throw new TypeError(`customLabels.${name} must return a string, got a value of type ${typeof value}`)
+      }
       return labelText(value)
     } catch (error) {
       report(error)
@@ -199,6 +201,10 @@ export function observeRequests(
       duration.get({ ...durationLabels('_OTHER', 'unmatched', statusCode, errorType), ...noCustomLabels }).observe(0)
     }
   }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
 }
 
 /** Matches the rules of `exclude`: a path, all below one (`/internal/*`), a route, an expression. */

@@ -1,5 +1,6 @@
 import { constants, PerformanceObserver } from 'node:perf_hooks'
-import client, { type MetricObject, type Registry } from '@prometheus-io/client'
+import { setImmediate } from 'node:timers/promises'
+import client, { type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
 import fastifyMetrics from 'fastify-metrics'
 
@@ -8,6 +9,7 @@ const LEFT_OUT = /_total$|^nodejs_eventloop_utilization_(summary|histogram)$/
 const DAY_MS = 86_400_000
 // Each sample of the event loop's delay wakes the process; every 10 ms, the client's default, is most of an idle one's work.
 const LAG_SAMPLE_MS = 20
+const LAG = 'nodejs_eventloop_lag_seconds'
 const GC = 'nodejs_gc_duration_seconds'
 const GC_KINDS = new Map<unknown, string>([
   [constants.NODE_PERFORMANCE_GC_MAJOR, 'major'],
@@ -38,8 +40,7 @@ export async function startRuntime(app: FastifyInstance): Promise<(registry: Reg
     }
   })
   if (isFirst) {
-    const lag = shared.getMetricsAsArray().find(({ name }) => name === 'nodejs_eventloop_lag_seconds')
-    if (lag) lag.collect = atMostEvery(COLLECT_MS, lag.collect)
+    measureLag(shared)
     addUtilization(shared)
     replaceGc(shared)
   }
@@ -89,12 +90,32 @@ function replaceGc(registry: Registry): void {
   observer.observe({ entryTypes: ['gc'] })
 }
 
-function atMostEvery(intervalMs: number, collect: MetricObject['collect']): MetricObject['collect'] {
-  // At first nothing is measured, and the smallest of no delays is 292 years.
-  let lastAt = performance.now()
-  return function (this: unknown) {
-    if (performance.now() - lastAt < intervalMs) return
+/**
+ * Leaves the gauges of the event loop's delay out while nothing is measured: the minimum of no delays is 292 years, their
+ * mean is not a number.
+ */
+function measureLag(registry: Registry): void {
+  const lag = registry.getMetricsAsArray().find(({ name }) => name === LAG)
+  const mean = registry.getSingleMetric('nodejs_eventloop_lag_mean_seconds')
+  if (!lag || !mean) return
+  const { collect } = lag
+  let lastAt = Number.NEGATIVE_INFINITY
+  lag.collect = async function (this: unknown) {
+    if (performance.now() - lastAt < COLLECT_MS) return
     lastAt = performance.now()
-    return collect.call(this)
+    collect.call(this)
+    // The client measures the lag in an immediate, which comes before this one.
+    await setImmediate()
+  }
+  const getMean = mean.get.bind(mean)
+  for (const { name } of registry.getMetricsAsArray()) {
+    const metric = registry.getSingleMetric(name)
+    if (!metric || name === LAG || !name.startsWith('nodejs_eventloop_lag_')) continue
+    const get = metric.get.bind(metric)
+    metric.get = async () => {
+      const isMeasured = (await getMean()).values.some(({ value }) => Number.isFinite(value))
+      const family = await get()
+      return lastAt > 0 && isMeasured ? family : { ...family, values: [] }
+    }
   }
 }
