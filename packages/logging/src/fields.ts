@@ -64,12 +64,17 @@ const number: Format<number> = {
 // Small whole numbers have their text at hand, fractions have not.
 const THOUSANDTHS = Array.from({ length: 1000 }, (_, part) => String(part / 1000).slice(1))
 
+/** A fake clock of a test may go back. */
+function microsOf(ms: number): number {
+  return Math.max(Math.round(ms * 1000), 0) || 0
+}
+
 /** To the microsecond. */
 const milliseconds: Format<number | undefined> = {
-  value: (ms) => (ms === undefined ? undefined : Math.round(ms * 1000) / 1000),
+  value: (ms) => (ms === undefined ? undefined : microsOf(ms) / 1000),
   writer: (name) => (ms) => {
     if (ms === undefined) return ''
-    const micros = Math.round(ms * 1000)
+    const micros = microsOf(ms)
     return `${name}${Math.floor(micros / 1000)}${THOUSANDTHS[micros % 1000]}`
   }
 }

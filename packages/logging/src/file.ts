@@ -1,5 +1,5 @@
 import { EventEmitter, once } from 'node:events'
-import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
 import type { RotatingFileStream } from 'rotating-file-stream'
@@ -51,6 +51,7 @@ const RETRY_MS = 1000
 // Not created: the stream's file must be there.
 const APPEND = constants.O_WRONLY | constants.O_APPEND
 const NOTHING = Buffer.alloc(0)
+const NEWLINE = Buffer.from('\n')
 const SIZE = /^(\d+) ?([KMG]?)B$/i
 const UNITS = new Map([
   ['K', 2 ** 10],
@@ -321,11 +322,32 @@ function proveWritable(path: string): void {
   try {
     mkdirSync(dirname(path), { recursive: true })
     const fd = openSync(path, APPEND | constants.O_CREAT | constants.O_NONBLOCK, MODE)
-    const isFile = fstatSync(fd).isFile()
+    const file = fstatSync(fd)
+    if (file.isFile()) endTornLine(path, fd, file.size)
     closeSync(fd)
-    if (!isFile) throw new Error('it is not a regular file')
+    if (!file.isFile()) throw new Error('it is not a regular file')
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new Error(`${NAME}: option "file" must name a file that can be written, got '${path}': ${reason}`)
+  }
+}
+
+/** A crash may have cut the last line: the next one must not continue it. */
+function endTornLine(path: string, fd: number, size: number): void {
+  try {
+    if (size > 0 && lastByte(path, size) !== NEWLINE[0]) writeSync(fd, NEWLINE)
+  } catch {
+    // It may be unreadable to us, or the disk is full: no reason not to start.
+  }
+}
+
+function lastByte(path: string, size: number): number | undefined {
+  const fd = openSync(path, constants.O_RDONLY)
+  try {
+    const last = Buffer.alloc(1)
+    readSync(fd, last, 0, 1, size - 1)
+    return last[0]
+  } finally {
+    closeSync(fd)
   }
 }

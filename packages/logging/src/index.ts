@@ -84,7 +84,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   function askedLevel(request: FastifyRequest): Level | undefined {
     if (!levelFor) return undefined
     try {
-      const level = levelFor(request)
+      const level: unknown = levelFor(request)
+      if (level instanceof Promise) level.catch((error) => report(NAME, error))
       return v.is(levelSchema, level) ? level : undefined
     } catch (error) {
       report(NAME, error)

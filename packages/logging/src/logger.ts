@@ -147,9 +147,10 @@ function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): 
   }
 }
 
-let timeMs = 0
+// A fake clock of a test may begin at 0.
+let timeMs = Number.NaN
 let timeText = ''
-let second = 0
+let second = Number.NaN
 let secondText = ''
 
 // Lines of the same millisecond are many under load. A date's text takes longer than the rest of most lines, and nearly

@@ -57,8 +57,14 @@ const schema = v.strictObject({
   allow: names,
   levelFor: v.optional(v.custom<NonNullable<LoggingOptions['levelFor']>>((f) => typeof f === 'function', 'a function'))
 })
+// Platforms set it for services of all languages.
+const levelInAnyCase = v.pipe(
+  v.string(),
+  v.transform((level) => level.toLowerCase().replace(/^warning$/, 'warn')),
+  levelSchema
+)
 const envSchema = v.object({
-  LOG_LEVEL: v.optional(levelSchema),
+  LOG_LEVEL: v.optional(levelInAnyCase),
   LOG_FORMAT: v.optional(format),
   LOG_FILE: v.optional(v.string()),
   OTEL_LOGS_EXPORTER: v.optional(v.string())

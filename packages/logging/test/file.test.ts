@@ -83,6 +83,20 @@ test('appends whole lines in order to a file that only its owner writes and its 
   t.equal(statSync(path).mode & 0o777, 0o640)
 })
 
+test('leaves the last line alone that a crash has torn, and adds nothing after one that is whole', async (t) => {
+  for (const [before, expected] of [
+    ['{"n":0}\n{"n":', `{"n":0}\n{"n":\n${line(1)}`],
+    ['{"n":0}\n', `{"n":0}\n${line(1)}`],
+    ['', line(1)]
+  ] as const) {
+    const path = join(t.testdir({ 'app.log': before }), 'app.log')
+    const sink = openFile({ path })
+    write(sink, [1])
+    await sink.close(1000)
+    t.equal(readFileSync(path, 'utf8'), expected)
+  }
+})
+
 test('creates the folder', async (t) => {
   const path = join(t.testdir(), 'deep', 'down', 'app.log')
   const sink = openFile({ path })

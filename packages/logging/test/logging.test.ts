@@ -455,6 +455,17 @@ test('takes the level from the option, then LOG_LEVEL, then the logger it replac
   t.equal(await levelOf({ level: 'debug' }), 'debug')
 })
 
+test('takes LOG_LEVEL in any case, and "warning" for "warn"', async (t) => {
+  t.teardown(() => delete process.env.LOG_LEVEL)
+  const spellings = { WARN: 'warn', Warning: 'warn', warning: 'warn', INFO: 'info', Silent: 'silent' }
+  for (const [spelling, level] of Object.entries(spellings)) {
+    process.env.LOG_LEVEL = spelling
+    const { app } = await service()
+    await app.ready()
+    t.equal(app.log.level, level, spelling)
+  }
+})
+
 test('writes for people with format "pretty"', async (t) => {
   const written: string[] = []
   const app = Fastify()

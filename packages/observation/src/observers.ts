@@ -65,7 +65,12 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
 
   function report(observer: string, error: unknown): void {
     errors.add(observer)
-    if (mayLog()) log().error({ err: error, observer }, 'an observer failed; the request is not affected')
+    if (!mayLog()) return
+    try {
+      log().error({ err: error, observer }, 'an observer failed; the request is not affected')
+    } catch {
+      // A logger of the user's may fail too.
+    }
   }
 
   function watch({ name }: PartObserver, result: unknown): void {

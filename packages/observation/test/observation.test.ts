@@ -194,6 +194,22 @@ test('logs what its observers throw at most once a minute', async (t) => {
   t.equal(lines.length, 1)
 })
 
+test('counts an observer whose failure the logger cannot log either', async (t) => {
+  const write = (): never => {
+    throw new Error('ENOSPC')
+  }
+  const app = Fastify({ logger: { level: 'error', stream: { write } } })
+  await app.register(observation)
+  app.observation.observe({
+    name: 'broken',
+    end() {
+      throw new Error('observer')
+    }
+  })
+  for (const _ of [1, 2]) t.equal((await app.inject('/')).statusCode, 404)
+  t.same([...(registryOf(app).published[0]?.collect() ?? [])], [[{ observer: 'broken' }, 2]])
+})
+
 test('runs the rest of the request inside each observer', async (t) => {
   const app = Fastify()
   const calls: string[] = []
