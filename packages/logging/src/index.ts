@@ -1,13 +1,15 @@
 import { tracingChannel } from 'node:diagnostics_channel'
 import observation from '@fastify-observability/observation'
 import { countBy, parseOptions, registryOf } from '@fastify-observability/observation/internal'
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RouteOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Bindings, ChildLoggerOptions, Logger } from 'pino'
+import type { Logger } from 'pino'
 import * as v from 'valibot'
 import { canonicalFields, canonicalLevel, canonicalText } from './canonical-line.ts'
+import { childLoggers, followLevel } from './child-loggers.ts'
 import { bind, isOurs } from './context.ts'
-import { createLogger, forget, type Journal, journalOf } from './logger.ts'
+import { isPino, readPino } from './existing-pino.ts'
+import { createLogger, extendLogger, forget, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
 export type { FileOptions } from './file.ts'
@@ -17,8 +19,8 @@ export type { Format, Level, LoggingOptions } from './options.ts'
 declare module 'fastify' {
   interface FastifyInstance {
     logging: {
-      /** The level of the app's lines, to be read and set at run time. */
-      level: Level
+      /** The level of the app's lines, one of its logger's, to be read and set at run time. */
+      level: string
     }
   }
 }
@@ -33,51 +35,61 @@ function refuseOptions(options: LoggingOptions): void {
   throw new TypeError(`${NAME}: the app's logger is from createLogger, which is where ${names} must be given`)
 }
 
-/** The logger from createLogger that the app was made with, or a new one in the place of any other. */
-function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): [Logger, Journal] {
-  const inherited = v.is(levelSchema, app.log.level) ? app.log.level : 'info'
-  if (isOurs(app.log)) refuseOptions(options)
-  const root = isOurs(app.log) ? app.log : createLogger(options, inherited)
-  app.log = root
-  return [root, journalOf(root)]
+/** The logger from createLogger that the app was made with, a copy of another pino, or a new one. */
+function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): Logger {
+  if (isOurs(app.log)) {
+    refuseOptions(options)
+    return app.log
+  }
+  const existing = readPino(app.log)
+  if (existing) return extendLogger(existing, options)
+  return createLogger(options, v.is(levelSchema, app.log.level) ? app.log.level : 'info')
+}
+
+/** Whether Fastify was made without a logger: its own then has no children. */
+function isSilent({ log }: FastifyInstance): boolean {
+  return !isOurs(log) && !isPino(log) && log.child({}) === log
 }
 
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
   const isGiven = isOurs(app.log)
-  const isSilent = !isGiven && app.log.child({}) === app.log
-  const [root, journal] = adoptOrReplace(app, options)
-  const { lines, lost, sinks, redactor, levelFor, ready } = journal
+  const [given, hasLogger] = [app.log, !isSilent(app)]
+  const root = adoptOrReplace(app, options)
+  const { lines, lost, sinks, redactor, levelFor, ready } = journalOf(root)
+  app.log = root
+  if (hasLogger && !isGiven && !isPino(given)) {
+    root.warn(`${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`)
+  }
 
   await app.register(observation)
   const registry = registryOf(app)
-  const { observe, publish, report, muteFastify } = registry
+  const { observe, publish, report, muteFastify, isSilenced } = registry
   app.decorate('logging', {
-    get level(): Level {
-      return v.parse(levelSchema, root.level)
+    get level(): string {
+      return root.level
     },
     set level(level) {
-      root.level = parseOptions(NAME, v.object({ level: levelSchema }), { level }).level
+      const known = Object.keys(root.levels.values)
+      const isOwn = known.includes(level) && !v.is(levelSchema, level)
+      root.level = isOwn ? level : parseOptions(NAME, v.object({ level: levelSchema }), { level }).level
     }
   })
-  if (isSilent) app.addHook('onRoute', giveSerializers)
-  else app.setChildLoggerFactory(childOf)
+  const factories = childLoggers(root, given)
+  if (hasLogger) app.setChildLoggerFactory(factories.wrap(app.childLoggerFactory) ?? factories.standard)
+  app.addHook('onRoute', function (route) {
+    const factory = factories.wrap(route.childLoggerFactory ?? this.childLoggerFactory)
+    if (factory) route.childLoggerFactory = factory
+    // Fastify checks every logger from a factory, which takes longer than the rest of it; without a logger of its own it
+    // makes none, and the observer below brings one. Only the serializers of a route it would not bring.
+    else if (!hasLogger && route.logSerializers) route.childLoggerFactory = factories.standard
+  })
   registry.redactor = redactor
   muteFastify()
-
-  function childOf(_logger: FastifyBaseLogger, _bindings: Bindings, options: ChildLoggerOptions): Logger {
-    return options.level || options.serializers ? root.child({}, options) : root
-  }
-
-  // Fastify checks every logger from a factory, which takes longer than the rest of it; without a logger of its own it
-  // makes none, and the observer below brings one. Only the serializers of a route it would not bring.
-  function giveSerializers(route: RouteOptions): void {
-    if (route.logSerializers) route.childLoggerFactory ??= childOf
-  }
+  const unfollow = isGiven ? undefined : followLevel(given, root)
 
   function requestLogger(request: FastifyRequest, routeLevel: string | undefined): Logger {
     const wanted = askedLevel(request) ?? routeLevel
-    // Routes declared before this plugin still carry Fastify's first logger.
-    const log = isOurs(request.log) ? request.log : root
+    const log = factories.adopt(request)
     return wanted ? log.child({}, { level: wanted }) : log
   }
 
@@ -90,6 +102,15 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     } catch (error) {
       report(NAME, error)
       return undefined
+    }
+  }
+
+  function asksForNoLine(request: FastifyRequest | undefined): boolean {
+    try {
+      return isSilenced(request)
+    } catch (error) {
+      report(NAME, error)
+      return false
     }
   }
 
@@ -110,7 +131,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     },
     end(observation, outcome) {
       const level = canonicalLevel(observation, outcome)
-      if (level === undefined) return
+      if (level === undefined || asksForNoLine(observation.request)) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
       if (ready && textOf && outcome.error === undefined && isPlain(log))
@@ -152,10 +173,11 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
 
   registry.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
   app.addHook('onClose', async () => {
+    unfollow?.()
     // What the user made stays the user's to close, and before the process ends there is a last line to come.
     const stays = isGiven || registry.ending
     await Promise.all(sinks.map((sink) => (stays ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
-    if (!stays) forget(root, journal)
+    if (!stays) forget(root, { sinks })
   })
 }
 

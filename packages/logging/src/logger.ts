@@ -1,21 +1,26 @@
+import { EventEmitter, once } from 'node:events'
 import { createRequire } from 'node:module'
+import { Writable } from 'node:stream'
 import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
+  atMostEvery,
   createRedactor,
   type Redactor,
   type RequestObservation,
   resolveService,
-  type Service
+  type Service,
+  within
 } from '@fastify-observability/observation/internal'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
+import type { ExistingPino } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
 import { openFile } from './file.ts'
-import { guardedPino } from './guard.ts'
+import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { createSafe, type Safe } from './safe.ts'
+import { createSafe, type LineKeys, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
 /** What a logger keeps beside pino. */
@@ -46,6 +51,9 @@ export interface ReadyLines {
 const require = createRequire(import.meta.url)
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
+// What pino calls a stream that asks for it by.
+const METADATA = Symbol.for('pino.metadata')
+const MINUTE_MS = 60_000
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
 
@@ -62,39 +70,125 @@ process.on('exit', () => {
  * @throws TypeError for options or variables that do not hold, and when the file cannot be opened.
  */
 export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
-  const { level = fallbackLevel, redact, allow, levelFor, ...rest } = resolveOptions(options)
-  const service = resolveService(rest.service)
-  const lines = new Map<string, number>()
-  const sinks = sinksFor(rest, service)
-  const lost = new Map<string, number>()
-  const redactor = createRedactor({ redact, allow }, OWN_NAMES)
-  const safe = createSafe(redactor)
-  const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
+  const parts = partsOf(resolveOptions(options))
+  const { level = fallbackLevel, safe, service, sinks, mixin, events, count } = parts
   const logger = guardedPino(
     safe,
     {
       level,
-      base: { service: service.name, version: service.version, environment: service.environment },
+      base: fieldsOf(service),
       timestamp: timeField,
       formatters: { level: (label) => ({ level: label }) },
-      mixin(_fields, number, logger) {
-        count(labelOf(logger, number))
-        return contextFields(logger)
-      },
-      // Nobody's own field can pass for the request's. The fields are a copy already.
-      mixinMergeStrategy: (fields, own) => Object.assign(fields, own)
+      mixin,
+      mixinMergeStrategy: ownLast
     },
     { write: (line) => write(sinks, line) },
-    () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
-    tell
+    events
   )
   // Part of each line.
   if (BINDINGS in logger) logger[BINDINGS] = inOnePiece(String(logger[BINDINGS]))
+  return rootOf(logger, parts, readyLines(safe, sinks, count))
+}
+
+/** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
+export function extendLogger(existing: ExistingPino, options: LoggingOptions): Logger {
+  const { stream } = existing
+  const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }), existing)
+  const { level = existing.logger.level, safe, service, sinks, mixin, events, count } = parts
+  const bindings = { ...fieldsOf(service), ...Object(safe.copy(existing.bindings)) }
+  const logger = guardedCopy(
+    safe,
+    existing,
+    {
+      level,
+      bindings: inOnePiece(`,${JSON.stringify(bindings).slice(1, -1)}`),
+      time: existing.hasTime ? undefined : timeField,
+      mixin,
+      stream: destination(existing, sinks)
+    },
+    events
+  )
+  const isReady = existing.isPlain && BINDINGS in logger
+  const root = rootOf(logger, parts, isReady ? readyLines(safe, sinks, count) : undefined)
+  if (parts.otlp && existing.moved.length > 0) {
+    const names = existing.moved.join(', ')
+    root.warn(
+      `${NAME}: records over OTLP take level, time and msg from the line, which the logger's own ${names} changes`
+    )
+  }
+  return root
+}
+
+interface Parts extends Pick<LoggingOptions, 'levelFor' | 'otlp'> {
+  level: Level | undefined
+  service: Service
+  sinks: Sink[]
+  redactor: Redactor
+  safe: Safe
+  lines: Map<string, number>
+  lost: Map<string, number>
+  count(label: string): void
+  mixin(fields: object, level: number, logger: Logger): object
+  events: LineEvents
+}
+
+function partsOf({ level, redact, allow, levelFor, ...rest }: LoggingOptions, keys?: LineKeys): Parts {
+  const service = resolveService(rest.service)
+  const lines = new Map<string, number>()
+  const lost = new Map<string, number>()
+  const redactor = createRedactor({ redact, allow }, OWN_NAMES)
+  const mayWarn = atMostEvery(MINUTE_MS)
+  const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
+  return {
+    level,
+    levelFor,
+    otlp: rest.otlp,
+    service,
+    sinks: sinksFor(rest, service, keys?.messageKey),
+    redactor,
+    safe: createSafe(redactor, keys),
+    lines,
+    lost,
+    count,
+    mixin(_fields, number, logger) {
+      count(labelOf(logger, number))
+      return contextFields(logger)
+    },
+    events: {
+      lost: () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
+      written: report,
+      failed(error) {
+        if (mayWarn())
+          latest()?.warn({ err: error }, `${NAME}: a function of the logger's failed, lines are written without it`)
+      }
+    }
+  }
+}
+
+function fieldsOf({ name, version, environment }: Service): object {
+  return { service: name, version, environment }
+}
+
+function rootOf(logger: Logger, { lines, lost, sinks, redactor, levelFor }: Parts, ready?: ReadyLines): Logger {
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
-  journals.set(logger, { lines, lost, sinks, redactor, levelFor, ready: readyLines(safe, sinks, count) })
+  journals.set(logger, { lines, lost, sinks, redactor, levelFor, ready })
   roots.add(root)
   return root
+}
+
+/** What pino writes to: a stream that asks for what a line says, as pino's own for several streams does, receives it. */
+function destination({ stream }: ExistingPino, sinks: Sink[]): DestinationStream {
+  const target = {
+    [METADATA]: stream !== undefined && Reflect.get(stream, METADATA) === true,
+    write(line: string): void {
+      const { write: _, flushSync: __, ...metadata } = target
+      if (stream && target[METADATA]) Object.assign(stream, metadata)
+      write(sinks, line)
+    },
+    flushSync: () => sinks[0]?.flushSync()
+  }
+  return target
 }
 
 /** The logger of the request that the calling code works for; outside of one, the process's latest. */
@@ -109,7 +203,7 @@ function latest(): Logger | undefined {
 }
 
 /** Forgets a logger whose sinks have been closed. */
-export function forget(root: Logger, { sinks }: Journal): void {
+export function forget(root: Logger, { sinks }: Pick<Journal, 'sinks'>): void {
   roots.delete(root)
   for (const sink of sinks) openSinks.delete(sink)
 }
@@ -173,7 +267,7 @@ function labelOf({ levels }: Logger, level: number): string {
 }
 
 /** Reports the line to the slot of its request. */
-function tell(logger: Logger, level: number, message: string | undefined): void {
+function report(logger: Logger, level: number, message: string | undefined): void {
   const observation = observationOf(logger)
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
 }
@@ -182,19 +276,22 @@ function write(sinks: Sink[], line: string): void {
   for (const sink of sinks) sink.write(line)
 }
 
-function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service): Sink[] {
+function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service, messageKey = 'msg'): Sink[] {
   const output = stream ? streamSink(stream) : standardOutput()
   const warn = (message: string): void => latest()?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
-  const sinks = [wanted === 'pretty' ? prettySink(output, warn) : output]
+  const sinks = [wanted === 'pretty' ? prettySink(output, messageKey, warn) : output]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
   if (otlp) sinks.push(otlpSink(service, warn))
   return sinks
 }
 
-/** A user's stream, which may throw. */
+/** A user's stream, which may throw. It stays theirs: it is flushed and not closed. */
 function streamSink(stream: DestinationStream): Sink {
   const dropped = new Map<string, number>()
+  const flush = async (deadlineMs: number): Promise<void> => {
+    await within(deadlineMs, flushed(stream)).catch(() => undefined)
+  }
   return {
     dropped,
     write(line) {
@@ -204,16 +301,40 @@ function streamSink(stream: DestinationStream): Sink {
         dropped.set('write_error', (dropped.get('write_error') ?? 0) + 1)
       }
     },
-    flush: async () => undefined,
-    flushSync() {},
-    close: async () => undefined
+    flush,
+    flushSync() {
+      try {
+        if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
+      } catch {
+        // One that is not open yet, or that has failed.
+      }
+    },
+    close: flush
   }
 }
 
-function prettySink(output: Sink, warn: (message: string) => void): Sink {
+/** Resolves when the stream has passed on what it holds, as far as it can tell. */
+async function flushed(stream: DestinationStream): Promise<void> {
+  if (stream instanceof Writable) {
+    if (stream.writableLength > 0) await new Promise<unknown>((done) => stream.write('', done))
+    return
+  }
+  // pino's destinations and transports.
+  if (stream instanceof EventEmitter && 'flush' in stream && typeof stream.flush === 'function') {
+    const { promise, resolve } = Promise.withResolvers<unknown>()
+    stream.flush(resolve)
+    await promise
+    // A destination that writes at once calls back although its file is not open yet, or a write is under way.
+    if ('_len' in stream && Number(stream._len) > 0) await once(stream, 'drain')
+    return
+  }
+  if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
+}
+
+function prettySink(output: Sink, messageKey: string, warn: (message: string) => void): Sink {
   try {
     const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = require('pino-pretty')
-    const pretty = prettyFactory({ colorize: isColorSupported, ignore: 'service,version,environment' })
+    const pretty = prettyFactory({ colorize: isColorSupported, messageKey, ignore: 'service,version,environment' })
     return { ...output, write: (line) => output.write(pretty(line)) }
   } catch {
     // Said when there is a logger to say it.

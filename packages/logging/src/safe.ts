@@ -17,12 +17,23 @@ export interface Safe {
    * Errors become `err`, requests and replies keep method, path and status, secrets are redacted, and what is too deep,
    * wide or long is cut. A field that the line has for itself gets an underscore: `level` becomes `level_`.
    * @param serializers as pino's: by top-level key, functions from the value passed to what is logged of it.
+   * @param stringify how an object becomes part of a message; it receives a safe copy.
    */
-  args(passed: readonly unknown[], serializers?: Fields): SafeArgs
+  args(passed: readonly unknown[], serializers?: Fields, stringify?: Stringify): SafeArgs
   /** Makes the bindings of a child logger safe. Never throws. */
   fields(bindings: unknown, serializers?: Fields): Fields
+  /** A safe copy of any value. Never throws. */
+  copy(value: unknown): unknown
   /** Text without secrets, not too long, on one line. */
   text(text: string): string
+}
+
+export type Stringify = (value: object) => string
+
+/** Where a pino writes its message and its error. */
+export interface LineKeys {
+  messageKey: string
+  errorKey: string
 }
 
 const MAX_DEPTH = 8
@@ -40,12 +51,11 @@ const UNREADABLE = '[unreadable]'
 const LOOSE_CONTROLS = /[\u007f-\u009f\u2028\u2029]/
 const LOOSE_LINE_ENDS = /[\u0085\u2028\u2029]/g
 
-// `hasOwnProperty` is called by pino on the bindings of a child.
-const RESERVED = new Set([...RESERVED_NAMES, 'hasOwnProperty'])
 const HTTP_KEYS = new Set(['req', 'res', 'request', 'reply'])
 
 /** What one call may still take, and the objects around the value in hand. */
 interface Call {
+  readonly stringify: Stringify
   entries: number
   characters: number
   readonly path: object[]
@@ -59,12 +69,17 @@ interface Name {
   isShared: boolean
 }
 
-export function createSafe(redactor: Redactor): Safe {
-  const nameOf = createNames(redactor, new Set())
-  const topNameOf = createNames(redactor, RESERVED)
+const PINO_KEYS: LineKeys = { messageKey: 'msg', errorKey: 'err' }
 
-  function args(passed: readonly unknown[], serializers?: Fields): SafeArgs {
-    const call = newCall()
+export function createSafe(redactor: Redactor, { messageKey, errorKey }: LineKeys = PINO_KEYS): Safe {
+  // `hasOwnProperty` is called by pino on the bindings of a child.
+  const reserved = [...RESERVED_NAMES.filter((name) => name !== 'msg'), messageKey, 'hasOwnProperty']
+  const nameOf = createNames(redactor, new Set())
+  const topNameOf = createNames(redactor, new Set(reserved))
+  const ownMessageKey = `${messageKey}_`
+
+  function args(passed: readonly unknown[], serializers?: Fields, stringify?: Stringify): SafeArgs {
+    const call = newCall(stringify)
     try {
       const [first] = passed
       if (isRecord(first)) return withMessage(copyTop(first, serializers, call), passed, 1, call)
@@ -85,25 +100,34 @@ export function createSafe(redactor: Redactor): Safe {
       const values = passed.slice(index + 1)
       const [message, used] = interpolate(first, values, (value) => describe(value, call))
       // log.error('it failed', error)
-      const error = fields?.err === undefined ? values.slice(used).find(isError) : undefined
-      return [error === undefined ? fields : { ...fields, err: errorOf(error, call) }, clean(message, call)]
+      const error = fields?.[errorKey] === undefined ? values.slice(used).find(isError) : undefined
+      return [error === undefined ? fields : { ...fields, [errorKey]: errorOf(error, call) }, clean(message, call)]
     }
     if (first !== undefined && first !== null) {
-      if (!isError(first) || fields?.err !== undefined) return [fields, clean(describe(first, call), call)]
-      const err = errorOf(first, call)
-      return [{ ...fields, err }, err.message]
+      if (!isError(first) || fields?.[errorKey] !== undefined) return [fields, clean(describe(first, call), call)]
+      const error = errorOf(first, call)
+      return [{ ...fields, [errorKey]: error }, error.message]
     }
-    if (typeof fields?.msg_ === 'string') {
-      const { msg_, ...others } = fields
-      return [others, fields.msg_]
+    const own = fields?.[ownMessageKey]
+    if (fields && typeof own === 'string') {
+      const { [ownMessageKey]: _, ...others } = fields
+      return [others, own]
     }
-    return [fields, isRecord(fields?.err) && typeof fields.err.message === 'string' ? fields.err.message : undefined]
+    const error = fields?.[errorKey]
+    if (isRecord(error) && typeof error.message === 'string') return [fields, error.message]
+    // A serializer may have left the message out.
+    const thrown = error === undefined ? undefined : thrownIn(passed[0])
+    return [fields, isError(thrown) ? errorOf(thrown, call).message : undefined]
+  }
+
+  function thrownIn(first: unknown): unknown {
+    return isError(first) || !isRecord(first) ? first : get(first, errorKey)
   }
 
   function copyTop(value: Fields, serializers: Fields | undefined, call: Call): Fields {
     call.path.push(value)
     try {
-      if (isError(value)) return copyTopEntries({ err: value }, serializers, call)
+      if (isError(value)) return copyTopEntries({ [errorKey]: value }, serializers, call)
       const http = isPlain(value) ? undefined : httpFields(value)
       if (http) return { [http.status_code === undefined ? 'req' : 'res']: copyEntries(http, call) }
       const special = copySpecial(value, '', call)
@@ -130,15 +154,22 @@ export function createSafe(redactor: Redactor): Safe {
       }
       const name = topNameOf(key)
       let value = get(source, key)
-      const serializer = serializers && Object.hasOwn(serializers, key) ? serializers[key] : undefined
-      if (isSerializer(serializer)) value = serialized(serializer, value)
-      else if (key === 'err' && value !== undefined && !name.isSecret) {
-        copied.err = errorOf(value, call)
+      const serializer = serializers && serializerOf(serializers, key)
+      if (serializer) value = serialized(serializer, value)
+      else if (key === errorKey && value !== undefined && !name.isSecret) {
+        copied[errorKey] = errorOf(value, call)
         continue
       } else if (HTTP_KEYS.has(key) && isRecord(value)) value = httpFields(value) ?? value
       put(copied, name, key, value, call)
     }
     return copied
+  }
+
+  function serializerOf(serializers: Fields, key: string): ((value: unknown) => unknown) | undefined {
+    // As pino has it: the one for `err` is for errors, whatever their key.
+    const name = key === errorKey && !Object.hasOwn(serializers, key) ? 'err' : key
+    const serializer = Object.hasOwn(serializers, name) ? serializers[name] : undefined
+    return isSerializer(serializer) ? serializer : undefined
   }
 
   function copyEntries(source: Fields, call: Call): Fields {
@@ -257,7 +288,7 @@ export function createSafe(redactor: Redactor): Safe {
       return `${type}: ${message}`
     }
     const copied = copy(value, '', call)
-    return typeof copied === 'object' ? JSON.stringify(copied) : String(copied)
+    return isRecord(copied) ? call.stringify(copied) : String(copied)
   }
 
   function clean(text: string, call: Call): string {
@@ -269,11 +300,11 @@ export function createSafe(redactor: Redactor): Safe {
     )
   }
 
-  return { args, fields, text: (text) => clean(text, newCall()) }
+  return { args, fields, copy: (value) => copy(value, '', newCall()), text: (text) => clean(text, newCall()) }
 }
 
-function newCall(): Call {
-  return { entries: MAX_ENTRIES, characters: MAX_CHARACTERS, path: [] }
+function newCall(stringify: Stringify = JSON.stringify): Call {
+  return { stringify, entries: MAX_ENTRIES, characters: MAX_CHARACTERS, path: [] }
 }
 
 function isPlain(value: object): boolean {
@@ -355,6 +386,13 @@ function serialized(serializer: (value: unknown) => unknown, value: unknown): un
 
 function isSerializer(value: unknown): value is (value: unknown) => unknown {
   return typeof value === 'function'
+}
+
+/** The name under which a request or reply is logged that is passed alone, `undefined` for anything else. */
+export function httpName(value: Fields): 'req' | 'res' | undefined {
+  const fields = isPlain(value) ? undefined : httpFields(value)
+  if (!fields) return undefined
+  return fields.status_code === undefined ? 'req' : 'res'
 }
 
 /** What is logged of a request or reply, of Fastify or Node, received or sent. */

@@ -15,7 +15,7 @@ function service(options?: RedactOptions) {
   const raw: string[] = []
   const lost: unknown[] = []
   const write = (line: string): void => void raw.push(line)
-  const log = guardedPino(safe, { base: null, timestamp: false }, { write }, (error) => lost.push(error))
+  const log = guardedPino(safe, { base: null, timestamp: false }, { write }, { lost: (error) => lost.push(error) })
   const last = (): Line => {
     const { level, ...fields } = JSON.parse(raw.at(-1) ?? '')
     return fields

@@ -1,14 +1,16 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import health from '@fastify-observability/health'
-import logging from '@fastify-observability/logging'
+import logging, { logger } from '@fastify-observability/logging'
 import metrics from '@fastify-observability/metrics'
 import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import tracing, { withSpan } from '@fastify-observability/tracing'
+import { trace } from '@opentelemetry/api'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { type ObservabilityOptions } from '../src/index.ts'
@@ -88,6 +90,32 @@ test('the line about a request names its server span, though a span within it ha
   t.equal(named('/sent'), spanOf('GET /sent'))
   t.equal(named('/failed'), spanOf('GET /failed'))
   t.equal(lines.find(({ msg }) => msg === 'within')?.span_id, spanOf('child'))
+})
+
+test('puts the span into lines that are written within it outside of any request', async (t) => {
+  const { collector } = await backends(t)
+  const lines: Line[] = []
+  const app = Fastify()
+  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
+  await app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url }, sentry: false })
+  const job = trace.getTracer('jobs')
+  await withSpan('own', async () => app.log.info('own'))
+  job.startActiveSpan('api', (span) => {
+    logger().info('api')
+    span.end()
+  })
+  await job.startActiveSpan('later', async (span) => {
+    await wait(1)
+    app.log.child({ part: 'a' }).info('later')
+    span.end()
+  })
+  await app.close()
+  t.equal(collector.spans.length, 3)
+  for (const { name, traceId, spanId } of collector.spans)
+    t.match(
+      lines.find(({ msg }) => msg === name),
+      { trace_id: traceId, span_id: spanId }
+    )
 })
 
 test('continues a trace and keeps the ids of a caller through every signal', async (t) => {

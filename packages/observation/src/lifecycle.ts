@@ -90,7 +90,7 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   }
 
   /** Fastify's log controller learns of a request before any hook runs, and of streams that fail without one. */
-  const { mute } = observeLogController(app, {
+  const controller = observeLogController(app, {
     isOurs: ({ server }) => server.observation === app.observation,
     arrived: adopt,
     errorAnswered(error, { raw }) {
@@ -105,7 +105,7 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
       observation.broken = true
     }
   })
-  const registry = decorateWithRegistry(app, observers, mute)
+  const registry = decorateWithRegistry(app, observers, controller)
 
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root
   // knows that nobody else will.

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Observation } from './observation.ts'
 import type { Observer, Observers, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
@@ -36,6 +36,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'> {
   readonly answerHeaders: Set<string>
   /** Silences Fastify's own lines about requests, for a part that writes its own. */
   muteFastify(): void
+  /** Whether `disableRequestLogging` asks for no lines about the request; `undefined` for one that Fastify did not make. */
+  isSilenced(request: FastifyRequest | undefined): boolean
   /** The rules of the app's logs, for all that leaves the process. Set by logging when its options add to the defaults. */
   redactor: Redactor
   /** Adds a way to deliver what a part still holds, within a time. */
@@ -65,7 +67,11 @@ const UNOBSERVED: Observation = Object.freeze({
 // The same for every copy of this package in a process.
 const REGISTRY: unique symbol = Symbol.for('fastify-observability.registry')
 
-export function decorateWithRegistry(app: FastifyInstance, observers: Observers, muteFastify: () => void): Registry {
+export function decorateWithRegistry(
+  app: FastifyInstance,
+  observers: Observers,
+  { mute, isSilenced }: { mute(): void; isSilenced: Registry['isSilenced'] }
+): Registry {
   const published: Series[] = []
   const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
   const registry: Registry = {
@@ -74,7 +80,8 @@ export function decorateWithRegistry(app: FastifyInstance, observers: Observers,
     publish: (series) => void published.push(series),
     published,
     answerHeaders: new Set(),
-    muteFastify,
+    muteFastify: mute,
+    isSilenced,
     redactor: createRedactor(),
     onFlush: (flush) => void flushes.push(flush),
     async flush(timeoutMs) {

@@ -11,6 +11,8 @@ interface LogListeners {
   streamFailed(error: Error, request: FastifyRequest): void
 }
 
+const METHODS = ['incomingRequest', 'requestCompleted', 'defaultErrorLog', 'streamError', 'routeNotFound'] as const
+
 /**
  * Observes the calls of Fastify's log controller, which come earlier than its hooks and for more, and lets its
  * lines through until `mute` is called. Only the factory takes a controller, so a plugin has to reach the one in use.
@@ -19,41 +21,47 @@ interface LogListeners {
 export function observeLogController(
   app: FastifyInstance,
   { isOurs, arrived, errorAnswered, streamFailed }: LogListeners
-): { mute(): void } {
+): { mute(): void; isSilenced(request: FastifyRequest | undefined): boolean } {
   const controller = findController(app)
   let muted = false
   const mute = (): void => {
     muted = true
   }
-  if (!controller) return { mute }
+  if (!controller) return { mute, isSilenced: () => false }
 
+  // Methods that a subclass, or the object itself, has instead of Fastify's.
+  const own = new Set<string>(METHODS.filter((method) => controller[method] !== LogController.prototype[method]))
   const { incomingRequest, requestCompleted, defaultErrorLog, streamError, routeNotFound } = controller
-  const isMuted = (request: FastifyRequest): boolean => muted && isOurs(request)
+  const isMuted = (request: FastifyRequest, method: (typeof METHODS)[number]): boolean =>
+    muted && isOurs(request) && !own.has(method)
   const replaced: Partial<LogController> = {
     incomingRequest(request, reply, metadata) {
-      const isOwn = isOurs(request)
-      if (isOwn) arrived(request, reply)
-      if (!muted || !isOwn) incomingRequest.call(controller, request, reply, metadata)
+      if (isOurs(request)) arrived(request, reply)
+      if (!isMuted(request, 'incomingRequest')) incomingRequest.call(controller, request, reply, metadata)
     },
     requestCompleted(error, request, reply, metadata) {
-      if (!isMuted(request)) requestCompleted.call(controller, error, request, reply, metadata)
+      if (!isMuted(request, 'requestCompleted')) requestCompleted.call(controller, error, request, reply, metadata)
       // An onResponse hook has failed: the request itself has ended, and its line has no place for that.
       else if (error && !controller.isLogDisabled(request)) reply.log.error({ err: error }, 'an onResponse hook failed')
     },
     defaultErrorLog(error, request, reply, metadata) {
       if (isOurs(request)) errorAnswered(error, request)
-      if (!isMuted(request)) defaultErrorLog.call(controller, error, request, reply, metadata)
+      if (!isMuted(request, 'defaultErrorLog')) defaultErrorLog.call(controller, error, request, reply, metadata)
     },
     streamError(error, request, reply, metadata) {
       if (isOurs(request)) streamFailed(error, request)
-      if (!isMuted(request)) streamError.call(controller, error, request, reply, metadata)
+      if (!isMuted(request, 'streamError')) streamError.call(controller, error, request, reply, metadata)
     },
     routeNotFound(request, reply, metadata) {
-      if (!isMuted(request)) routeNotFound.call(controller, request, reply, metadata)
+      if (!isMuted(request, 'routeNotFound')) routeNotFound.call(controller, request, reply, metadata)
     }
   }
   Object.assign(controller, replaced)
-  return { mute }
+  const { disableRequestLogging } = controller
+  return {
+    mute,
+    isSilenced: (request) => (request ? Boolean(controller.isLogDisabled(request)) : disableRequestLogging === true)
+  }
 }
 
 function findController(app: object): LogController | undefined {

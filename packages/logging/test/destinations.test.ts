@@ -1,0 +1,118 @@
+import { once } from 'node:events'
+import { createWriteStream, readFileSync, watch } from 'node:fs'
+import { join } from 'node:path'
+import Fastify, { type FastifyServerOptions } from 'fastify'
+import { pino } from 'pino'
+import { test } from 'tap'
+import logging, { type LoggingOptions } from '../src/index.ts'
+
+type Line = Record<string, unknown>
+
+function array() {
+  const lines: Line[] = []
+  return { lines, stream: { write: (line: string) => void lines.push(JSON.parse(line)) } }
+}
+
+function linesIn(path: string): Line[] {
+  const text = readFileSync(path, 'utf8')
+  return text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]))
+}
+
+/** Logs one request and closes the app. */
+async function run(logger: FastifyServerOptions['logger'], options: LoggingOptions = {}): Promise<void> {
+  const app = Fastify({ logger: Object(logger) })
+  await app.register(logging, options)
+  app.get('/', async ({ log }) => log.info('here'))
+  await app.inject('/')
+  await app.close()
+}
+
+test('writes to the stream that Fastify was given, and beside it to a file of its own', async (t) => {
+  const { lines, stream } = array()
+  const path = join(t.testdir(), 'app.log')
+  await run({ stream }, { file: path })
+  t.match(lines, [{ msg: 'here', path: '/' }, { msg: 'request completed' }])
+  t.same(linesIn(path), lines)
+})
+
+test('writes to the option "stream" instead, where it is given', async (t) => {
+  const [theirs, ours] = [array(), array()]
+  await run({ stream: theirs.stream }, { stream: ours.stream })
+  t.same([theirs.lines.length, ours.lines.length], [0, 2])
+})
+
+test('has every line in a destination, a stream or a file of Fastify’s when the app has closed', async (t) => {
+  const folder = t.testdir()
+  const at = (name: string): string => join(folder, `${name}.log`)
+  const stream = createWriteStream(at('stream'))
+  await once(stream, 'open')
+  const loggers = {
+    destination: { stream: pino.destination({ dest: at('destination'), sync: false, minLength: 4096 }) },
+    stream: { stream },
+    file: { file: at('file') }
+  }
+  for (const [name, logger] of Object.entries(loggers)) {
+    await run(logger)
+    t.match(linesIn(at(name)), [{ msg: 'here', path: '/' }, { msg: 'request completed' }], name)
+  }
+})
+
+/** Resolves with the lines of a file that a worker writes, as soon as there are two. */
+async function twoLines(path: string): Promise<Line[]> {
+  const watcher = watch(path)
+  while (linesIn(path).length < 2) await once(watcher, 'change')
+  watcher.close()
+  return linesIn(path)
+}
+
+test('hands the lines to a worker of Fastify’s, with the number of the level where it has several targets', async (t) => {
+  const [path, both] = [join(t.testdir({ one: '', both: '' }), 'one'), join(t.testdirName, 'both')]
+  await run({ transport: { target: 'pino/file', options: { destination: path } } })
+  t.match(await twoLines(path), [{ level: 'info', msg: 'here', path: '/' }, { msg: 'request completed' }])
+  const target = { target: 'pino/file', options: { destination: both } }
+  await run({
+    transport: {
+      targets: [
+        { ...target, level: 'info' },
+        { ...target, level: 'fatal' }
+      ]
+    }
+  })
+  t.match(await twoLines(both), [
+    { level: 30, msg: 'here', path: '/' },
+    { level: 30, msg: 'request completed' }
+  ])
+})
+
+test('lets several streams choose by the level', async (t) => {
+  const [all, errors] = [array(), array()]
+  await run({ stream: pino.multistream([{ stream: all.stream }, { level: 'error', stream: errors.stream }]) })
+  t.same([all.lines.length, errors.lines.length], [2, 0])
+  t.match(all.lines[0], { level: 'info', msg: 'here' })
+})
+
+test('counts and survives a stream of the application that throws', async (t) => {
+  const write = (): never => {
+    throw new Error('ENOSPC')
+  }
+  const app = Fastify({ logger: { stream: { write } } })
+  await app.register(logging)
+  app.get('/', async ({ log }) => log.fatal('here'))
+  t.equal((await app.inject('/')).statusCode, 200)
+  await app.close()
+})
+
+test('names, in one warning, what records over OTLP miss because of the logger’s own settings', async (t) => {
+  const [moved, plain] = [array(), array()]
+  const settings = { messageKey: 'message', timestamp: () => ',"ts":"now"', mixin: () => ({ a: 1 }) }
+  for (const logger of [
+    { ...settings, stream: moved.stream },
+    { mixin: settings.mixin, stream: plain.stream }
+  ]) {
+    const app = Fastify({ logger })
+    await app.register(logging, { otlp: true })
+    t.teardown(() => app.close())
+  }
+  t.match(moved.lines, [{ level: 'warn', message: /level, time and msg .* own timestamp, messageKey changes$/ }])
+  t.same([moved.lines.length, plain.lines.length], [1, 0])
+})
