@@ -3,6 +3,9 @@ import type { Logger } from 'pino'
 import { isOurs } from './context.ts'
 import { isPino, levelOwner, symbolOf } from './existing-pino.ts'
 
+// Fastify's label for the id of a request, which all lines have as `request_id`.
+const LABEL = 'reqId'
+
 type ChildLoggerFactory = NonNullable<RouteOptions['childLoggerFactory']>
 
 interface ChildLoggers {
@@ -19,8 +22,11 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   const wrapped = new WeakMap<ChildLoggerFactory, ChildLoggerFactory>()
   const own = new WeakSet<ChildLoggerFactory>()
 
-  const standard: ChildLoggerFactory = (_logger, _bindings, options) =>
-    options.level || options.serializers ? root.child({}, options) : root
+  const standard: ChildLoggerFactory = (_logger, bindings, options) => {
+    // A label that the application has chosen for the id of a request.
+    if (!(LABEL in bindings)) return root.child(bindings, options)
+    return options.level || options.serializers ? root.child({}, options) : root
+  }
   own.add(standard)
 
   function wrap(factory: ChildLoggerFactory): ChildLoggerFactory | undefined {
@@ -39,15 +45,14 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   const bindings = isPino(given) ? symbolOf(given, 'chindings') : undefined
   const known = bindings && String(Reflect.get(given, bindings))
 
-  function adopt({ log, id }: FastifyRequest): Logger {
+  function adopt({ log }: FastifyRequest): Logger {
     if (isOurs(log)) return log
     if (!bindings || known === undefined) return root
     const text: unknown = Reflect.get(log, bindings)
     if (typeof text !== 'string' || !text.startsWith(known)) return root
     const further: Record<string, unknown> = JSON.parse(`{${text.slice(known.length + 1)}}`)
-    // Fastify's own factory gives the id, which all lines have.
-    const isStandard = Object.values(further).every((value) => value === id)
-    return isStandard ? root : root.child(further)
+    const { [LABEL]: _, ...others } = further
+    return Object.keys(others).length === 0 ? root : root.child(further)
   }
 
   return { standard, wrap, adopt }

@@ -63,6 +63,19 @@ test('keeps the factory of a scope, and that of routes declared before the plugi
   t.equal(lines.filter(({ msg, path }) => msg === 'request completed' && path === '/admin').length, 0)
 })
 
+test('keeps a requestIdLogLabel of the application', async (t) => {
+  const { app, lines } = await service({ logController: new LogController({ requestIdLogLabel: 'rid' }) }, (app) => {
+    app.get('/early', async ({ log }) => log.info('here'))
+  })
+  app.get('/late', { logLevel: 'debug' }, async ({ log }) => log.debug('here'))
+  for (const url of ['/early', '/late']) await app.inject(url)
+  const ids = lines.map(({ path, rid, request_id }) => [path, rid, request_id])
+  t.same(
+    ids,
+    [1, 1, 2, 2].map((id) => [id === 1 ? '/early' : '/late', `req-${id}`, `req-${id}`])
+  )
+})
+
 test('takes a logger of its own where a factory gives one that is no pino', async (t) => {
   const plain = Fastify().log
   const { app, lines } = await service()
