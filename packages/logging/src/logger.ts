@@ -20,7 +20,8 @@ import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
 import { otlpSink } from './otlp.ts'
-import { createSafe, type LineKeys, type Safe } from './safe.ts'
+import { createPretty, wantsColors } from './pretty.ts'
+import { createSafe, type LineKeys, PINO_KEYS, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
 
 /** What a logger keeps beside pino. */
@@ -144,7 +145,7 @@ function partsOf({ level, redact, allow, levelFor, ...rest }: LoggingOptions, ke
     levelFor,
     otlp: rest.otlp,
     service,
-    sinks: sinksFor(rest, service, keys?.messageKey),
+    sinks: sinksFor(rest, service, keys),
     redactor,
     safe: createSafe(redactor, keys),
     lines,
@@ -276,11 +277,17 @@ function write(sinks: Sink[], line: string): void {
   for (const sink of sinks) sink.write(line)
 }
 
-function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service, messageKey = 'msg'): Sink[] {
+function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service, keys = PINO_KEYS): Sink[] {
   const output = stream ? streamSink(stream) : standardOutput()
   const warn = (message: string): void => latest()?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
-  const sinks = [wanted === 'pretty' ? prettySink(output, messageKey, warn) : output]
+  const sinks = [
+    wanted === 'pino-pretty'
+      ? pinoPretty(output, keys, warn)
+      : wanted === 'pretty'
+        ? formatted(output, createPretty(keys, wantsColors()))
+        : output
+  ]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
   if (otlp) sinks.push(otlpSink(service, warn))
   return sinks
@@ -331,14 +338,21 @@ async function flushed(stream: DestinationStream): Promise<void> {
   if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
 }
 
-function prettySink(output: Sink, messageKey: string, warn: (message: string) => void): Sink {
+/** The same rows of a sink, as `format` makes them of the lines. */
+function formatted(output: Sink, format: (line: string) => string): Sink {
+  return { ...output, write: (line) => output.write(format(line)) }
+}
+
+function pinoPretty(output: Sink, keys: LineKeys, warn: (message: string) => void): Sink {
   try {
     const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = require('pino-pretty')
-    const pretty = prettyFactory({ colorize: isColorSupported, messageKey, ignore: 'service,version,environment' })
-    return { ...output, write: (line) => output.write(pretty(line)) }
+    return formatted(
+      output,
+      prettyFactory({ colorize: isColorSupported, messageKey: keys.messageKey, ignore: 'service,version,environment' })
+    )
   } catch {
-    // Said when there is a logger to say it.
-    queueMicrotask(() => warn('pino-pretty is not installed, logging JSON'))
-    return output
+    // Logged as soon as there is a logger.
+    queueMicrotask(() => warn('pino-pretty is not installed, format "pretty" is used'))
+    return formatted(output, createPretty(keys, wantsColors()))
   }
 }

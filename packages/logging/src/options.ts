@@ -29,7 +29,7 @@ export type Format = (typeof FORMATS)[number]
 
 export const NAME = '@fastify-observability/logging'
 const LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
-const FORMATS = ['json', 'pretty'] as const
+const FORMATS = ['json', 'pretty', 'pino-pretty'] as const
 export const levelSchema = v.picklist(LEVELS, `one of ${LEVELS.join(', ')}`)
 const format = v.picklist(FORMATS, `one of ${FORMATS.join(', ')}`)
 const NAMES_RULE = 'a list of names'

@@ -69,7 +69,7 @@ interface Name {
   isShared: boolean
 }
 
-const PINO_KEYS: LineKeys = { messageKey: 'msg', errorKey: 'err' }
+export const PINO_KEYS: LineKeys = { messageKey: 'msg', errorKey: 'err' }
 
 export function createSafe(redactor: Redactor, { messageKey, errorKey }: LineKeys = PINO_KEYS): Safe {
   // `hasOwnProperty` is called by pino on the bindings of a child.

@@ -466,10 +466,10 @@ test('takes LOG_LEVEL in any case, and "warning" for "warn"', async (t) => {
   }
 })
 
-test('writes for people with format "pretty"', async (t) => {
+test('writes for people with format "pino-pretty"', async (t) => {
   const written: string[] = []
   const app = Fastify()
-  await app.register(logging, { format: 'pretty', stream: { write: (text) => written.push(text) } })
+  await app.register(logging, { format: 'pino-pretty', stream: { write: (text) => written.push(text) } })
   app.log.warn({ order: 7 }, 'look here')
   t.match(stripVTControlCharacters(written.join('')), /^\[\d\d:\d\d:\d\d\.\d{3}\] WARN: look here\n {4}order: 7\n$/)
 })
@@ -479,7 +479,7 @@ test('refuses an invalid level or format, from an option or the environment', as
   const levels = 'fatal, error, warn, info, debug, trace, silent'
   await t.rejects(
     async () => Fastify().register(logging, Object({ format: 'xml' })),
-    new TypeError(`${name}: option "format" must be one of json, pretty, got 'xml'`)
+    new TypeError(`${name}: option "format" must be one of json, pretty, pino-pretty, got 'xml'`)
   )
   process.env.LOG_LEVEL = 'loud'
   t.teardown(() => delete process.env.LOG_LEVEL)
