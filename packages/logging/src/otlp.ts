@@ -1,7 +1,6 @@
 import { createRequire } from 'node:module'
 import { atMostEvery, type Service, within } from '@fastify-observability/observation/internal'
-import { ROOT_CONTEXT, TraceFlags, trace } from '@opentelemetry/api'
-import type { SeverityNumber } from '@opentelemetry/api-logs'
+import { ROOT_CONTEXT, type SeverityNumber, TraceFlags, trace } from '@opentelemetry/api'
 import type { LogRecordExporter } from '@opentelemetry/sdk-logs'
 import type { Sink } from './sink.ts'
 

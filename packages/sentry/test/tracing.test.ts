@@ -3,8 +3,9 @@ import http, { createServer, type IncomingHttpHeaders } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { FastifyOtelInstrumentation } from '@fastify/otel'
 import { startIngest } from '@fastify-observability/testing/ingest'
-import { trace } from '@opentelemetry/api'
-import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { context, trace } from '@opentelemetry/api'
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
+import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -124,9 +125,10 @@ test('says that it cannot profile only to those who have asked', async (t) => {
 
 test('leaves tracing to OpenTelemetry where it is, and starts beside @fastify/otel', async (t) => {
   const exporter = new InMemorySpanExporter()
-  const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
-  provider.register()
-  t.teardown(() => trace.disable())
+  const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter })] })
+  trace.setGlobalTracerProvider(provider)
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+  t.teardown(() => [trace, context].map((part) => part.disable()))
   const otel = new FastifyOtelInstrumentation()
   t.teardown(() => otel.disable())
   otel.setTracerProvider(provider)
@@ -150,7 +152,7 @@ test('says when somebody begins to trace after it', async (t) => {
   const lines: string[] = []
   const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => void lines.push(line) } } })
   await app.register(sentry, { dsn: ingest.dsn })
-  new NodeTracerProvider().register()
+  trace.setGlobalTracerProvider(new TracerProvider())
   t.teardown(() => trace.disable())
   await app.ready()
   await Promise.all([app.close(), ingest.close()])

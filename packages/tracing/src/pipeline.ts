@@ -29,7 +29,7 @@ import {
   resourceFromAttributes,
   serviceInstanceIdDetector
 } from '@opentelemetry/resources'
-import { NodeTracerProvider, NoopSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { NoopSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
 import { exportSpans } from './export/exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
@@ -154,7 +154,7 @@ function start(
     limits: limitsFromEnv(),
     processor: processors.length > 0 ? scrubSpans(redactor, processors) : new NoopSpanProcessor()
   }
-  const provider = new NodeTracerProvider({
+  const provider = new TracerProvider({
     resource: home.resource,
     sampler: home.sampler,
     spanLimits: home.limits,

@@ -8,7 +8,7 @@ import {
   SamplingDecision,
   type SamplingResult,
   TraceIdRatioBasedSampler
-} from '@opentelemetry/sdk-trace-node'
+} from '@opentelemetry/sdk-trace'
 import * as v from 'valibot'
 import { released, withheld } from './propagation/trace-context.ts'
 

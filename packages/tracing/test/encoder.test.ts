@@ -14,12 +14,7 @@ import {
 import { TraceState as W3CTraceState } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import {
-  InMemorySpanExporter,
-  NodeTracerProvider,
-  type ReadableSpan,
-  SimpleSpanProcessor
-} from '@opentelemetry/sdk-trace-node'
+import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import { test } from 'tap'
 import { SpanBatch } from '../src/encoding/batch.ts'
@@ -107,7 +102,7 @@ function spansOf({ resources, schemaUrl, spans }: Batch): ReadableSpan[] {
   const memory = new InMemorySpanExporter()
   const providers = resources.map(
     (of) =>
-      new NodeTracerProvider({
+      new TracerProvider({
         resource: resourceFromAttributes(of as Attributes, { schemaUrl }),
         spanLimits: {
           attributeCountLimit: 6,
@@ -116,7 +111,7 @@ function spansOf({ resources, schemaUrl, spans }: Batch): ReadableSpan[] {
           attributePerEventCountLimit: 4,
           attributePerLinkCountLimit: 4
         },
-        spanProcessors: [new SimpleSpanProcessor(memory)]
+        spanProcessors: [new SimpleSpanProcessor({ exporter: memory })]
       })
   )
   for (const { provider, scope, name, parent, events, status, endTime, ...options } of spans) {
@@ -206,7 +201,7 @@ function readLink(failures = 0): Link & { reads: number } {
 
 async function exported(endpoint: string, link: Link): Promise<void> {
   const { processor } = exportSpans({ endpoint, shutdownTimeoutMs: 5_000, log: { warn: () => undefined } })
-  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+  const provider = new TracerProvider({ spanProcessors: [processor] })
   provider
     .getTracer('test')
     .startSpan('linked', { links: [link] })

@@ -5,7 +5,7 @@ import net from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import { startCollector } from '@fastify-observability/testing/collector'
-import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import { TracerProvider } from '@opentelemetry/sdk-trace'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import { exportSpans } from '../src/export/exporter.ts'
@@ -156,10 +156,10 @@ for (const protocol of ['grpc', 'http/protobuf']) {
     await once(hole, 'listening')
     t.teardown(() => hole.close() && sockets.map((socket) => socket.destroy()))
     const script = `
-      import { NodeTracerProvider } from '${import.meta.resolve('@opentelemetry/sdk-trace-node')}'
+      import { TracerProvider } from '${import.meta.resolve('@opentelemetry/sdk-trace')}'
       import { exportSpans } from '${new URL('../src/export/exporter.ts', import.meta.url)}'
       const { processor } = exportSpans({ endpoint: '${origin(hole)}', shutdownTimeoutMs: 1000, log: { warn() {} } })
-      const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+      const provider = new TracerProvider({ spanProcessors: [processor] })
       provider.getTracer('test').startSpan('lost').end()
       await provider.forceFlush()
       provider.getTracer('test').startSpan('lost').end()
@@ -224,7 +224,7 @@ test('survives a log that throws', async (t) => {
     }
   }
   const { processor, series } = exportSpans({ endpoint: 'http://127.0.0.1:1', shutdownTimeoutMs: 200, log })
-  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+  const provider = new TracerProvider({ spanProcessors: [processor] })
   provider.getTracer('test').startSpan('lost').end()
   await provider.shutdown()
   t.match(Array.from(series[0]?.collect() ?? []), [

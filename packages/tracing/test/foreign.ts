@@ -1,11 +1,17 @@
 // A service whose own OpenTelemetry set-up opens the server spans.
-
+import { context, propagation, trace } from '@opentelemetry/api'
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
+import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
-import { NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 
-const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(new OTLPTraceExporter())] })
-provider.register()
+const provider = new TracerProvider({
+  spanProcessors: [new SimpleSpanProcessor({ exporter: new OTLPTraceExporter() })]
+})
+trace.setGlobalTracerProvider(provider)
+context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+propagation.setGlobalPropagator(new W3CTraceContextPropagator())
 new HttpInstrumentation().setTracerProvider(provider)
 
 const { default: Fastify } = await import('fastify')

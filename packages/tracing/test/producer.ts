@@ -1,4 +1,4 @@
-import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import { TracerProvider } from '@opentelemetry/sdk-trace'
 import { exportSpans } from '../src/export/exporter.ts'
 
 /** Something that ends spans and says what has become of them. */
@@ -6,7 +6,7 @@ export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
   const warnings: unknown[] = []
   const log = { warn: (...line: unknown[]) => void warnings.push(line) }
   const { processor, series } = exportSpans({ endpoint, shutdownTimeoutMs, log })
-  const provider = new NodeTracerProvider({ spanProcessors: [processor] })
+  const provider = new TracerProvider({ spanProcessors: [processor] })
   const read = (name: string) =>
     Object.fromEntries(
       Array.from(series.find((one) => one.name === name)?.collect() ?? []).map(([{ error_type = '' }, n]) => [

@@ -1,6 +1,6 @@
 import { type Attributes, context, type Span, SpanKind, trace } from '@opentelemetry/api'
 import { hrTimeToMilliseconds } from '@opentelemetry/core'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import { test } from 'tap'
 import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'

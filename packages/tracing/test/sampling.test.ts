@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { ROOT_CONTEXT, SpanKind } from '@opentelemetry/api'
-import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace-node'
+import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'

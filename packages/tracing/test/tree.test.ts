@@ -1,5 +1,5 @@
 import { ROOT_CONTEXT, trace } from '@opentelemetry/api'
-import { NodeTracerProvider } from '@opentelemetry/sdk-trace-node'
+import { TracerProvider } from '@opentelemetry/sdk-trace'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import tracing, { withSpan } from '../src/index.ts'
@@ -8,7 +8,7 @@ import { withEnv } from './traced.ts'
 
 function printing(t: Test) {
   const texts: string[] = []
-  const provider = new NodeTracerProvider({ spanProcessors: [printTraces((text) => texts.push(text))] })
+  const provider = new TracerProvider({ spanProcessors: [printTraces((text) => texts.push(text))] })
   t.teardown(() => provider.shutdown())
   return { texts, provider, tracer: provider.getTracer('test') }
 }

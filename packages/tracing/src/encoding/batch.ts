@@ -1,7 +1,7 @@
 import { Buffer } from 'node:buffer'
 import type { InstrumentationScope } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { attributesOf } from './attributes.ts'
 import { integer, lengthOf, message, text } from './protobuf.ts'
 import { type EncodableSpan, encodeSpan } from './span.ts'

@@ -1,5 +1,5 @@
 import type { HrTime, SpanContext } from '@opentelemetry/api'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute } from './attributes.ts'
 import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Agent } from 'node:http'
 import { ExportResultCode, getStringFromEnv, parseKeyPairsIntoRecord } from '@opentelemetry/core'
-import type { SpanExporter } from '@opentelemetry/sdk-trace-node'
+import type { SpanExporter } from '@opentelemetry/sdk-trace'
 import * as v from 'valibot'
 
 /** One attempt: how many spans of an accepted batch were rejected, or why the batch was not accepted. */

@@ -10,7 +10,7 @@ import {
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 import { getNumberFromEnv } from '@opentelemetry/core'
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
 import * as v from 'valibot'
 import { SpanBatch } from '../encoding/batch.ts'

@@ -1,6 +1,6 @@
 import type { Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import { FIRST_BYTE } from '../span.ts'
 import { withoutValues } from './statement.ts'
 

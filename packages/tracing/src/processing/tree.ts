@@ -1,7 +1,7 @@
 import { inspect, stripVTControlCharacters } from 'node:util'
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { hrTimeToMilliseconds } from '@opentelemetry/core'
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 
 interface OpenTrace {
   open: number

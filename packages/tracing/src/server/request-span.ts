@@ -29,7 +29,7 @@ import {
   timeInputToHrTime
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
-import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace-node'
+import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import type { EncodableSpan } from '../encoding/span.ts'
 import type { Limits } from '../processing/limits.ts'
 import { SCOPE } from '../span.ts'
