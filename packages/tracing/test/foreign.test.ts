@@ -28,7 +28,8 @@ test('completes the server span that another instrumentation has opened, and sta
     attributes: { 'http.route': '/orders/:id', 'request.id': 'req-1', 'http.response.status_code': 200 }
   })
   t.match(named(spans, 'mine'), { parentSpanId: named(spans, 'GET /orders/:id').spanId })
-  t.match(named(spans, 'GET /boom'), { status: 'ERROR', attributes: { 'error.type': 'TypeError' } })
+  // The instrumentation writes its own type when it ends the span: the status.
+  t.match(named(spans, 'GET /boom'), { status: 'ERROR', attributes: { 'error.type': '500' } })
   t.match(named(spans, 'GET /boom').events.at(-1), { name: 'exception' })
   t.notMatch(JSON.stringify(spans), 'password=planted')
 })

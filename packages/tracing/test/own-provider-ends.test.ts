@@ -1,10 +1,10 @@
-import { InMemorySpanExporter, TracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace'
+import { InMemorySpanExporter, NodeTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-node'
 import { test } from 'tap'
 import { isOwn, takeEnds } from './ends.ts'
 
 test('with a tracer provider of the user’s too', async (t) => {
   const exporter = new InMemorySpanExporter()
-  const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
+  const provider = new NodeTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
   provider.register()
   t.teardown(() => provider.shutdown())
   const ends = await takeEnds()

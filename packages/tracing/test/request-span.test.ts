@@ -44,8 +44,13 @@ function kept(span: ReadableSpan) {
     status: span.status,
     attributes: withoutNothing(span.attributes),
     // Milliseconds, because the two keep their clocks by different means.
-    events: span.events.map(({ time, ...event }) => ({ ...event, ms: hrTimeToMilliseconds(time).toFixed(2) })),
-    // Both forms mean the same on the wire.
+    events: span.events.map(({ name, time, attributes = {}, droppedAttributesCount = 0 }) => ({
+      name,
+      attributes,
+      droppedAttributesCount,
+      ms: hrTimeToMilliseconds(time).toFixed(2)
+    })),
+    // Left out or empty means the same on the wire.
     links: span.links.map(({ attributes = {}, droppedAttributesCount = 0 }) => ({
       attributes,
       droppedAttributesCount

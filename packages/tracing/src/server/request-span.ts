@@ -19,13 +19,13 @@ import {
   trace
 } from '@opentelemetry/api'
 import {
+  cleanAttributes,
+  cleanSimpleAttributes,
   hrTimeDuration,
   hrTimeToMilliseconds,
   type InstrumentationScope,
-  isAttributeValue,
   isTimeInput,
   isTracingSuppressed,
-  sanitizeAttributes,
   timeInputToHrTime
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
@@ -187,21 +187,23 @@ class RequestSpan implements Span, EncodableSpan {
   }
 
   setAttribute(key: string, value: AttributeValue): this {
-    if (this.ended || value === null || value === undefined || key === '' || !isAttributeValue(value)) return this
+    if (this.ended || value === undefined || key === '') return this
     const isNew = this.attributes[key] === undefined
     if (isNew && this.count >= this.home.limits.attributeCountLimit) {
       this.droppedAttributesCount++
       return this
     }
+    const kept = this.copied(value)
+    if (kept === undefined) return this
     if (isNew) this.count++
-    this.attributes[key] = this.truncated(value)
+    this.attributes[key] = kept
     return this
   }
 
   // The SDK's spans take what JavaScript may pass, and nothing too.
   setAttributes(attributes: Attributes | undefined): this {
     if (attributes === undefined || attributes === null) return this
-    for (const [key, value] of Object.entries(attributes)) if (value !== undefined) this.setAttribute(key, value)
+    for (const [key, value] of Object.entries(attributes)) this.setAttribute(key, value)
     return this
   }
 
@@ -209,16 +211,18 @@ class RequestSpan implements Span, EncodableSpan {
     if (this.ended) return this
     if (typeof attributesOrTime === 'number') return this.note(name, NOTHING, attributesOrTime, 0)
     const [attributes, at] = isTimeInput(attributesOrTime) ? [{}, attributesOrTime] : [attributesOrTime ?? {}, time]
-    const [kept, dropped] = this.fitting(attributes, this.home.limits.attributePerEventCountLimit)
-    return this.note(name, kept, at, dropped)
+    const { attributePerEventCountLimit: attributeCountLimit, attributeValueLengthLimit } = this.home.limits
+    // Of events the SDK keeps no maps.
+    const kept = cleanSimpleAttributes(attributes, { attributeCountLimit, attributeValueLengthLimit })
+    return this.note(name, kept.attributes ?? {}, at, kept.droppedAttributesCount ?? 0)
   }
 
   addLink({ context, attributes = {} }: Link): this {
     if (this.ended) return this
-    const { linkCountLimit, attributePerLinkCountLimit } = this.home.limits
-    const [kept, droppedAttributesCount] = this.fitting(attributes, attributePerLinkCountLimit)
+    const { linkCountLimit, attributePerLinkCountLimit, attributeValueLengthLimit } = this.home.limits
+    const limits = { attributeCountLimit: attributePerLinkCountLimit, attributeValueLengthLimit }
     if (this.links === NONE) this.links = []
-    this.links.push({ context, attributes: kept, droppedAttributesCount })
+    this.links.push({ context, ...cleanAttributes(attributes, limits) })
     if (this.links.length > linkCountLimit) {
       this.links.shift()
       this.droppedLinksCount++
@@ -310,26 +314,17 @@ class RequestSpan implements Span, EncodableSpan {
       } else {
         this.count++
         if (typeof value === 'string' && value.length > attributeValueLengthLimit)
-          attributes[key] = this.truncated(value)
+          attributes[key] = value.slice(0, attributeValueLengthLimit)
       }
     }
   }
 
-  private fitting(attributes: Attributes, limit: number): [Attributes, number] {
-    const sound = Object.entries(sanitizeAttributes(attributes))
-    const kept = sound.slice(0, limit).map(([key, value]) => [key, value && this.truncated(value)] as const)
-    return [Object.fromEntries(kept), sound.length - kept.length]
+  /** As long as the limit allows, and no longer shared with the caller; `undefined` for what no attribute can hold. */
+  private copied(value: AttributeValue): AttributeValue | undefined {
+    const { attributeValueLengthLimit } = this.home.limits
+    if (typeof value === 'number' || typeof value === 'boolean') return value
+    if (typeof value === 'string')
+      return value.length > attributeValueLengthLimit ? value.slice(0, attributeValueLengthLimit) : value
+    return cleanAttributes({ value }, { attributeCountLimit: 1, attributeValueLengthLimit }).attributes?.value
   }
-
-  private truncated(value: AttributeValue): AttributeValue {
-    const { attributeValueLengthLimit: limit } = this.home.limits
-    if (typeof value === 'string') return value.length > limit ? value.slice(0, limit) : value
-    if (isTextList(value)) return value.map((item) => item?.slice(0, limit))
-    // Whoever has set a list may go on using it.
-    return Array.isArray(value) ? value.slice() : value
-  }
-}
-
-function isTextList(value: AttributeValue): value is (string | null | undefined)[] {
-  return Array.isArray(value) && value.some((item) => typeof item === 'string')
 }
