@@ -1,7 +1,10 @@
-import { createRedactor } from '@fastify-observability/observation/internal'
-import { type Attributes, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
+import { readFileSync } from 'node:fs'
+import { createRedactor, isRecord } from '@fastify-observability/observation/internal'
+import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
 
 export const SCOPE = '@fastify-observability/tracing'
+/** This package's, `undefined` where a bundler has left its package.json behind. */
+export const VERSION: string | undefined = versionOf(SCOPE)
 /** The event for the moment when the headers were written. */
 export const FIRST_BYTE = 'http.response.first_byte'
 export const redactor = createRedactor()
@@ -9,12 +12,22 @@ const MAX_STACK = 4_096
 
 // Asked for each time, because a provider may be registered late or once more.
 export function tracer(): Tracer {
-  return trace.getTracer(SCOPE)
+  return trace.getTracer(SCOPE, VERSION)
+}
+
+function versionOf(name: string): string | undefined {
+  try {
+    const found: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+    // A bundle may stand beside the package.json of an application.
+    return isRecord(found) && found.name === name ? String(found.version) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /**
- * Runs `fn` inside a span of its own, ended when `fn` returns or its promise settles; what it throws is recorded and
- * thrown on.
+ * Runs `fn` inside a span of its own, ended when `fn` returns or its promise settles, a query builder's too; what it throws
+ * is recorded and thrown on.
  */
 export function withSpan<Result>(name: string, fn: (span: Span) => Result): Result
 export function withSpan<Result>(name: string, attributes: Attributes, fn: (span: Span) => Result): Result
@@ -32,13 +45,47 @@ export function withSpan<Result>(
       span.end()
       throw error
     }
-    if (!(result instanceof Promise)) {
-      span.end()
-      return result
-    }
-    // Watched from the side: the caller gets the very promise that fn returned.
-    result.catch((error) => fail(span, error)).finally(() => span.end())
+    if (result instanceof Promise) {
+      // Watched from the side: the caller gets the very promise that fn returned. What a processor throws ends no process.
+      result
+        .catch((error) => fail(span, error))
+        .finally(() => span.end())
+        .catch(() => undefined)
+    } else if (!isThenable(result) || !endWithThenable(result, span)) span.end()
     return result
+  })
+}
+
+interface Thenable {
+  then(onFulfilled?: unknown, onRejected?: unknown): unknown
+}
+
+function isThenable(value: unknown): value is Thenable {
+  return isRecord(value) && 'then' in value && typeof value.then === 'function'
+}
+
+/**
+ * Ends the span when a query has settled. Query builders begin when somebody waits for them, and begin again for the next
+ * who does: so nobody but the caller may, and the first time is measured.
+ * @returns whether it could be watched: what is frozen cannot.
+ */
+function endWithThenable(query: Thenable, span: Span): boolean {
+  const { then } = query
+  const inside = context.active()
+  return Reflect.defineProperty(query, 'then', {
+    configurable: true,
+    writable: true,
+    value: (onFulfilled?: unknown, onRejected?: unknown): unknown => {
+      Reflect.deleteProperty(query, 'then')
+      const begun = new Promise((resolve, reject) => {
+        context.with(inside, () => Reflect.apply(then, query, [resolve, reject]))
+      })
+      begun
+        .catch((error) => fail(span, error))
+        .finally(() => span.end())
+        .catch(() => undefined)
+      return Reflect.apply(begun.then, begun, [onFulfilled, onRejected])
+    }
   })
 }
 

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { cpSync, writeFileSync } from 'node:fs'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
@@ -47,7 +47,7 @@ function shapes(spans: ReceivedSpan[]) {
   return spans
     .toSorted((one, other) => one.startMs - other.startMs)
     .map(({ name, kind, parentSpanId, status, statusMessage, attributes, events }) => {
-      const { 'server.port': _, ...stable } = attributes
+      const { 'server.port': _, 'network.peer.port': __, ...stable } = attributes
       const exceptions = events.filter((event) => event.name === 'exception')
       const happened = exceptions.map(({ attributes }) => attributes)
       return { name, kind, parent: nameOf.get(parentSpanId), status, statusMessage, attributes: stable, happened }
@@ -81,6 +81,7 @@ for (const [kind, service] of Object.entries(KINDS)) {
             'url.path': '/orders/7',
             'server.address': '127.0.0.1',
             'client.address': '127.0.0.1',
+            'network.peer.address': '127.0.0.1',
             'network.protocol.version': '1.1',
             'user_agent.original': 'node',
             'request.id': 'req-1'
@@ -207,14 +208,16 @@ test('says at start-up what was loaded too early, and what has not been loaded',
   )
 })
 
-test('warns of two copies of @opentelemetry/api, naming both versions', async (t) => {
-  const copy = join(t.testdir(), 'node_modules/@opentelemetry/api/build/src')
-  cpSync(dirname(createRequire(import.meta.url).resolve('@opentelemetry/api')), copy, { recursive: true })
-  writeFileSync(join(copy, 'version.js'), "exports.VERSION = '1.4.1'")
-  const { said } = await serve(t, 'service.mjs', PRELOADED, { ALSO_LOADS: join(copy, 'index.js') })
-  const both = `${versionOf('@opentelemetry/api')}, 1.4.1`
-  t.match(said[1], `; copies of @opentelemetry/api: ${both}`)
-  t.match(said[2], `40 tracing: 2 copies of @opentelemetry/api are loaded (${both})`)
+test('warns of two copies of @opentelemetry/api, naming both with their paths', async (t) => {
+  const own = join(dirname(createRequire(import.meta.url).resolve('@opentelemetry/api')), '..')
+  const copy = join(t.testdir(), 'node_modules/@opentelemetry/api')
+  cpSync(own, copy, { recursive: true })
+  writeFileSync(join(copy, 'package.json'), JSON.stringify({ version: '1.4.1', main: 'dist/index.cjs' }))
+  const { said } = await serve(t, 'service.mjs', PRELOADED, { ALSO_LOADS: copy })
+  const { version } = JSON.parse(readFileSync(join(own, 'package.json'), 'utf8'))
+  t.match(said[1], `; copies of @opentelemetry/api: 1.4.1, ${version}`)
+  t.match(said[2], '40 tracing: 2 copies of @opentelemetry/api are installed: ')
+  for (const named of [`1.4.1 in ${copy}`, `${version} in ${own}`, 'npm ls @opentelemetry/api']) t.match(said[2], named)
 })
 
 test('adds the instrumentations that TRACE_INSTRUMENTATIONS names, and warns of those that are not installed', async (t) => {

@@ -12,10 +12,14 @@ async function start(
   env: NodeJS.ProcessEnv,
   ...args: string[]
 ): Promise<Record<'atStart' | 'afterwards' | 'atEnd', string[]>> {
+  return JSON.parse(await outputOf('start.mjs', env, args))
+}
+
+async function outputOf(fixture: string, env: NodeJS.ProcessEnv, args: string[] = []): Promise<string> {
   // tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
-  const command = ['-u', 'NODE_OPTIONS', process.execPath, join(import.meta.dirname, 'fixtures/start.mjs'), ...args]
+  const command = ['-u', 'NODE_OPTIONS', process.execPath, join(import.meta.dirname, 'fixtures', fixture), ...args]
   const { stdout } = await promisify(execFile)('env', command, { timeout: 20_000, env: { ...process.env, ...env } })
-  return JSON.parse(stdout)
+  return stdout
 }
 
 test('loads nothing that exports when there is no endpoint', async (t) => {
@@ -46,4 +50,11 @@ test('loads no gRPC for OTLP over HTTP', async (t) => {
   const { atEnd } = await start(env, 'idle')
   for (const name of HTTP) t.ok(atEnd.includes(name), `${name} among ${atEnd}`)
   for (const name of GRPC) t.notOk(atEnd.includes(name), `${name} among ${atEnd}`)
+})
+
+test('names what to install when lifecycle spans are asked for and cannot be had', async (t) => {
+  t.match(
+    await outputOf('without-lifecycle.mjs', {}),
+    /lifecycleSpans.*npm install @opentelemetry\/instrumentation-fastify/
+  )
 })

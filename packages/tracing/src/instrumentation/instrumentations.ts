@@ -1,11 +1,12 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
-import { ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
+import { isSpanContextValid, ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
 import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import type { FastifyBaseLogger } from 'fastify'
+import { type ApiCopy, apiCopies } from './api-copies.ts'
 import { withoutErrorText } from './error-hiding.ts'
-import { convertHeaderList } from './header-list.ts'
+import { prepareHttpHeaders, prepareUndiciHeaders } from './outgoing-headers.ts'
 
 interface InstrumentationSet {
   /** Whether `register` has made it, before the application was loaded. */
@@ -23,8 +24,6 @@ const KEY = Symbol.for('@fastify-observability/tracing/instrumentations')
 // What only the preload can instrument. node-redis is patched in its client.
 const PRELOAD_ONLY = ['pg', 'ioredis', '@redis/client']
 const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
-const API_ENTRY = /[\\/]@opentelemetry[\\/]api[\\/]build[\\/]src[\\/]index\.js$/
-const API_REGISTRY = Symbol.for('opentelemetry.js.api.1')
 const NOWHERE = new ProxyTracerProvider()
 const require = createRequire(import.meta.url)
 
@@ -44,9 +43,17 @@ function theSet(): InstrumentationSet {
   // Off until `enable` or `preload`: beside a provider of the user's, their own instrumentations see these calls.
   const http = new HttpInstrumentation({
     disableIncomingRequestInstrumentation: true,
-    startOutgoingSpanHook: convertHeaderList
+    startOutgoingSpanHook(options) {
+      prepareHttpHeaders(options)
+      return {}
+    }
   })
-  const instrumentations = [http, new UndiciInstrumentation()]
+  const undici = new UndiciInstrumentation({
+    requestHook(span, request) {
+      if (isSpanContextValid(span.spanContext())) prepareUndiciHeaders(request)
+    }
+  })
+  const instrumentations = [http, undici]
   for (const instrumentation of instrumentations) instrumentation.disable()
   const created = { preloaded: false, instrumentations, provider: undefined, problems: [] }
   Reflect.set(globalThis, KEY, created)
@@ -133,13 +140,16 @@ export function reportInstrumentations(log: FastifyBaseLogger): void {
     ['loaded too early to be instrumented', states.late],
     ['not instrumented, loaded too early or of a version that is not supported', states.unsupported],
     ['only with `node --import fastify-observability/register`', unhooked],
-    [copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api', copies]
+    [
+      copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api',
+      copies.map(({ version }) => version)
+    ]
   ] as const
   const told = parts.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${names.join(', ')}`] : []))
   log.info(`tracing: ${told.join('; ')}`)
   if (copies.length > 1) {
     log.warn(
-      `tracing: ${copies.length} copies of @opentelemetry/api are loaded (${copies.join(', ')}); spans and context of one may be lost to another: let npm dedupe them`
+      `tracing: ${copies.length} copies of @opentelemetry/api are installed: ${copies.map(described).join(', ')}; spans of one are lost to the other: depend on one version of it ("npm ls @opentelemetry/api" or "pnpm why @opentelemetry/api" names who brings each)`
     )
   }
   for (const problem of problems) log.warn(`tracing: ${problem}`)
@@ -180,13 +190,6 @@ export function isInstrumentation(value: unknown): value is Instrumentation {
   return typeof value === 'object' && value !== null && 'instrumentationName' in value && 'setTracerProvider' in value
 }
 
-/** The versions of all copies that are loaded: those of Node's cache, and the one that has registered itself first. */
-function apiCopies(paths: readonly string[]): string[] {
-  const versions = paths
-    .filter((path) => API_ENTRY.test(path))
-    .map((path) => String(require.cache[path.replace(/index\.js$/, 'version.js')]?.exports.VERSION))
-  const registry: unknown = Reflect.get(globalThis, API_REGISTRY)
-  const first = typeof registry === 'object' && registry !== null ? Reflect.get(registry, 'version') : undefined
-  // A bundled copy is in no cache.
-  return first === undefined || versions.includes(first) ? versions : [...versions, String(first)]
+function described({ version, folder }: ApiCopy): string {
+  return folder === undefined ? `${version} (bundled)` : `${version} in ${folder}`
 }

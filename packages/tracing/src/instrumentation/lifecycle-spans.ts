@@ -1,11 +1,12 @@
 import { currentScope, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
 import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
+import { SCOPE } from '../span.ts'
 import { withoutErrorText } from './error-hiding.ts'
 
 /** Gives the hooks and the handlers that are added from now on a span each, below the request's. */
 export async function traceLifecycle(app: FastifyInstance): Promise<void> {
-  const { FastifyInstrumentation } = await import('@opentelemetry/instrumentation-fastify')
+  const { FastifyInstrumentation } = await load()
 
   // Never enabled, because that would patch every Fastify that is loaded from now on; this app alone is.
   class LifecycleInstrumentation extends FastifyInstrumentation {
@@ -37,6 +38,18 @@ export async function traceLifecycle(app: FastifyInstance): Promise<void> {
     const hooks = [route.preHandler ?? []].flat()
     if (atHandler && !hooks.includes(atHandler)) route.preHandler = [...hooks, atHandler]
   })
+}
+
+/** @throws Error naming the package to install. */
+async function load(): Promise<typeof import('@opentelemetry/instrumentation-fastify')> {
+  try {
+    return await import('@opentelemetry/instrumentation-fastify')
+  } catch (cause) {
+    throw new Error(
+      `${SCOPE}: lifecycleSpans need a package that is not installed: npm install @opentelemetry/instrumentation-fastify@0.57`,
+      { cause }
+    )
+  }
 }
 
 const MAX_NAME = 128
