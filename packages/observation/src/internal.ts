@@ -1,6 +1,7 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
 export type { PartObserver } from './observers.ts'
+export { ignoreVariable } from './options/environment.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './options/hosts.ts'
 export { parseEnv, parseOptions, waitSchema } from './options/parse.ts'
 export { resolveService, type Service, type ServiceOptions, serviceSchema } from './options/service.ts'

@@ -11,6 +11,7 @@ import { freeWhenIdle } from './sources/idle.ts'
 import { observeLogController } from './sources/log-controller.ts'
 import { watchRequest } from './sources/request.ts'
 import { watchResponse } from './sources/response.ts'
+import { addKnownMethods } from './values/method.ts'
 
 const NAME = '@fastify-observability/observation'
 
@@ -125,6 +126,8 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
     observation.error ??= error
     if (!('code' in error && error.code === 'HPE_INVALID_EOF_STATE')) observation.refusal = refusalOf(error, socket)
   }
+
+  app.addHook('onRoute', ({ method }) => addKnownMethods(method))
 
   app.addHook('onRequest', (request, reply, done) => {
     const observation = adopt(request, reply)

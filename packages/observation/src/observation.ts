@@ -4,7 +4,7 @@ import type { RouteObservability } from './route.ts'
 
 /** One request, from its arrival to the close of its response. */
 export interface Observation {
-  /** One of the methods that HTTP defines, or `_OTHER`: over HTTP/2 a caller can send any word. */
+  /** A method that HTTP defines or that a route of the app has, or `_OTHER`: over HTTP/2 a caller can send any word. */
   readonly method: string
   /** The route's pattern (`/orders/:id`), or `unmatched`. */
   readonly route: string

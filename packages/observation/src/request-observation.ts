@@ -49,6 +49,7 @@ export interface Moments {
 
 // As deep as the logs follow them.
 const MAX_CAUSES = 8
+const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i
 const UNCONFIGURED: RouteObservability = Object.freeze({})
 
 /** The data of one request, as the parts see and complete it. */
@@ -133,7 +134,9 @@ export class RequestObservation implements Observation, Slots {
   get path(): string {
     const { url = '' } = this.raw
     const query = url.indexOf('?')
-    return query === -1 ? url : url.slice(0, query)
+    const target = query === -1 ? url : url.slice(0, query)
+    // Proxies ask for whole URLs. https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2
+    return target.startsWith('/') ? target : target.replace(ORIGIN, '') || '/'
   }
 
   get clientAddress(): string | undefined {

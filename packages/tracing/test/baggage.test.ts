@@ -54,3 +54,25 @@ test('survives baggage that cannot be encoded', async (t) => {
   const { request } = await exchange(t, { baggage: true }, {})
   t.equal(await request('/broken'), '%EF%BF%BD=%EF%BF%BD')
 })
+
+const KEPT: [rule: string, sent: string, received: string][] = [
+  ['an empty value', 'tenant=,plan=pro', 'tenant=,plan=pro'],
+  ['a percent sign in a key', 'a%20b=1,100%=2', 'a%20b=1,100%=2'],
+  ['the first of duplicates', 'tenant=7,tenant=8', 'tenant=7'],
+  ['properties', 'tenant=7;ttl=3;p', 'tenant=7;ttl=3;p'],
+  ['a percent sign that begins no escape', 'tenant=100%', 'tenant=100%25'],
+  ['the members that fit', `a=1,b=${'x'.repeat(8_190)},c=3`, 'a=1,c=3'],
+  ['a hundred and ninety members', many(190), many(190)],
+  ['nothing of a member without a key', '=1,a b=2,c=3', 'c=3']
+]
+
+function many(count: number): string {
+  return Array.from({ length: count }, (_, index) => `k${index}=${index}`).join(',')
+}
+
+for (const [rule, sent, received] of KEPT) {
+  test(`keeps ${rule}`, async (t) => {
+    const { request } = await exchange(t, { baggage: true }, { baggage: sent })
+    t.equal(JSON.parse(await request('/')).sent, received)
+  })
+}

@@ -8,30 +8,41 @@ export interface ServiceOptions {
   version?: string
   /** @default deployment.environment.name of OTEL_RESOURCE_ATTRIBUTES, then NODE_ENV, then 'development' */
   environment?: string
+  /** More of the resource's attributes, for all signals. @default those of OTEL_RESOURCE_ATTRIBUTES */
+  attributes?: Record<string, string | number | boolean>
 }
 
 export interface Service {
   name: string
   version: string | undefined
   environment: string
+  /** Those that the option adds to the environment's. */
+  attributes?: Record<string, string | number | boolean>
 }
 
 const text = v.optional(v.pipe(v.string('a non-empty string'), v.minLength(1, 'a non-empty string')))
 
+const attribute = v.union([v.string(), v.number(), v.boolean()], 'a string, a number or a boolean')
+const attributes = v.optional(v.record(v.string(), attribute))
+
 /** The schema of the `service` option, which every part takes. */
-export const serviceSchema = v.optional(v.strictObject({ name: text, version: text, environment: text }))
+export const serviceSchema = v.optional(v.strictObject({ name: text, version: text, environment: text, attributes }))
 
 /**
  * Fills what the option leaves open from the environment.
  * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
-export function resolveService({ name, version, environment }: ServiceOptions = {}, env = process.env): Service {
+export function resolveService(
+  { name, version, environment, attributes }: ServiceOptions = {},
+  env = process.env
+): Service {
   const resource = resourceAttributes(env.OTEL_RESOURCE_ATTRIBUTES)
   return {
     // An empty variable counts as unset, says the specification.
     name: name ?? (env.OTEL_SERVICE_NAME || resource.get('service.name') || 'unknown_service:node'),
     version: version ?? resource.get('service.version'),
-    environment: environment ?? (resource.get('deployment.environment.name') || env.NODE_ENV || 'development')
+    environment: environment ?? (resource.get('deployment.environment.name') || env.NODE_ENV || 'development'),
+    ...(attributes && { attributes })
   }
 }
 

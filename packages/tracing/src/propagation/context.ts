@@ -1,5 +1,5 @@
-import { currentScope, runIn } from '@fastify-observability/observation/internal'
-import { type Context, type ContextManager, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
+import { currentScope, RequestObservation, runIn, type Scope } from '@fastify-observability/observation/internal'
+import { type Context, type ContextManager, createContextKey, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 
 /**
@@ -21,9 +21,22 @@ class SharedContextManager extends AsyncLocalStorageContextManager {
     thisArg?: ThisParameterType<Fn>,
     ...args: Args
   ): ReturnType<Fn> {
-    const scope = { observation: currentScope()?.observation, context }
-    return runIn(scope, thisArg == null ? fn : fn.bind(thisArg), ...args)
+    return runIn(scopeOf(context), thisArg == null ? fn : fn.bind(thisArg), ...args)
   }
+}
+
+// Whatever OpenTelemetry binds to a context (callbacks of a database client, emitters, jobs) belongs to its request too.
+const REQUEST = createContextKey('fastify-observability.request')
+
+/** The context as that of a request, also for what is derived from it. */
+export function ofRequest(context: Context, observation: RequestObservation): Context {
+  return context.setValue(REQUEST, observation)
+}
+
+function scopeOf(context: Context): Scope {
+  const observation = context.getValue(REQUEST)
+  if (!(observation instanceof RequestObservation)) return { observation: currentScope()?.observation, context }
+  return observation.context === context ? observation : { observation, context }
 }
 
 // The API keeps the key to itself, and asks any context for it.
@@ -43,25 +56,34 @@ function spanKeyOf(): symbol | undefined {
 
 const SPAN = spanKeyOf()
 
-/** What `trace.setSpan` makes, without the copy of its parent that hardly any request needs. */
+/** What `trace.setSpan` and `ofRequest` make, without the copy of its parent that hardly any request needs. */
 export class SpanFrame implements Context {
   private readonly parent: Context
   private readonly span: Span
+  private readonly observation: RequestObservation
+  private full: Context | undefined
 
-  constructor(parent: Context, span: Span) {
+  constructor(parent: Context, span: Span, observation: RequestObservation) {
     this.parent = parent
     this.span = span
+    this.observation = observation
   }
 
   getValue(key: symbol): unknown {
-    return key === SPAN ? this.span : this.parent.getValue(key)
+    if (key === SPAN) return this.span
+    return key === REQUEST ? this.observation : this.parent.getValue(key)
   }
 
   setValue(key: symbol, value: unknown): Context {
-    return trace.setSpan(this.parent, this.span).setValue(key, value)
+    return this.copy().setValue(key, value)
   }
 
   deleteValue(key: symbol): Context {
-    return trace.setSpan(this.parent, this.span).deleteValue(key)
+    return this.copy().deleteValue(key)
+  }
+
+  private copy(): Context {
+    this.full ??= ofRequest(trace.setSpan(this.parent, this.span), this.observation)
+    return this.full
   }
 }

@@ -133,8 +133,9 @@ function parseTracestate(header: string): Map<string, string> | undefined {
   const members = new Map<string, string>()
   for (const member of list) {
     const [key = '', value = '', excess] = member.trimEnd().split('=')
-    if (excess !== undefined || !isMember(key, value) || members.has(key)) return undefined
-    members.set(key, value)
+    if (excess !== undefined || !isMember(key, value)) return undefined
+    // The list must be sent on although a key occurs twice, and the second may be dropped. https://www.w3.org/TR/trace-context-2/#tracestate-header-field-values
+    if (!members.has(key)) members.set(key, value)
   }
   return members
 }

@@ -15,7 +15,7 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
-import { SpanFrame } from '../propagation/context.ts'
+import { ofRequest, SpanFrame } from '../propagation/context.ts'
 import { withRatio } from '../sampler.ts'
 import { exceptionOf, FIRST_BYTE, SCOPE } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'
@@ -33,12 +33,15 @@ export interface ServerSpanOptions {
 export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): PartObserver {
   // Spans that another instrumentation has opened and ends.
   const foreign = new WeakSet<Span>()
+  // Whether request-id is registered after this part.
+  let hasIdsLater = false
 
   function start(observation: RequestObservation): void {
     if (observation.config.trace === false) {
-      observation.context = suppressTracing(context.active())
+      observation.context = ofRequest(suppressTracing(context.active()), observation)
       return
     }
+    hasIdsLater = observation.correlationId === undefined
     const span = takeOverForeign(observation) ?? startOwn(observation)
     const own = span.spanContext()
     // A request injected where nothing is traced has no ids. Only the ids of others have to be validated.
@@ -52,7 +55,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     const active = trace.getActiveSpan()
     if (!active || !isOpenServerSpan(active)) return undefined
     foreign.add(active)
-    observation.context = context.active()
+    observation.context = ofRequest(context.active(), observation)
     return active.updateName(nameOf(observation)).setAttributes(attributesOf(observation))
   }
 
@@ -71,7 +74,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (mayCarryContext) [parent, link] = callerContext(raw, parent)
     if (typeof config.trace === 'object') parent = withRatio(parent, config.trace.ratio)
     const span = startSpan(observation, parent, link)
-    observation.context = new SpanFrame(parent, span)
+    observation.context = new SpanFrame(parent, span, observation)
     return span
   }
 
@@ -109,6 +112,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (!span) return
     const { startedAt, headersAt, broken } = observation
     const { statusCode, headersSent, error, errorType, durationMs } = outcome
+    if (hasIdsLater) addIds(span, observation)
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
@@ -123,6 +127,11 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     context.with(own, next)
   }
   return { name: SCOPE, start, end, ...(!hasSharedContext && { run: enter, resume: enter }) }
+}
+
+function addIds(span: Span, { requestId, correlationId }: RequestObservation): void {
+  if (requestId !== undefined) span.setAttribute('request.id', requestId)
+  if (correlationId !== undefined) span.setAttribute('correlation.id', correlationId)
 }
 
 function isOurs(span: Span): boolean {
