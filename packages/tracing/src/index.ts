@@ -1,5 +1,5 @@
 import observation from '@fastify-observability/observation'
-import { registryOf, resolveService } from '@fastify-observability/observation/internal'
+import { answerOf, registryOf, resolveService } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -22,18 +22,21 @@ declare module 'fastify' {
 }
 
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
-  const settings = resolveOptions(options)
+  const settings = resolveOptions(options, (message) => app.log.warn(`tracing: ${message}`))
   if (!settings) return
-  const { trustInbound = true, isError = ({ statusCode }) => statusCode >= 500, instrumentations = [] } = settings
+  const { trustInbound = true, isError, instrumentations = [] } = settings
 
   await app.register(observation)
   const registry = registryOf(app)
-  const { observe, publish, report } = registry
+  const { observe, publish } = registry
+  const report = (error: unknown): void => registry.report(NAME, error)
   const pipeline = startPipeline({
     service: resolveService(settings.service),
     endpoint: settings.endpoint,
     console: settings.console,
     sampleRatio: settings.sampleRatio,
+    sampler: settings.sampler,
+    spanProcessors: settings.spanProcessors,
     propagateTo: settings.propagateTo,
     traceContext: settings.traceContext,
     baggage: settings.baggage,
@@ -54,8 +57,12 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     serverSpans({
       startSpan: pipeline.startSpan,
       hasSharedContext: pipeline.hasSharedContext,
-      isTrusted: (raw) => decide(trustInbound, false, raw),
-      isError: (outcome, observation) => decide(isError, outcome.statusCode >= 500, outcome, observation)
+      isTrusted: (raw) =>
+        typeof trustInbound === 'boolean' ? trustInbound : answerOf(() => trustInbound(raw), false, report) === true,
+      isError(outcome, observation) {
+        const hasFailed = outcome.statusCode >= 500 || observation.broken
+        return isError ? answerOf(() => isError(outcome, observation), hasFailed, report) === true : hasFailed
+      }
     })
   )
   // Not sooner, which would delay the start, and before there is something to export, which would delay a request.
@@ -63,21 +70,6 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     setImmediate(pipeline.open)
     done()
   })
-
-  /** What a function of the user's returns, or the fallback where it throws. */
-  function decide<Args extends unknown[]>(
-    hook: boolean | ((...args: Args) => boolean),
-    fallback: boolean,
-    ...args: Args
-  ): boolean {
-    if (typeof hook === 'boolean') return hook
-    try {
-      return hook(...args) === true
-    } catch (error) {
-      report(NAME, error)
-      return fallback
-    }
-  }
 }
 
 export default fp(tracing, { name: NAME, fastify: '^5.12.0' })

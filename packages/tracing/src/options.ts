@@ -3,6 +3,8 @@ import type { Observation, Outcome } from '@fastify-observability/observation'
 import {
   type Hosts,
   hostsSchema,
+  ignoreVariable,
+  isRecord,
   parseEnv,
   parseOptions,
   type ServiceOptions,
@@ -10,10 +12,11 @@ import {
   waitSchema
 } from '@fastify-observability/observation/internal'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
+import type { Sampler, SpanProcessor } from '@opentelemetry/sdk-trace'
 import type { FastifyContextConfig } from 'fastify'
 import * as v from 'valibot'
 import { isInstrumentation } from './instrumentation/instrumentations.ts'
-import { ratioSchema } from './sampler.ts'
+import { isSampler, ratioSchema } from './sampler.ts'
 import { SCOPE as NAME } from './span.ts'
 
 export interface TracingOptions {
@@ -47,7 +50,10 @@ export interface TracingOptions {
    * @default OTEL_PROPAGATORS names "baggage", else false
    */
   baggage?: boolean
-  /** Whether a request makes its span an error one. Asked when the response has closed. @default a status of 500 or above */
+  /**
+   * Whether a request makes its span an error one. Asked when the response has closed.
+   * @default a status of 500 or above, or a response that broke
+   */
   isError?: (outcome: Outcome, observation: Observation) => boolean
   /** How long closing the app may take to deliver the last spans, in milliseconds. @default 5000 */
   shutdownTimeoutMs?: number
@@ -58,13 +64,18 @@ export interface TracingOptions {
   lifecycleSpans?: boolean
   /** Instrumentations of your own, made before what they instrument was loaded. @default [] */
   instrumentations?: Instrumentation[]
+  /** Processors of your own: they receive all spans, without their secrets. @default [] */
+  spanProcessors?: SpanProcessor[]
+  /** Decides what is recorded, in the place of `sampleRatio` and of a caller. @default none */
+  sampler?: Sampler
 }
 
 const URL_RULE = 'an http:// or https:// URL'
 const ROUTE_RULE = 'a boolean or { ratio } from 0 to 1'
-const EXPORTERS_RULE = 'a list of "otlp", "console" and "none"'
-const PROPAGATORS_RULE = 'a list of "tracecontext", "baggage" and "none"'
+const EXPORTERS = ['otlp', 'console', 'none']
+const PROPAGATORS = ['tracecontext', 'baggage', 'none']
 const url = v.optional(v.pipe(v.string(URL_RULE), v.check(isHttpUrl, URL_RULE)))
+const processor = v.custom<SpanProcessor>(isProcessor, 'an OpenTelemetry span processor')
 const predicate = v.custom<(request: IncomingMessage) => boolean>((value) => typeof value === 'function')
 const instrumentation = v.custom<Instrumentation>(isInstrumentation, 'an OpenTelemetry instrumentation')
 const schema = v.strictObject({
@@ -80,18 +91,15 @@ const schema = v.strictObject({
   ),
   shutdownTimeoutMs: waitSchema(1),
   lifecycleSpans: v.optional(v.boolean('true or false')),
-  instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations'))
+  instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations')),
+  spanProcessors: v.optional(v.array(processor, 'an array of OpenTelemetry span processors')),
+  sampler: v.optional(v.custom<Sampler>(isSampler, 'an OpenTelemetry sampler'))
 })
 const route = v.object({
   trace: v.optional(v.union([v.boolean(), v.strictObject({ ratio: ratioSchema })], ROUTE_RULE))
 })
 const routeSchema = v.object({ config: v.object({ observability: route }) })
 const envSchema = v.object({
-  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: url,
-  OTEL_EXPORTER_OTLP_ENDPOINT: url,
-  OTEL_TRACES_EXPORTER: listOf(['otlp', 'console', 'none'], EXPORTERS_RULE),
-  OTEL_PROPAGATORS: listOf(['tracecontext', 'baggage', 'none'], PROPAGATORS_RULE),
-  OTEL_SDK_DISABLED: v.optional(v.string()),
   TRACE_LIFECYCLE_SPANS: v.optional(v.picklist(['true', 'false'], 'true or false'))
 })
 
@@ -99,26 +107,47 @@ function isHttpUrl(value: string): boolean {
   return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
 }
 
-function listOf<const Name extends string>(names: Name[], rule: string) {
-  // Case does not count, and empty entries say nothing.
-  const split = (text: string): string[] =>
-    text
-      .toLowerCase()
-      .split(',')
-      .flatMap((name) => name.trim() || [])
-  return v.optional(v.pipe(v.string(), v.transform(split), v.array(v.picklist(names, rule), rule)))
+function isProcessor(value: unknown): boolean {
+  const moments = ['onStart', 'onEnd', 'forceFlush', 'shutdown']
+  return isRecord(value) && moments.every((moment) => typeof value[moment] === 'function')
+}
+
+type Warn = (message: string) => void
+
+/** What is known of a list of names; `undefined` where nothing is. Case does not count, and empty entries say nothing. */
+function listFrom(variable: string, known: string[], warn: Warn): string[] | undefined {
+  const names = (process.env[variable] ?? '').split(',').flatMap((name) => name.trim().toLowerCase() || [])
+  for (const name of names) {
+    if (!known.includes(name)) ignoreVariable(variable, name, `a list of ${known.join(', ')}`, warn)
+  }
+  const accepted = names.filter((name) => known.includes(name))
+  return accepted.length > 0 ? accepted : undefined
+}
+
+function urlFrom(variable: string, warn: Warn): string | undefined {
+  const text = process.env[variable]?.trim()
+  if (!text || isHttpUrl(text)) return text || undefined
+  return ignoreVariable(variable, text, URL_RULE, warn)
+}
+
+function isDisabled(warn: Warn): boolean {
+  const text = process.env.OTEL_SDK_DISABLED?.trim() ?? ''
+  if (!/^(true|false|)$/i.test(text)) ignoreVariable('OTEL_SDK_DISABLED', text, 'true or false', warn)
+  return text.toLowerCase() === 'true'
 }
 
 /** Options, completed from the environment; `undefined` where OpenTelemetry is switched off. */
-export function resolveOptions(options: TracingOptions) {
+export function resolveOptions(options: TracingOptions, warn: Warn) {
   const parsed = parseOptions<TracingOptions>(NAME, schema, options)
   const env = parseEnv(NAME, envSchema)
-  if (env.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return undefined
-  const { OTEL_TRACES_EXPORTER: exporters = ['otlp'], OTEL_PROPAGATORS: propagators = ['tracecontext'] } = env
-  const fromEnv = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? env.OTEL_EXPORTER_OTLP_ENDPOINT
+  if (isDisabled(warn)) return undefined
+  const exporters = listFrom('OTEL_TRACES_EXPORTER', EXPORTERS, warn) ?? ['otlp']
+  const propagators = listFrom('OTEL_PROPAGATORS', PROPAGATORS, warn) ?? ['tracecontext']
+  const fromEnv = (): string | undefined =>
+    urlFrom('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', warn) ?? urlFrom('OTEL_EXPORTER_OTLP_ENDPOINT', warn)
   return {
     ...parsed,
-    endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv : undefined),
+    endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv() : undefined),
     console: parsed.console ?? exporters.includes('console'),
     traceContext: propagators.includes('tracecontext'),
     baggage: parsed.baggage ?? propagators.includes('baggage'),

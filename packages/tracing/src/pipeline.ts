@@ -19,7 +19,7 @@ import {
   type TextMapPropagator,
   trace
 } from '@opentelemetry/api'
-import { CompositePropagator, W3CBaggagePropagator } from '@opentelemetry/core'
+import { CompositePropagator } from '@opentelemetry/core'
 import { containerDetector } from '@opentelemetry/resource-detector-container'
 import {
   detectResources,
@@ -29,15 +29,17 @@ import {
   resourceFromAttributes,
   serviceInstanceIdDetector
 } from '@opentelemetry/resources'
-import { NoopSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
+import { NoopSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
 import { exportSpans } from './export/exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
+import { guarded } from './processing/guarded.ts'
 import { limitsFromEnv } from './processing/limits.ts'
 import { scrubSpans } from './processing/scrubber.ts'
 import { printTraces } from './processing/tree.ts'
 import { sharedContextManager } from './propagation/context.ts'
 import { sendingOnlyWhereAllowed, strictTraceContext } from './propagation/trace-context.ts'
+import { strictBaggage } from './propagation/w3c-baggage.ts'
 import { createSampler } from './sampler.ts'
 import { attributesOf, nameOf } from './server/attributes.ts'
 import { type SpanHome, type StartRequestSpan, startRequestSpans } from './server/request-span.ts'
@@ -62,6 +64,8 @@ interface Settings {
   endpoint: string | undefined
   console: boolean
   sampleRatio: number | undefined
+  sampler: Sampler | undefined
+  spanProcessors: SpanProcessor[] | undefined
   propagateTo: Hosts | undefined
   traceContext: boolean
   baggage: boolean
@@ -142,16 +146,22 @@ function start(
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
 ): Omit<Running, 'settings' | 'holders'> {
-  const { service, endpoint, console, sampleRatio, propagateTo } = settings
+  const { service, endpoint, console, sampleRatio, sampler, spanProcessors = [], propagateTo } = settings
+  const warn = (message: string): void => log.warn(`tracing: ${message}`)
+  const mayReport = atMostEvery(MINUTE_MS)
+  const report = (err: unknown): void => {
+    if (mayReport()) log.warn({ err }, 'tracing: a span processor has failed')
+  }
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
     ...(spanExport ? [spanExport.processor] : []),
-    ...(console ? [printTraces((text) => process.stderr.write(text))] : [])
+    ...(console ? [printTraces((text) => process.stderr.write(text))] : []),
+    ...spanProcessors.map((processor) => guarded(processor, shutdownTimeoutMs, report))
   ]
   const home: SpanHome = {
     resource: resourceOf(service),
-    sampler: createSampler({ sampleRatio, ...(propagateTo && { mayCarry: hostMatcher(propagateTo) }) }),
-    limits: limitsFromEnv(),
+    sampler: createSampler({ sampleRatio, sampler, warn, ...(propagateTo && { mayCarry: hostMatcher(propagateTo) }) }),
+    limits: limitsFromEnv(warn),
     processor: processors.length > 0 ? scrubSpans(redactor, processors) : new NoopSpanProcessor()
   }
   const provider = new TracerProvider({
@@ -188,13 +198,14 @@ function start(
   }
 }
 
-function resourceOf({ name, version, environment }: Service): Resource {
+function resourceOf({ name, version, environment, attributes = {} }: Service): Resource {
   return resourceFromAttributes({
     'process.pid': process.pid,
     'process.runtime.name': 'nodejs',
     'process.runtime.version': process.versions.node
   })
     .merge(detectResources({ detectors: [hostDetector, serviceInstanceIdDetector, containerDetector, envDetector] }))
+    .merge(resourceFromAttributes(attributes))
     .merge(
       resourceFromAttributes({
         'service.name': name,
@@ -206,10 +217,7 @@ function resourceOf({ name, version, environment }: Service): Resource {
 
 function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogger): TextMapPropagator<unknown> {
   const mayWarn = atMostEvery(MINUTE_MS)
-  const propagators = [
-    ...(traceContext ? [strictTraceContext()] : []),
-    ...(baggage ? [new W3CBaggagePropagator()] : [])
-  ]
+  const propagators = [...(traceContext ? [strictTraceContext()] : []), ...(baggage ? [strictBaggage()] : [])]
   return sendingOnlyWhereAllowed(new CompositePropagator({ propagators }), (err) => {
     if (mayWarn()) log.warn({ err }, 'tracing: context of a call could not be read or sent')
   })

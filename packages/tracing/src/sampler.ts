@@ -1,4 +1,4 @@
-import { parseEnv } from '@fastify-observability/observation/internal'
+import { atMostEvery, errorName, ignoreVariable } from '@fastify-observability/observation/internal'
 import { type Context, createContextKey, SpanKind } from '@opentelemetry/api'
 import {
   AlwaysOffSampler,
@@ -12,7 +12,6 @@ import {
 import * as v from 'valibot'
 import { released, withheld } from './propagation/trace-context.ts'
 
-const NAME = '@fastify-observability/tracing'
 const SAMPLERS = [
   'always_on',
   'always_off',
@@ -20,15 +19,11 @@ const SAMPLERS = [
   'parentbased_always_on',
   'parentbased_always_off',
   'parentbased_traceidratio'
-] as const
+]
+const DEFAULT_SAMPLER = 'parentbased_always_on'
+const MINUTE_MS = 60_000
 const RATIO_RULE = 'a number from 0 to 1'
 const ratio = v.pipe(v.number(RATIO_RULE), v.minValue(0, RATIO_RULE), v.maxValue(1, RATIO_RULE))
-const envSchema = v.object({
-  OTEL_TRACES_SAMPLER: v.optional(v.pipe(v.string(), v.trim(), v.toLowerCase(), v.picklist(SAMPLERS)))
-})
-const argSchema = v.object({
-  OTEL_TRACES_SAMPLER_ARG: v.optional(v.pipe(v.string(RATIO_RULE), v.trim(), v.transform(numberOf), ratio))
-})
 
 /** The share of the traces that begin here which are recorded, from 0 to 1. */
 export const ratioSchema = ratio
@@ -36,8 +31,11 @@ export const ratioSchema = ratio
 export interface SamplerOptions {
   /** @default OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG, then 1 */
   sampleRatio: number | undefined
+  /** Decides in the place of the above. */
+  sampler?: Sampler | undefined
   /** Whether calls to a host may carry the trace. @default all may */
   mayCarry?: (host: string) => boolean
+  warn: (message: string) => void
 }
 
 const ROUTE_SAMPLER = createContextKey('sampler of the route')
@@ -50,12 +48,13 @@ export function withRatio(context: Context, ratio: number): Context {
   return context.setValue(ROUTE_SAMPLER, sampler)
 }
 
-/**
- * Whoever begins a trace decides whether it is recorded, and everybody after follows.
- * @throws TypeError if the environment names a sampler that does not exist, or an invalid ratio.
- */
-export function createSampler({ sampleRatio, mayCarry }: SamplerOptions): Sampler {
-  const base = sampleRatio === undefined ? samplerFromEnv() : parentBased(sampleRatio)
+/** Whoever begins a trace decides whether it is recorded, and everybody after follows. */
+export function createSampler({ sampleRatio, sampler, mayCarry, warn }: SamplerOptions): Sampler {
+  const base = sampler
+    ? guarded(sampler, warn)
+    : sampleRatio === undefined
+      ? samplerFromEnv(warn)
+      : parentBased(sampleRatio)
   return {
     shouldSample(context, traceId, name, kind, attributes, links) {
       const own = context.getValue(ROUTE_SAMPLER)
@@ -72,7 +71,7 @@ export function createSampler({ sampleRatio, mayCarry }: SamplerOptions): Sample
   }
 }
 
-function isSampler(value: unknown): value is Sampler {
+export function isSampler(value: unknown): value is Sampler {
   return typeof value === 'object' && value !== null && 'shouldSample' in value
 }
 
@@ -117,20 +116,39 @@ function digitOf(code: number): number {
   return code <= 0x39 ? code & 0xf : (code & 0xf) + 9
 }
 
+/** A sampler of the user's: where it throws, all is recorded. */
+function guarded(sampler: Sampler, warn: (message: string) => void): Sampler {
+  const mayWarn = atMostEvery(MINUTE_MS)
+  return {
+    shouldSample(...args) {
+      try {
+        return sampler.shouldSample(...args)
+      } catch (error) {
+        if (mayWarn()) warn(`the sampler has thrown, the span is recorded: ${errorName(error)}`)
+        return RECORDED
+      }
+    },
+    toString: () => String(sampler)
+  }
+}
+
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#general-sdk-configuration */
-function samplerFromEnv(): Sampler {
-  const { OTEL_TRACES_SAMPLER: name = 'parentbased_always_on' } = parseEnv(NAME, envSchema)
-  const root = rootSampler(name)
+function samplerFromEnv(warn: (message: string) => void): Sampler {
+  const given = process.env.OTEL_TRACES_SAMPLER?.trim() ?? ''
+  const known = given === '' || SAMPLERS.includes(given.toLowerCase())
+  if (!known) ignoreVariable('OTEL_TRACES_SAMPLER', given, `one of ${SAMPLERS.join(', ')}`, warn)
+  const name = known && given ? given.toLowerCase() : DEFAULT_SAMPLER
+  const root = rootSampler(name, warn)
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root
 }
 
-function rootSampler(name: string): Sampler {
+function rootSampler(name: string, warn: (message: string) => void): Sampler {
   if (name.endsWith('always_on')) return new AlwaysOnSampler()
   if (name.endsWith('always_off')) return new AlwaysOffSampler()
-  const { OTEL_TRACES_SAMPLER_ARG: ratio = 1 } = parseEnv(NAME, argSchema)
-  return ratioBased(ratio)
-}
-
-function numberOf(text: string): number {
-  return text === '' ? Number.NaN : Number(text)
+  const text = process.env.OTEL_TRACES_SAMPLER_ARG ?? ''
+  if (text === '') return ratioBased(1)
+  const given = text.trim() === '' ? Number.NaN : Number(text)
+  if (given >= 0 && given <= 1) return ratioBased(given)
+  ignoreVariable('OTEL_TRACES_SAMPLER_ARG', text, RATIO_RULE, warn)
+  return ratioBased(1)
 }

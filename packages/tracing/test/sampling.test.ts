@@ -81,25 +81,11 @@ test('understands the samplers that the specification names', async (t) => {
 
 const NAME = '@fastify-observability/tracing'
 
-test('refuses samplers, ratios, exporters and propagators that do not exist', async (t) => {
-  process.env.OTEL_TRACES_SAMPLER = 'traceidratio'
-  for (const [variable, value, rule] of [
-    ['OTEL_TRACES_SAMPLER_ARG', '1.5', 'a number from 0 to 1, got 1.5'],
-    ['OTEL_TRACES_SAMPLER_ARG', ' ', 'a number from 0 to 1, got NaN'],
-    ['OTEL_TRACES_EXPORTER', 'zipkin', 'a list of "otlp", "console" and "none", got \'zipkin\''],
-    ['OTEL_PROPAGATORS', 'b3', 'a list of "tracecontext", "baggage" and "none", got \'b3\'']
-  ] as const) {
-    process.env[variable] = value
-    await t.rejects(async () => Fastify().register(tracing), new RegExp(`${variable}.* must be ${rule}`))
-    delete process.env[variable]
-  }
-  withEnv(t, { OTEL_TRACES_SAMPLER: 'jaeger_remote' })
-  await t.rejects(async () => Fastify().register(tracing), /OTEL_TRACES_SAMPLER must be .*got 'jaeger_remote'/)
+test('refuses ratios that do not exist', async (t) => {
   const refused: [TracingOptions, string][] = [
     [{ sampleRatio: 2 }, `${NAME}: option "sampleRatio" must be a number from 0 to 1, got 2`],
     [{ sampleRatio: Number.NaN }, `${NAME}: option "sampleRatio" must be a number from 0 to 1, got NaN`]
   ]
-  delete process.env.OTEL_TRACES_SAMPLER
   for (const [options, sentence] of refused) {
     await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
   }
@@ -177,7 +163,10 @@ test('decides as the SDK does, whatever the ratio and the trace', (t) => {
     return sampler.shouldSample(ROOT_CONTEXT, traceId, 'GET /', SpanKind.SERVER, {}, []).decision
   }
   const agrees = fc.property(given, ([sampleRatio, id]) => {
-    return decide(createSampler({ sampleRatio }), id) === decide(new TraceIdRatioBasedSampler(sampleRatio), id)
+    return (
+      decide(createSampler({ sampleRatio, warn: () => undefined }), id) ===
+      decide(new TraceIdRatioBasedSampler(sampleRatio), id)
+    )
   })
   t.doesNotThrow(() => fc.assert(agrees, { numRuns: 5_000 }))
   t.end()

@@ -41,7 +41,7 @@ const ID = /^[0-9a-f]{16}$/
 /** The whole of a span but its random and its temporal parts. */
 function whole({ startMs, durationMs, traceId, spanId, resource, events, attributes, ...rest }: ReceivedSpan) {
   const { 'exception.stacktrace': _, ...exception } = events.find(({ name }) => name === 'exception')?.attributes ?? {}
-  const { 'server.port': __, ...stable } = attributes
+  const { 'server.port': __, 'network.peer.port': ___, ...stable } = attributes
   return { ...rest, attributes: stable, events: events.map(({ name }) => name), exception }
 }
 
@@ -63,6 +63,7 @@ function serverSpan(name: string, path: string, attributes: Record<string, unkno
       'url.path': path,
       'server.address': '127.0.0.1',
       'client.address': '127.0.0.1',
+      'network.peer.address': '127.0.0.1',
       'network.protocol.version': '1.1',
       'user_agent.original': 'curl/8',
       'request.id': 'req-1',
@@ -98,7 +99,8 @@ const CASES: [what: string, path: string, expected: Expected][] = [
     '/broken',
     {
       ...serverSpan('GET /broken', '/broken', { 'http.response.status_code': 200, 'error.type': 'E_SOURCE' }),
-      ...exception('Error', 'no more')
+      ...exception('Error', 'no more'),
+      status: 'ERROR'
     }
   ],
   [
@@ -164,6 +166,7 @@ test('a call to a second process is one tree: server, client, server', async (t)
   const client = await collector.span(({ kind, parentSpanId }) => kind === 'CLIENT' && parentSpanId === server.spanId)
   const charge = await downstream.span(({ kind }) => kind === 'SERVER')
   t.match(charge, { traceId: server.traceId, parentSpanId: client.spanId, name: 'GET /charges/:id', status: 'UNSET' })
+  t.equal(client.attributes['network.peer.port'], Number(new URL(String(address)).port))
   t.same(whole(client), {
     name: 'GET',
     kind: 'CLIENT',
@@ -179,7 +182,6 @@ test('a call to a second process is one tree: server, client, server', async (t)
       'http.request.method_original': 'GET',
       'http.response.status_code': 200,
       'network.peer.address': '127.0.0.1',
-      'network.peer.port': Number(new URL(String(address)).port),
       'network.protocol.version': '1.1',
       'server.address': '127.0.0.1',
       'url.full': `${address}/charges/7`,

@@ -30,6 +30,7 @@ test('exports one server span a request, with the stable HTTP attributes', async
     'server.address': 'shop.test',
     'server.port': 8000,
     'client.address': '127.0.0.1',
+    'network.peer.address': '127.0.0.1',
     'network.protocol.version': '1.1',
     'user_agent.original': 'curl',
     'request.id': 'req-1'
@@ -369,14 +370,10 @@ const REFUSED: [TracingOptions, string][] = [
   ]
 ]
 
-test('refuses an invalid endpoint, from an option or the environment', async (t) => {
+test('refuses an invalid endpoint from an option', async (t) => {
   for (const [options, sentence] of REFUSED) {
     await t.rejects(async () => Fastify().register(tracing, options), new TypeError(sentence))
   }
-  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = 'collector'
-  t.teardown(() => delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT)
-  const sentence = `${name}: OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, got 'collector'`
-  await t.rejects(async () => Fastify().register(tracing), new TypeError(sentence))
 })
 
 test('sends the spans of instrumentations of your own, until the app closes', async (t) => {

@@ -1,4 +1,4 @@
-import type { HrTime, SpanContext } from '@opentelemetry/api'
+import type { Attributes, HrTime, SpanContext } from '@opentelemetry/api'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute } from './attributes.ts'
 import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
@@ -7,6 +7,8 @@ import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 export interface EncodableSpan extends ReadableSpan {
   /** Sixteen characters of the trace's and eight of its own, each a byte. */
   readonly idBytes?: string | undefined
+  /** Its attributes, of which some may have no value; leaving those out takes a copy. */
+  readonly sparse?: Attributes
 }
 
 const HAS_IS_REMOTE = 0x100
@@ -38,13 +40,14 @@ const eventNames = new Map<string, string>()
 export function encodeSpan(span: EncodableSpan): string {
   const { parentSpanContext: parent, status, name } = span
   const { droppedAttributesCount, droppedEventsCount, droppedLinksCount } = span
+  const attributes = span.sparse ?? span.attributes
   const spanContext = span.spanContext()
   const shared = sharedOf(name)
   let content = idsOf(spanContext, span.idBytes)
   if (parent?.spanId) content += hex(4, parent.spanId)
   content += shared?.name ?? text(5, name)
   content += integer(6, span.kind + 1) + time(7, span.startTime) + time(8, span.endTime)
-  content += shared ? sharedAttributesOf(shared, span.attributes) : presentAttributesOf(span.attributes)
+  content += shared ? sharedAttributesOf(shared, attributes) : presentAttributesOf(attributes)
   content += integer(10, droppedAttributesCount)
   for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
     content += message(

@@ -1,6 +1,7 @@
-import type { Redactor } from '@fastify-observability/observation/internal'
+import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
+import type { SpanProcessor } from '@opentelemetry/sdk-trace'
+import type { EncodableSpan } from '../encoding/span.ts'
 import { FIRST_BYTE } from '../span.ts'
 import { withoutValues } from './statement.ts'
 
@@ -13,6 +14,7 @@ const PLAIN = new Set([
   'server.address',
   'client.address',
   'network.protocol.version',
+  'network.peer.address',
   'request.id',
   'correlation.id'
 ])
@@ -41,7 +43,14 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
 
   function cleanValue(value: AttributeValue): AttributeValue {
     if (typeof value === 'string') return redactor.text(value)
-    return isListOfTexts(value) ? value.map((item) => (typeof item === 'string' ? redactor.text(item) : item)) : value
+    if (Array.isArray(value)) return value.some(mayHoldText) ? value.map(cleanValue) : value
+    if (!isRecord(value) || value instanceof Uint8Array) return value
+    const { replacement, isSecretName } = redactor
+    const entries = Object.entries(value).map(([key, inner]) => [
+      key,
+      isSecretName(key) ? replacement : cleanValue(inner)
+    ])
+    return Object.fromEntries(entries)
   }
 
   function cleaningOf(key: string): Rule['clean'] {
@@ -66,7 +75,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   function scrubAttributes(attributes: Attributes): void {
     for (const key in attributes) {
       const value = attributes[key]
-      if (value === undefined || typeof value === 'number' || typeof value === 'boolean') continue
+      if (value === undefined || value === null || typeof value === 'number' || typeof value === 'boolean') continue
       const rule = ruleOf(key)
       if (rule === undefined) continue
       if (rule.known === value) {
@@ -84,10 +93,11 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     }
   }
 
-  function scrub({ attributes, events, links, status }: ReadableSpan): void {
-    scrubAttributes(attributes)
+  function scrub(span: EncodableSpan): void {
+    const { events, links, status } = span
+    scrubAttributes(span.sparse ?? span.attributes)
     for (const event of events) {
-      if (event.name !== FIRST_BYTE) event.name = redactor.text(String(event.name))
+      if (event.name !== FIRST_BYTE) event.name = redactor.text(textOf(event.name))
       if (event.attributes) scrubAttributes(event.attributes)
     }
     for (const link of links) if (link.attributes) scrubAttributes(link.attributes)
@@ -97,6 +107,9 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   return {
     onStart(span, context) {
       for (const processor of next) processor.onStart(span, context)
+    },
+    onEnding(span) {
+      for (const processor of next) processor.onEnding?.(span)
     },
     onEnd(span) {
       const now = redactorNow()
@@ -116,6 +129,15 @@ function isMySql(attributes: Attributes): boolean {
   return system === 'mysql' || system === 'mariadb'
 }
 
-function isListOfTexts(value: AttributeValue): value is (string | null | undefined)[] {
-  return Array.isArray(value) && value.some((item) => typeof item === 'string')
+function mayHoldText(value: unknown): boolean {
+  return typeof value === 'string' || isRecord(value)
+}
+
+/** Of what a program without types has given as a name. */
+function textOf(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return '[unreadable]'
+  }
 }

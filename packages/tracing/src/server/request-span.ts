@@ -32,7 +32,7 @@ import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import type { EncodableSpan } from '../encoding/span.ts'
 import type { Limits } from '../processing/limits.ts'
-import { SCOPE } from '../span.ts'
+import { SCOPE, VERSION } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'
 
 /** What all server spans of a pipeline share. */
@@ -115,7 +115,7 @@ const ORIGIN_MS = ORIGIN - 1_000 * ORIGIN_SECONDS
 // Fifteen years; the milliseconds since 1970 are more.
 const MAX_UPTIME_MS = 5e11
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
-const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE }
+const SCOPE_OF_ALL: InstrumentationScope = VERSION === undefined ? { name: SCOPE } : { name: SCOPE, version: VERSION }
 
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
 class RequestSpan implements Span, EncodableSpan {
@@ -123,7 +123,7 @@ class RequestSpan implements Span, EncodableSpan {
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
   readonly idBytes: string | undefined
-  readonly attributes: Attributes
+  sparse: Attributes
   // Most spans have none of these, and share that.
   links: Link[]
   events: TimedEvent[] = NONE
@@ -141,6 +141,7 @@ class RequestSpan implements Span, EncodableSpan {
   private endedAt = 0
   /** Of the attributes that have a value. */
   private count = 0
+  private isSparse = true
 
   constructor(
     home: SpanHome,
@@ -157,9 +158,18 @@ class RequestSpan implements Span, EncodableSpan {
     this.idBytes = idBytes
     this.name = name
     this.startedAt = observation.startedAt
-    this.attributes = attributesOf(observation)
+    this.sparse = attributesOf(observation)
     this.links = links
     this.bound()
+  }
+
+  /** As the SDK's spans have them; whoever asks may change them. */
+  get attributes(): Attributes {
+    if (this.isSparse) {
+      this.sparse = Object.fromEntries(Object.entries(this.sparse).filter(([, value]) => value !== undefined))
+      this.isSparse = false
+    }
+    return this.sparse
   }
 
   get resource(): Resource {
@@ -188,7 +198,7 @@ class RequestSpan implements Span, EncodableSpan {
 
   setAttribute(key: string, value: AttributeValue): this {
     if (this.ended || value === undefined || key === '') return this
-    const isNew = this.attributes[key] === undefined
+    const isNew = this.sparse[key] === undefined
     if (isNew && this.count >= this.home.limits.attributeCountLimit) {
       this.droppedAttributesCount++
       return this
@@ -196,7 +206,7 @@ class RequestSpan implements Span, EncodableSpan {
     const kept = this.copied(value)
     if (kept === undefined) return this
     if (isNew) this.count++
-    this.attributes[key] = kept
+    this.sparse[key] = kept
     return this
   }
 
@@ -266,6 +276,7 @@ class RequestSpan implements Span, EncodableSpan {
   end(time?: TimeInput): void {
     if (this.ended) return
     this.endedAt = Math.max(this.clockOf(time), this.startedAt)
+    this.home.processor.onEnding?.(this)
     this.ended = true
     this.home.processor.onEnd(this)
   }
@@ -303,7 +314,7 @@ class RequestSpan implements Span, EncodableSpan {
   }
 
   private bound(): void {
-    const { attributes, home } = this
+    const { sparse: attributes, home } = this
     const { attributeCountLimit, attributeValueLengthLimit } = home.limits
     for (const key in attributes) {
       const value = attributes[key]

@@ -1,0 +1,31 @@
+import { within } from '@fastify-observability/observation/internal'
+import type { SpanProcessor } from '@opentelemetry/sdk-trace'
+
+/** A processor of the user's: what it throws or rejects with is reported, and its shutdown is waited for at most so long. */
+export function guarded(
+  processor: SpanProcessor,
+  shutdownTimeoutMs: number,
+  report: (error: unknown) => void
+): SpanProcessor {
+  function attempt(moment: () => void): void {
+    try {
+      moment()
+    } catch (error) {
+      report(error)
+    }
+  }
+  async function finish(work: () => Promise<void>): Promise<void> {
+    try {
+      await within(shutdownTimeoutMs, work())
+    } catch (error) {
+      report(error)
+    }
+  }
+  return {
+    onStart: (span, context) => attempt(() => processor.onStart(span, context)),
+    onEnding: (span) => attempt(() => processor.onEnding?.(span)),
+    onEnd: (span) => attempt(() => processor.onEnd(span)),
+    forceFlush: () => finish(() => processor.forceFlush()),
+    shutdown: () => finish(() => processor.shutdown())
+  }
+}
