@@ -198,7 +198,8 @@ class RequestSpan implements Span, EncodableSpan {
 
   setAttribute(key: string, value: AttributeValue): this {
     if (this.ended || value === undefined || key === '') return this
-    const isNew = this.sparse[key] === undefined
+    // Of "toString" and the like every object has something.
+    const isNew = this.sparse[key] === undefined || !Object.hasOwn(this.sparse, key)
     if (isNew && this.count >= this.home.limits.attributeCountLimit) {
       this.droppedAttributesCount++
       return this
