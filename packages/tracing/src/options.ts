@@ -127,7 +127,8 @@ function listFrom(variable: string, known: string[], warn: Warn): string[] | und
 function urlFrom(variable: string, warn: Warn): string | undefined {
   const text = process.env[variable]?.trim()
   if (!text || isHttpUrl(text)) return text || undefined
-  return ignoreVariable(variable, text, URL_RULE, warn)
+  // A URL may hold a password.
+  return ignoreVariable(variable, undefined, URL_RULE, warn)
 }
 
 function isDisabled(warn: Warn): boolean {

@@ -37,7 +37,7 @@ const UNKNOWN: Record<string, [variables: Record<string, string>, warning: strin
   ],
   'an endpoint without a scheme': [
     { OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317' },
-    "OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, 'collector:4317' is ignored"
+    'OTEL_EXPORTER_OTLP_ENDPOINT must be an http:// or https:// URL, its value is ignored'
   ],
   'a limit that is no number': [
     { OTEL_SPAN_EVENT_COUNT_LIMIT: 'many' },
@@ -68,4 +68,10 @@ test('knows values in any case, with spaces around them', async (t) => {
 
 test('takes an empty variable for one that is not set', async (t) => {
   t.same(await warningsOf(t, { OTEL_PROPAGATORS: '', OTEL_TRACES_SAMPLER: ' ', OTEL_SPAN_LINK_COUNT_LIMIT: '' }), [])
+})
+
+test('repeats no endpoint, which may hold a password', async (t) => {
+  const warnings = await warningsOf(t, { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'me:planted@collector:4317' })
+  t.equal(warnings.length, 1)
+  t.notMatch(warnings[0], 'planted')
 })
