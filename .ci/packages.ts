@@ -29,6 +29,7 @@ interface Output {
 const UMBRELLA = 'fastify-observability'
 // What `engines` promises.
 const OLDEST_NODE = '22.19'
+const ABANDONED = '@opentelemetry/instrumentation-fastify'
 // The one that most machines still have.
 const TOO_OLD_NODE = '20.20.2'
 const TOOL_TIMEOUT_MS = 180_000
@@ -133,11 +134,14 @@ async function createProject(project: string, tarballs: Tarball[], withOptionalP
   assert.ok(umbrella)
   const { peerDependencies = {}, peerDependenciesMeta = {} }: Manifest = JSON.parse(await manifestIn(umbrella))
   const peers = Object.entries(peerDependencies)
-    .filter(([name]) => withOptionalPeers || !peerDependenciesMeta[name]?.optional)
+    .filter(([name]) => name !== ABANDONED && (withOptionalPeers || !peerDependenciesMeta[name]?.optional))
     .map(([name, range]) => `${name}@${range}`)
   await cp('.ci/consumer', project, { recursive: true })
   const packages = [...tarballs.map(({ filename }) => filename), ...peers, '@types/node@22']
   await run('npm', ['install', '--strict-peer-deps', ...packages], { cwd: project })
+  // As its error message and the README have it: upstream's last release asks for an API before 1.10.
+  const abandoned = `${ABANDONED}@${peerDependencies[ABANDONED]}`
+  if (withOptionalPeers) await run('npm', ['install', '--legacy-peer-deps', abandoned], { cwd: project })
 }
 
 /** Runs a file of a project with nothing but the given environment. Any deprecation or other warning is a failure. */
@@ -166,7 +170,14 @@ async function serverSpans(node: string, project: string, args: string[]): Promi
     await use(node, project, args, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url })
     return collector.spans
       .filter(({ kind }) => kind === 'SERVER')
-      .map(({ name, scope, status, attributes }) => ({ name, scope, status, ...attributes, 'server.port': undefined }))
+      .map(({ name, scope, status, attributes }) => ({
+        name,
+        scope,
+        status,
+        ...attributes,
+        'server.port': undefined,
+        'network.peer.port': undefined
+      }))
   } finally {
     await collector.close()
   }

@@ -55,6 +55,6 @@ test('loads no gRPC for OTLP over HTTP', async (t) => {
 test('names what to install when lifecycle spans are asked for and cannot be had', async (t) => {
   t.match(
     await outputOf('without-lifecycle.mjs', {}),
-    /lifecycleSpans.*npm install @opentelemetry\/instrumentation-fastify/
+    /lifecycleSpans.*npm install --legacy-peer-deps @opentelemetry\/instrumentation-fastify/
   )
 })

@@ -46,7 +46,7 @@ async function load(): Promise<typeof import('@opentelemetry/instrumentation-fas
     return await import('@opentelemetry/instrumentation-fastify')
   } catch (cause) {
     throw new Error(
-      `${SCOPE}: lifecycleSpans need a package that is not installed: npm install @opentelemetry/instrumentation-fastify@0.57`,
+      `${SCOPE}: lifecycleSpans need a package that is not installed: npm install --legacy-peer-deps @opentelemetry/instrumentation-fastify@0.57`,
       { cause }
     )
   }
