@@ -27,6 +27,8 @@ interface Output {
 }
 
 const UMBRELLA = 'fastify-observability'
+// No plugin.
+const DELIVERY = '@fastify-observability/otlp'
 // What `engines` promises.
 const OLDEST_NODE = '22.19'
 const ABANDONED = '@opentelemetry/instrumentation-fastify'
@@ -202,7 +204,7 @@ async function checkProject(title: string, project: string, node: string, names:
         }
       }
     })
-    for (const name of names.filter((name) => name !== UMBRELLA)) {
+    for (const name of names.filter((name) => name !== UMBRELLA && name !== DELIVERY)) {
       await check(`${how}: ${name} works alone, and ends`, async () => {
         await use(node, project, [`part.${extension}`, name])
       })

@@ -2,6 +2,7 @@ import health from '@fastify-observability/health'
 import logging from '@fastify-observability/logging'
 import metrics, { clusterMetrics } from '@fastify-observability/metrics'
 import observation from '@fastify-observability/observation'
+import { exportSpans, type SpanExport } from '@fastify-observability/otlp'
 import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import tracing from '@fastify-observability/tracing'
@@ -29,6 +30,9 @@ await parts.register(tracing, { endpoint: 'http://localhost:4317' })
 await parts.register(metrics, { path: '/metrics', customLabels: { tenant: (request) => request.hostname } })
 await parts.register(health, { checks: { database: () => true } })
 await parts.register(sentry, { dsn: 'https://key@localhost/1' })
+
+const spans: SpanExport = exportSpans({ endpoint: 'http://localhost:4317', shutdownTimeoutMs: 1_000, log: app.log })
+await spans.processor.forceFlush()
 
 // @ts-expect-error: not an option
 await app.register(observability, { log: false })

@@ -171,6 +171,9 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     }
   })
 
+  await Promise.all(sinks.map(({ opened }) => opened))
+  for (const { series = [] } of sinks) for (const one of series) publish(one)
+
   registry.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
   app.addHook('onClose', async () => {
     unfollow?.()

@@ -19,7 +19,7 @@ import { openFile } from './file.ts'
 import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 import { type Level, type LoggingOptions, NAME, resolveOptions } from './options.ts'
-import { otlpSink } from './otlp.ts'
+import { otlpSinks } from './otlp.ts'
 import { createPretty, wantsColors } from './pretty.ts'
 import { createSafe, type LineKeys, PINO_KEYS, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
@@ -289,7 +289,13 @@ function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Servi
         : output
   ]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
-  if (otlp) sinks.push(otlpSink(service, warn))
+  sinks.push(
+    ...otlpSinks(otlp, service, {
+      // Logged when there is a logger.
+      info: (message) => queueMicrotask(() => latest()?.info(`${NAME}: ${message}`)),
+      warn: (message, fields = {}) => queueMicrotask(() => latest()?.warn(fields, `${NAME}: ${message}`))
+    })
+  )
   return sinks
 }
 

@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { DestinationStream } from 'pino'
 import * as v from 'valibot'
 import type { FileOptions } from './file.ts'
+import { namesOtlp } from './otlp.ts'
 
 export interface LoggingOptions {
   service?: ServiceOptions
@@ -14,7 +15,7 @@ export interface LoggingOptions {
   stream?: DestinationStream
   /** A rotated file beside standard output, always JSON: its path, or more about it. @default LOG_FILE, else none */
   file?: string | FileOptions
-  /** Sends lines over OTLP/gRPC too, to OTEL_EXPORTER_OTLP_(LOGS_)ENDPOINT. @default OTEL_LOGS_EXPORTER=otlp */
+  /** Sends lines over OTLP too, to OTEL_EXPORTER_OTLP_(LOGS_)ENDPOINT. @default OTEL_LOGS_EXPORTER=otlp */
   otlp?: boolean
   /** Further names of fields, headers and query parameters whose values are replaced, case-insensitive. */
   redact?: string[]
@@ -83,6 +84,6 @@ export function resolveOptions(options: LoggingOptions, variables = process.env)
     level: parsed.level ?? env.LOG_LEVEL,
     format: parsed.format ?? env.LOG_FORMAT,
     file: parsed.file ?? env.LOG_FILE,
-    otlp: parsed.otlp ?? env.OTEL_LOGS_EXPORTER?.split(',').includes('otlp') ?? false
+    otlp: parsed.otlp ?? namesOtlp(env.OTEL_LOGS_EXPORTER)
   }
 }

@@ -1,88 +1,137 @@
 import { createRequire } from 'node:module'
-import { atMostEvery, type Service, within } from '@fastify-observability/observation/internal'
-import { ROOT_CONTEXT, type SeverityNumber, TraceFlags, trace } from '@opentelemetry/api'
-import type { LogRecordExporter } from '@opentelemetry/sdk-logs'
+import { currentScope, isRecord, type Service } from '@fastify-observability/observation/internal'
+import type { LogExport, LogRecord } from '@fastify-observability/otlp'
+import { trace } from '@opentelemetry/api'
 import type { Sink } from './sink.ts'
 
-// Loaded only where somebody wants it, and the same way from createLogger, which cannot wait.
-const require = createRequire(import.meta.url)
-const MAX_QUEUE = 2048
-const MINUTE_MS = 60_000
+export interface OtlpLog {
+  info(message: string): void
+  warn(message: string, fields?: object): void
+}
+
+const NAME = '@fastify-observability/logging'
+const MAX_EARLY = 2_048
+const EXPORTERS = ['otlp', 'console', 'none']
 /** @see https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
-const SEVERITIES: Record<string, SeverityNumber> = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 }
+const SEVERITIES: Record<string, number> = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 }
 
-/** Sends lines as OTLP log records over gRPC, in batches, through OpenTelemetry's own SDK. */
-export function otlpSink({ name, version, environment }: Service, warn: (message: string) => void): Sink {
-  const { BatchLogRecordProcessor, LoggerProvider }: typeof import('@opentelemetry/sdk-logs') =
-    require('@opentelemetry/sdk-logs')
-  const { OTLPLogExporter }: typeof import('@opentelemetry/exporter-logs-otlp-grpc') =
-    require('@opentelemetry/exporter-logs-otlp-grpc')
-  const { resourceFromAttributes }: typeof import('@opentelemetry/resources') = require('@opentelemetry/resources')
+const require = createRequire(import.meta.url)
 
+/** Whether a list of exporters, as OTEL_LOGS_EXPORTER is one, names OTLP. */
+export function namesOtlp(list = ''): boolean {
+  return exportersIn(list).includes('otlp')
+}
+
+/** The place for lines sent over OTLP, if they are wanted and can be sent. */
+export function otlpSinks(wanted: boolean | undefined, service: Service, log: OtlpLog): Sink[] {
+  const unknown = exportersIn(process.env.OTEL_LOGS_EXPORTER).some((name) => !EXPORTERS.includes(name))
+  if (unknown) log.warn('OTEL_LOGS_EXPORTER is not a list of "otlp", "console" and "none"; the rest of it is ignored')
+  const isDisabled = process.env.OTEL_SDK_DISABLED?.trim().toLowerCase() === 'true'
+  return wanted && !isDisabled ? [otlpSink(service, log)] : []
+}
+
+function otlpSink(service: Service, log: OtlpLog): Sink {
   const dropped = new Map<string, number>()
-  const mayWarn = atMostEvery(MINUTE_MS)
-  let pending = 0
-  let closed = false
-  const drop = (reason: string, count: number): void => void dropped.set(reason, (dropped.get(reason) ?? 0) + count)
+  let records: LogExport | undefined
+  let isMissing = false
+  // Lines from before the exporter is loaded.
+  let early: LogRecord[] = []
 
-  const exporter: LogRecordExporter = new OTLPLogExporter()
-  const counting: LogRecordExporter = {
-    export(records, done) {
-      exporter.export(records, (result) => {
-        // What has not come by the end has been counted as lost.
-        if (closed) return done(result)
-        pending -= records.length
-        if (result.code !== 0) {
-          drop('export_failed', records.length)
-          if (mayWarn()) warn(`log records could not be exported over OTLP: ${result.error?.message}`)
-        }
-        done(result)
-      })
-    },
-    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
-    shutdown: () => exporter.shutdown()
+  function drop(reason: string, count: number): void {
+    if (count > 0) dropped.set(reason, (dropped.get(reason) ?? 0) + count)
   }
-  const provider = new LoggerProvider({
-    resource: resourceFromAttributes({
-      'service.name': name,
-      'service.version': version,
-      'deployment.environment.name': environment
-    }),
-    processors: [new BatchLogRecordProcessor({ exporter: counting, maxQueueSize: MAX_QUEUE })]
-  })
-  const logger = provider.getLogger('@fastify-observability/logging')
+
+  // Loaded only where somebody wants it.
+  async function open(): Promise<void> {
+    try {
+      const { exportLogs } = await import('@fastify-observability/otlp')
+      records = exportLogs({
+        service,
+        scope: { name: NAME, version: ownVersion() },
+        log: { warn: (fields, message) => log.warn(message, fields) },
+        onLoss: (reason, count) => drop(reason === 'shutdown' ? 'closed' : reason, count)
+      })
+      if (records.note) log.info(`sending lines over OTLP: ${records.note}`)
+      for (const record of early) records.add(record)
+    } catch (error) {
+      isMissing = true
+      log.warn('lines are not sent over OTLP: install @fastify-observability/otlp', { err: error })
+    }
+    early = []
+  }
+  const opened = open()
 
   return {
     dropped,
+    opened,
+    get series() {
+      return records?.series ?? []
+    },
     write(line) {
-      if (closed) return drop('closed', 1)
-      if (pending >= MAX_QUEUE) return drop('queue_full', 1)
-      pending++
-      const { level, time, msg, trace_id, span_id, service, version, environment, ...attributes } = JSON.parse(line)
-      logger.emit({
-        timestamp: new Date(time),
-        severityNumber: SEVERITIES[level] ?? 0,
-        severityText: level,
-        body: msg,
-        attributes,
-        ...(trace_id !== undefined && {
-          context: trace.setSpanContext(ROOT_CONTEXT, {
-            traceId: trace_id,
-            spanId: span_id,
-            traceFlags: TraceFlags.SAMPLED
-          })
-        })
-      })
+      if (isMissing) return
+      const record = recordOf(line)
+      if (records) records.add(record)
+      else if (early.length < MAX_EARLY) early.push(record)
+      else drop('queue_full', 1)
     },
     async flush(deadlineMs) {
-      await within(deadlineMs, provider.forceFlush()).catch(() => undefined)
+      await opened
+      await records?.flush(deadlineMs)
     },
-    flushSync() {},
+    flushSync() {
+      drop('closed', early.length)
+      early = []
+      records?.abandon()
+    },
     async close(deadlineMs) {
-      await within(deadlineMs, provider.shutdown()).catch(() => undefined)
-      closed = true
-      if (pending > 0) drop('closed', pending)
-      pending = 0
+      await opened
+      await records?.close(deadlineMs)
     }
+  }
+}
+
+function recordOf(line: string): LogRecord {
+  const { level, time, msg, trace_id, span_id, err, service, version, environment, ...fields } = JSON.parse(line)
+  return {
+    timeMs: Date.parse(time),
+    severityNumber: SEVERITIES[level] ?? 0,
+    severityText: level,
+    body: msg,
+    attributes: { ...fields, ...exceptionOf(err) },
+    traceId: trace_id,
+    spanId: span_id,
+    traceFlags: flagsOf(span_id)
+  }
+}
+
+/** @see https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/ */
+function exceptionOf(err: unknown): object {
+  if (!isRecord(err)) return err === undefined ? {} : { err }
+  const { type, message, stack, ...rest } = err
+  return {
+    'exception.type': type,
+    'exception.message': message,
+    'exception.stacktrace': stack,
+    ...(Object.keys(rest).length > 0 && { err: rest })
+  }
+}
+
+// A line is written while what it is about is current.
+function flagsOf(spanId: unknown): number {
+  const contexts = [trace.getActiveSpan()?.spanContext(), currentScope()?.observation?.spanContext]
+  return contexts.find((context) => context?.spanId === spanId)?.traceFlags ?? 0
+}
+
+function exportersIn(list = ''): string[] {
+  const names = list.split(',').map((name) => name.trim().toLowerCase())
+  return names.filter((name) => name !== '')
+}
+
+function ownVersion(): string | undefined {
+  try {
+    return require('../package.json').version
+  } catch {
+    // A bundle has no such file.
+    return undefined
   }
 }

@@ -2,6 +2,7 @@ import { fstatSync, write, writeSync } from 'node:fs'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
+import type { Series } from '@fastify-observability/observation'
 import { within } from '@fastify-observability/observation/internal'
 
 /** A place lines go to. `write` never throws, never blocks the event loop and never grows past its bound. */
@@ -13,6 +14,10 @@ export interface Sink {
    * them, the reader has gone), `closed` (they came after `close`, or were left when its deadline passed).
    */
   readonly dropped: ReadonlyMap<string, number>
+  /** Resolves when it is known what `series` are. Never rejects. */
+  readonly opened?: Promise<void>
+  /** Numbers of its own, for a metrics part to show. */
+  readonly series?: readonly Series[]
   /** Hands everything to the system; resolves at the latest after `deadlineMs`, never rejects. */
   flush(deadlineMs: number): Promise<void>
   /** For a crash or the exit of the process: writes what is held synchronously, unless a write is stuck. */

@@ -8,6 +8,7 @@ import {
   type RequestObservation,
   type Service
 } from '@fastify-observability/observation/internal'
+import { exportSpans, resourceOf } from '@fastify-observability/otlp'
 import {
   type Context,
   context,
@@ -20,18 +21,8 @@ import {
   trace
 } from '@opentelemetry/api'
 import { CompositePropagator } from '@opentelemetry/core'
-import { containerDetector } from '@opentelemetry/resource-detector-container'
-import {
-  detectResources,
-  envDetector,
-  hostDetector,
-  type Resource,
-  resourceFromAttributes,
-  serviceInstanceIdDetector
-} from '@opentelemetry/resources'
 import { NoopSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
-import { exportSpans } from './export/exporter.ts'
 import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
 import { guarded } from './processing/guarded.ts'
 import { limitsFromEnv } from './processing/limits.ts'
@@ -178,8 +169,12 @@ function start(
   if (!hasPropagator)
     log.warn('tracing: a propagator is already registered and stays; propagateTo and baggage may not apply')
   enable(provider)
-  if (spanExport) log.info({ endpoint: spanExport.endpoint }, `tracing: exporting spans over ${spanExport.protocol}`)
-  else log.info('tracing: no OTLP endpoint configured, spans are not exported')
+  if (spanExport) {
+    const { endpoint, protocol, note } = spanExport
+    log.info({ endpoint }, `tracing: exporting spans over ${protocol}${note ? ` (${note})` : ''}`)
+  } else {
+    log.info('tracing: no OTLP endpoint configured, spans are not exported')
+  }
 
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
@@ -196,23 +191,6 @@ function start(
     open: async () => spanExport?.open(),
     stop
   }
-}
-
-function resourceOf({ name, version, environment, attributes = {} }: Service): Resource {
-  return resourceFromAttributes({
-    'process.pid': process.pid,
-    'process.runtime.name': 'nodejs',
-    'process.runtime.version': process.versions.node
-  })
-    .merge(detectResources({ detectors: [hostDetector, serviceInstanceIdDetector, containerDetector, envDetector] }))
-    .merge(resourceFromAttributes(attributes))
-    .merge(
-      resourceFromAttributes({
-        'service.name': name,
-        'service.version': version,
-        'deployment.environment.name': environment
-      })
-    )
 }
 
 function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogger): TextMapPropagator<unknown> {

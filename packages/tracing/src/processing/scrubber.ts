@@ -1,7 +1,6 @@
 import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
-import type { SpanProcessor } from '@opentelemetry/sdk-trace'
-import type { EncodableSpan } from '../encoding/span.ts'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import { FIRST_BYTE } from '../span.ts'
 import { withoutValues } from './statement.ts'
 
@@ -93,7 +92,8 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     }
   }
 
-  function scrub(span: EncodableSpan): void {
+  // Ours has its attributes with those that have no value too; leaving those out takes a copy.
+  function scrub(span: ReadableSpan & { sparse?: Attributes }): void {
     const { events, links, status } = span
     scrubAttributes(span.sparse ?? span.attributes)
     for (const event of events) {

@@ -1,6 +1,7 @@
 import { randomFillSync } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
 import type { RequestObservation } from '@fastify-observability/observation/internal'
+import type { EncodableSpan } from '@fastify-observability/otlp'
 import {
   type Attributes,
   type AttributeValue,
@@ -30,7 +31,6 @@ import {
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
-import type { EncodableSpan } from '../encoding/span.ts'
 import type { Limits } from '../processing/limits.ts'
 import { SCOPE, VERSION } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'

@@ -22,14 +22,14 @@ export function spanAttribute(key: string, value: unknown): string {
 }
 
 /** The attributes of a span, without those that have no value. */
-export function presentAttributesOf(attributes: Record<string, unknown>): string {
+export function presentAttributesOf(attributes: Readonly<Record<string, unknown>>): string {
   let content = ''
   for (const key in attributes)
     if (attributes[key] !== undefined) content += attributeOf(SPAN_ATTRIBUTES, key, attributes[key])
   return content
 }
 
-export function attributesOf(field: number, attributes: Record<string, unknown>): string {
+export function attributesOf(field: number, attributes: Readonly<Record<string, unknown>>): string {
   let content = ''
   for (const key of Object.keys(attributes)) content += attributeOf(field, key, attributes[key])
   return content
@@ -66,7 +66,8 @@ export function inOnePiece(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
 
-function valueField(field: number, value: unknown): string {
+/** A field that is an AnyValue. */
+export function valueField(field: number, value: unknown): string {
   return message(field, anyOf(value))
 }
 

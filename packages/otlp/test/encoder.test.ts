@@ -17,17 +17,25 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import { InMemorySpanExporter, type ReadableSpan, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { SpanBatch } from '../src/encoding/batch.ts'
-import { exportSpans } from '../src/export/exporter.ts'
+import { Batch } from '../src/encoding/batch.ts'
+import { encodeSpan } from '../src/encoding/span.ts'
+import { exportSpans } from '../src/index.ts'
+import { withEnv } from './environment.ts'
 import { produce } from './producer.ts'
-import { withEnv } from './traced.ts'
 
 const upstream = Reflect.get(new OTLPTraceExporter(), '_delegate')._serializer
 
+function batchOf(spans: ReadableSpan[]): Batch {
+  const batch = new Batch()
+  for (const span of spans) batch.add(span.resource, span.instrumentationScope, encodeSpan(span))
+  return batch
+}
+
 function encodeSpans(spans: ReadableSpan[]): Uint8Array {
-  const batch = new SpanBatch()
-  for (const span of spans) batch.add(span)
-  const encoded = Uint8Array.from(batch.encode())
+  const batch = batchOf(spans)
+  const { body, release } = batch.encode()
+  const encoded = Uint8Array.from(body)
+  release()
   batch.release()
   return encoded
 }
@@ -95,10 +103,10 @@ const batch = fc.record({
   schemaUrl: fc.constantFrom('', 'https://opentelemetry.io/schemas/1.40.0'),
   spans: fc.array(described, { maxLength: 6 })
 })
-type Batch = typeof batch extends fc.Arbitrary<infer One> ? One : never
+type Described = typeof batch extends fc.Arbitrary<infer One> ? One : never
 
 /** Spans of the SDK, which drops some of what it is given. */
-function spansOf({ resources, schemaUrl, spans }: Batch): ReadableSpan[] {
+function spansOf({ resources, schemaUrl, spans }: Described): ReadableSpan[] {
   const memory = new InMemorySpanExporter()
   const providers = resources.map(
     (of) =>
@@ -159,14 +167,12 @@ test('makes the same bytes of a batch that outgrows its buffer, and of the next 
 test('hands out bytes that other batches leave alone', async (t) => {
   const of = (name: string) => spansOf({ resources: [{}, {}], schemaUrl: '', spans: [{ ...plain, name }] })
   const first = of('first')
-  const batch = new SpanBatch()
-  for (const span of first) batch.add(span)
-  const encoded = batch.encode()
+  const encoded = batchOf(first).encode().body
   encodeSpans(of('other'))
   t.ok(isAsUpstreams(encoded, first))
 })
 
-const plain: Batch['spans'][number] = {
+const plain: Described['spans'][number] = {
   provider: 0,
   scope: ['orders'],
   name: 'GET /orders/:id',

@@ -1,14 +1,42 @@
-import type { Attributes, HrTime, SpanContext } from '@opentelemetry/api'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace'
+import type { HrTime, SpanContext } from '@opentelemetry/api'
 import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute } from './attributes.ts'
+import type { Resource, Scope } from './batch.ts'
 import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 
-/** A span that may know its ids as the bytes they stand for, which saves reading their digits. */
-export interface EncodableSpan extends ReadableSpan {
-  /** Sixteen characters of the trace's and eight of its own, each a byte. */
+/** A span that has ended, as the SDK's are, of its 2.x and of its 3.x. */
+export interface EncodableSpan {
+  readonly name: string
+  readonly kind: number
+  readonly startTime: HrTime
+  readonly endTime: HrTime
+  readonly parentSpanContext?: SpanContext | undefined
+  readonly attributes: Readonly<Record<string, unknown>>
+  readonly events: readonly SpanEvent[]
+  readonly links: readonly SpanLink[]
+  readonly status: { readonly code: number; readonly message?: string | undefined }
+  readonly droppedAttributesCount: number
+  readonly droppedEventsCount: number
+  readonly droppedLinksCount: number
+  readonly resource: Resource
+  readonly instrumentationScope: Scope
+  spanContext(): SpanContext
+  /** Its ids as the bytes they stand for, which saves reading their digits: sixteen characters of the trace's, eight of its own. */
   readonly idBytes?: string | undefined
   /** Its attributes, of which some may have no value; leaving those out takes a copy. */
-  readonly sparse?: Attributes
+  readonly sparse?: Readonly<Record<string, unknown>>
+}
+
+interface SpanEvent {
+  readonly name: string
+  readonly time: HrTime
+  readonly attributes?: Readonly<Record<string, unknown>> | undefined
+  readonly droppedAttributesCount?: number | undefined
+}
+
+interface SpanLink {
+  readonly context: SpanContext
+  readonly attributes?: Readonly<Record<string, unknown>> | undefined
+  readonly droppedAttributesCount?: number | undefined
 }
 
 const HAS_IS_REMOTE = 0x100
@@ -36,7 +64,11 @@ const sharedByName = new Map<string, Shared>()
 /** The fields of the names of events. */
 const eventNames = new Map<string, string>()
 
-/** The content of a Span message. Throws what the objects of the span throw when they are read. */
+/**
+ * The content of a Span message, in the same bytes as OpenTelemetry's own serializer makes. Throws what the objects of the
+ * span throw when they are read.
+ * @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/trace/v1/trace.proto
+ */
 export function encodeSpan(span: EncodableSpan): string {
   const { parentSpanContext: parent, status, name } = span
   const { droppedAttributesCount, droppedEventsCount, droppedLinksCount } = span
@@ -97,7 +129,7 @@ function sharedOf(name: string): Shared | undefined {
   return shared
 }
 
-function sharedAttributesOf(shared: Shared, attributes: Record<string, unknown>): string {
+function sharedAttributesOf(shared: Shared, attributes: Readonly<Record<string, unknown>>): string {
   const { keys, values, texts } = shared
   if (shared.uses-- === 0) return learn(shared, attributes)
   let index = 0
@@ -119,7 +151,7 @@ function sharedAttributesOf(shared: Shared, attributes: Record<string, unknown>)
   return content ?? texts[index - 1] ?? ''
 }
 
-function learn(shared: Shared, attributes: Record<string, unknown>): string {
+function learn(shared: Shared, attributes: Readonly<Record<string, unknown>>): string {
   const { keys, values, texts } = shared
   keys.length = values.length = texts.length = 0
   shared.uses = SHARED_FOR

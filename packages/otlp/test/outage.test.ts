@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { test } from 'tap'
+import { withEnv } from './environment.ts'
 import { produce } from './producer.ts'
-import { withEnv } from './traced.ts'
 
 const OUTAGE_MS = 30_000
 

@@ -1,0 +1,31 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import net from 'node:net'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { test } from 'tap'
+import { SIGNALS } from './producer.ts'
+
+for (const protocol of ['grpc', 'http/protobuf']) {
+  for (const [signal] of SIGNALS) {
+    test(`closes ${signal} in time and lets the process end when nothing but TCP answers, over ${protocol}`, async (t) => {
+      const sockets: net.Socket[] = []
+      const hole = net.createServer((socket) => sockets.push(socket.resume())).listen(0, '127.0.0.1')
+      await once(hole, 'listening')
+      t.teardown(() => hole.close() && sockets.map((socket) => socket.destroy()))
+      const address = hole.address()
+      const endpoint = `http://127.0.0.1:${typeof address === 'object' && address?.port}`
+      const env = { ...process.env, OTEL_EXPORTER_OTLP_PROTOCOL: protocol }
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        [join(import.meta.dirname, 'ending.ts'), signal, endpoint],
+        { env }
+      )
+      const { closing, ending, counts } = JSON.parse(stdout)
+      t.comment({ closing, ending })
+      t.ok(closing < 1_100, `${closing} ms`)
+      t.ok(ending < 1_000, `${ending} ms`)
+      t.same(counts, { shutdown: 10 })
+    })
+  }
+}

@@ -1,0 +1,43 @@
+import { startCollector } from '@fastify-observability/testing/collector'
+import { test } from 'tap'
+import { withEnv } from './environment.ts'
+import { SIGNALS } from './producer.ts'
+
+for (const protocol of ['grpc', 'http/protobuf'] as const) {
+  for (const [signal, start] of SIGNALS) {
+    test(`delivers 1,200 ${signal} of 12 KB over ${protocol} to a collector that takes 4 MiB a request`, async (t) => {
+      withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: protocol })
+      const collector = await startCollector({ protocol })
+      t.teardown(() => collector.close())
+      const producer = start(collector.url)
+      producer.end(1_200, 'x'.repeat(12_000))
+      await producer.close()
+      t.same(producer.counts(), { exported: 1_200 })
+      t.equal(producer.received(collector).length, 1_200)
+    })
+
+    test(`sends ${signal} over ${protocol} in halves to a collector that takes less`, async (t) => {
+      withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: protocol })
+      const collector = await startCollector({ protocol, maxRequestBytes: 64 * 1024 })
+      t.teardown(() => collector.close())
+      const producer = start(collector.url)
+      producer.end(200, 'x'.repeat(1_000))
+      producer.end(1, 'x'.repeat(100_000))
+      await producer.close()
+      t.same(producer.counts(), { exported: 200, too_large: 1 })
+      t.equal(producer.received(collector).length, 200)
+    })
+
+    if (signal === 'points') continue
+    test(`cuts one of the ${signal} that is larger than a batch, over ${protocol}`, async (t) => {
+      withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: protocol })
+      const collector = await startCollector({ protocol })
+      t.teardown(() => collector.close())
+      const producer = start(collector.url)
+      producer.end(1, 'é'.repeat(3_000_000))
+      await producer.close()
+      t.same(producer.counts(), { exported: 1 })
+      t.match(producer.received(collector), [{ attributes: { padding: `${'é'.repeat(16_384)}…` } }])
+    })
+  }
+}
