@@ -20,6 +20,8 @@ export interface Family {
   help: string
   type: string
   aggregator?: string
+  /** Read when it is collected, and not written to as things happen. */
+  isObserved?: boolean
   values: readonly Sample[]
 }
 

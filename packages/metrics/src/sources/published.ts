@@ -36,7 +36,7 @@ function familyOf(series: Series): Family {
     const texts = exactValues(labelNames, labels)
     return { labels: Object.fromEntries(labelNames.map((label, index) => [label, texts[index]])), value }
   })
-  return { name, help, type, aggregator: aggregatorOf(series), values }
+  return { name, help, type, aggregator: aggregatorOf(series), isObserved: true, values }
 }
 
 // Of several processes: as healthy as the least healthy, as slow as the slowest.
