@@ -72,7 +72,6 @@ export function readPino(logger: object): ExistingPino | undefined {
   const moving = {
     timestamp: hasTime,
     'formatters.level': formatLevel,
-    messageKey: messageKey !== 'msg',
     nestedKey: get('nestedKey'),
     'hooks.streamWrite': hooks.streamWrite
   }

@@ -114,7 +114,7 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
   if (parts.otlp && existing.moved.length > 0) {
     const names = existing.moved.join(', ')
     root.warn(
-      `${NAME}: records over OTLP take level, time and msg from the line, which the logger's own ${names} changes`
+      `${NAME}: records over OTLP take level, time and message from the line, which the logger's own ${names} changes`
     )
   }
   return root
@@ -290,7 +290,7 @@ function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Servi
   ]
   if (file !== undefined) sinks.push(openFile(typeof file === 'string' ? { path: file } : file, warn))
   sinks.push(
-    ...otlpSinks(otlp, service, {
+    ...otlpSinks(otlp, service, keys, {
       // Logged when there is a logger.
       info: (message) => queueMicrotask(() => latest()?.info(`${NAME}: ${message}`)),
       warn: (message, fields = {}) => queueMicrotask(() => latest()?.warn(fields, `${NAME}: ${message}`))

@@ -3,7 +3,6 @@ import type { FastifyRequest } from 'fastify'
 import type { DestinationStream } from 'pino'
 import * as v from 'valibot'
 import type { FileOptions } from './file.ts'
-import { namesOtlp } from './otlp.ts'
 
 export interface LoggingOptions {
   service?: ServiceOptions
@@ -67,8 +66,7 @@ const levelInAnyCase = v.pipe(
 const envSchema = v.object({
   LOG_LEVEL: v.optional(levelInAnyCase),
   LOG_FORMAT: v.optional(format),
-  LOG_FILE: v.optional(v.string()),
-  OTEL_LOGS_EXPORTER: v.optional(v.string())
+  LOG_FILE: v.optional(v.string())
 })
 
 function isStream(value: unknown): boolean {
@@ -76,14 +74,13 @@ function isStream(value: unknown): boolean {
 }
 
 /** Options, completed from the environment. */
-export function resolveOptions(options: LoggingOptions, variables = process.env): LoggingOptions & { otlp: boolean } {
+export function resolveOptions(options: LoggingOptions, variables = process.env): LoggingOptions {
   const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
   const env = parseEnv(NAME, envSchema, variables)
   return {
     ...parsed,
     level: parsed.level ?? env.LOG_LEVEL,
     format: parsed.format ?? env.LOG_FORMAT,
-    file: parsed.file ?? env.LOG_FILE,
-    otlp: parsed.otlp ?? namesOtlp(env.OTEL_LOGS_EXPORTER)
+    file: parsed.file ?? env.LOG_FILE
   }
 }

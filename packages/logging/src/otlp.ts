@@ -1,7 +1,15 @@
-import { createRequire } from 'node:module'
-import { currentScope, isRecord, type Service } from '@fastify-observability/observation/internal'
+import {
+  currentScope,
+  isOpenTelemetryDisabled,
+  isRecord,
+  listFromEnv,
+  type Service,
+  versionOf
+} from '@fastify-observability/observation/internal'
 import type { LogExport, LogRecord } from '@fastify-observability/otlp'
 import { trace } from '@opentelemetry/api'
+import { levelWord } from './level.ts'
+import type { Fields, LineKeys } from './safe.ts'
 import type { Sink } from './sink.ts'
 
 export interface OtlpLog {
@@ -15,22 +23,14 @@ const EXPORTERS = ['otlp', 'console', 'none']
 /** @see https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
 const SEVERITIES: Record<string, number> = { trace: 1, debug: 5, info: 9, warn: 13, error: 17, fatal: 21 }
 
-const require = createRequire(import.meta.url)
-
-/** Whether a list of exporters, as OTEL_LOGS_EXPORTER is one, names OTLP. */
-export function namesOtlp(list = ''): boolean {
-  return exportersIn(list).includes('otlp')
+/** The place for lines sent over OTLP, if an option or the environment asks for it. */
+export function otlpSinks(wanted: boolean | undefined, service: Service, keys: LineKeys, log: OtlpLog): Sink[] {
+  const named = listFromEnv('OTEL_LOGS_EXPORTER', EXPORTERS, log.warn) ?? []
+  const isWanted = wanted ?? named.includes('otlp')
+  return isWanted && !isOpenTelemetryDisabled(log.warn) ? [otlpSink(service, keys, log)] : []
 }
 
-/** The place for lines sent over OTLP, if they are wanted and can be sent. */
-export function otlpSinks(wanted: boolean | undefined, service: Service, log: OtlpLog): Sink[] {
-  const unknown = exportersIn(process.env.OTEL_LOGS_EXPORTER).some((name) => !EXPORTERS.includes(name))
-  if (unknown) log.warn('OTEL_LOGS_EXPORTER is not a list of "otlp", "console" and "none"; the rest of it is ignored')
-  const isDisabled = process.env.OTEL_SDK_DISABLED?.trim().toLowerCase() === 'true'
-  return wanted && !isDisabled ? [otlpSink(service, log)] : []
-}
-
-function otlpSink(service: Service, log: OtlpLog): Sink {
+function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
   const dropped = new Map<string, number>()
   let records: LogExport | undefined
   let isMissing = false
@@ -47,7 +47,7 @@ function otlpSink(service: Service, log: OtlpLog): Sink {
       const { exportLogs } = await import('@fastify-observability/otlp')
       records = exportLogs({
         service,
-        scope: { name: NAME, version: ownVersion() },
+        scope: { name: NAME, version: versionOf(NAME, import.meta.url) },
         log: { warn: (fields, message) => log.warn(message, fields) },
         onLoss: (reason, count) => drop(reason === 'shutdown' ? 'closed' : reason, count)
       })
@@ -55,6 +55,7 @@ function otlpSink(service: Service, log: OtlpLog): Sink {
       for (const record of early) records.add(record)
     } catch (error) {
       isMissing = true
+      drop('no_exporter', early.length)
       log.warn('lines are not sent over OTLP: install @fastify-observability/otlp', { err: error })
     }
     early = []
@@ -68,8 +69,8 @@ function otlpSink(service: Service, log: OtlpLog): Sink {
       return records?.series ?? []
     },
     write(line) {
-      if (isMissing) return
-      const record = recordOf(line)
+      if (isMissing) return drop('no_exporter', 1)
+      const record = recordOf(line, keys)
       if (records) records.add(record)
       else if (early.length < MAX_EARLY) early.push(record)
       else drop('queue_full', 1)
@@ -90,18 +91,36 @@ function otlpSink(service: Service, log: OtlpLog): Sink {
   }
 }
 
-function recordOf(line: string): LogRecord {
-  const { level, time, msg, trace_id, span_id, err, service, version, environment, ...fields } = JSON.parse(line)
+function recordOf(line: string, { messageKey, errorKey }: LineKeys): LogRecord {
+  const { level, time, trace_id, span_id, service, version, environment, ...fields } = fieldsOf(line, messageKey)
+  const { [messageKey]: body, [errorKey]: error, ...attributes } = fields
+  const label = levelWord(level)
+  const timeMs = typeof time === 'number' ? time : Date.parse(String(time))
   return {
-    timeMs: Date.parse(time),
-    severityNumber: SEVERITIES[level] ?? 0,
-    severityText: level,
-    body: msg,
-    attributes: { ...fields, ...exceptionOf(err) },
-    traceId: trace_id,
-    spanId: span_id,
+    timeMs: Number.isFinite(timeMs) ? timeMs : Date.now(),
+    severityNumber: SEVERITIES[label] ?? 0,
+    severityText: label,
+    body,
+    attributes: { ...attributes, ...exceptionOf(error) },
+    traceId: textOf(trace_id),
+    spanId: textOf(span_id),
     traceFlags: flagsOf(span_id)
   }
+}
+
+/** The fields of a line; of one that a hook of the service's own has changed to something else, the line as its message. */
+function fieldsOf(line: string, messageKey: string): Fields {
+  try {
+    const fields: unknown = JSON.parse(line)
+    if (isRecord(fields)) return fields
+  } catch {
+    // Below.
+  }
+  return { [messageKey]: line.trimEnd() }
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
 }
 
 /** @see https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-logs/ */
@@ -120,18 +139,4 @@ function exceptionOf(err: unknown): object {
 function flagsOf(spanId: unknown): number {
   const contexts = [trace.getActiveSpan()?.spanContext(), currentScope()?.observation?.spanContext]
   return contexts.find((context) => context?.spanId === spanId)?.traceFlags ?? 0
-}
-
-function exportersIn(list = ''): string[] {
-  const names = list.split(',').map((name) => name.trim().toLowerCase())
-  return names.filter((name) => name !== '')
-}
-
-function ownVersion(): string | undefined {
-  try {
-    return require('../package.json').version
-  } catch {
-    // A bundle has no such file.
-    return undefined
-  }
 }

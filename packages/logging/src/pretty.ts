@@ -1,6 +1,7 @@
 import { stripVTControlCharacters, styleText } from 'node:util'
 import { isRecord } from '@fastify-observability/observation/internal'
 import { CANONICAL, RESERVED_NAMES } from './fields.ts'
+import { levelWord } from './level.ts'
 import type { Fields, LineKeys } from './safe.ts'
 
 type Style = Parameters<typeof styleText>[0]
@@ -13,14 +14,6 @@ const LEVELS = new Map<unknown, [name: string, style: Style]>([
   ['info', ['INFO', 'green']],
   ['debug', ['DEBUG', 'blue']],
   ['trace', ['TRACE', 'gray']]
-])
-const NUMBERS = new Map<unknown, string>([
-  [60, 'fatal'],
-  [50, 'error'],
-  [40, 'warn'],
-  [30, 'info'],
-  [20, 'debug'],
-  [10, 'trace']
 ])
 // Of the canonical line, what its row shows in its own way, and what nobody reads in a terminal.
 const SHOWN = new Set([...RESERVED_NAMES, ...CANONICAL.map(({ name }) => name)])
@@ -44,7 +37,7 @@ export function createPretty({ messageKey, errorKey }: LineKeys, hasColors: bool
 
   function rowOf(line: Fields): string {
     const { time, level, request_id } = line
-    const [name, style] = LEVELS.get(NUMBERS.get(level) ?? level) ?? [plain(level).toUpperCase(), 'cyan']
+    const [name, style] = LEVELS.get(levelWord(level)) ?? [plain(level).toUpperCase(), 'cyan']
     const isRequest = line.route !== undefined && typeof line.duration_ms === 'number'
     const id = typeof request_id === 'string' ? paint('dim', plain(request_id.slice(-ID_LENGTH))) : ''
     const parts = [

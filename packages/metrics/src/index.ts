@@ -18,6 +18,7 @@ import type { Histogram } from './instruments/histogram.ts'
 import type { Labels } from './instruments/labels.ts'
 import { countLosses } from './losses.ts'
 import { isBuckets, type MetricsOptions, schema } from './options.ts'
+import { pushPoints } from './otlp/push.ts'
 import { createRegistry } from './registry.ts'
 import { observeOutgoing } from './sources/outgoing.ts'
 import { createPools, type PoolState } from './sources/pools.ts'
@@ -55,6 +56,7 @@ export interface Metrics extends Factory {
 }
 
 const NAME = '@fastify-observability/metrics'
+const CLOSE_MS = 5_000
 const DUPLICATE_CLIENT =
   'metrics: a second Prometheus client is loaded and its metrics are not on /metrics; install one copy of ' +
   '@prometheus-io/client, or use app.metrics.client with app.metrics.registry'
@@ -71,11 +73,12 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     customLabels = {},
     maxSeries = 2000,
     maxLabelValues = 500,
-    outgoing = false
+    outgoing = false,
+    otlp
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
-  const { observe, publish, published, report: reportError } = registryOf(app)
+  const { observe, publish, published, onFlush, report: reportError } = registryOf(app)
   const report = (error: unknown): void => reportError(NAME, error)
   const appRegistry = createRegistry()
   const { registry } = appRegistry
@@ -131,9 +134,15 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   }
   serveMetrics(management, path, collect)
   const leave = joinCluster(collect)
+  const points = await pushPoints(otlp, app, resolveService(service), collect)
+  if (points) {
+    for (const series of points.series) publish(series)
+    onFlush(points.flush)
+  }
   // The runtime's observers live as long as the process, and would keep the app with them.
   app.addHook('onClose', async () => {
     await leave()
+    await points?.close(CLOSE_MS)
     registry.clear()
   })
 }

@@ -27,6 +27,11 @@ export interface MetricsOptions {
   maxLabelValues?: number
   /** Measures calls to other services; hosts that are not listed are `_OTHER`. @default false */
   outgoing?: { hosts: readonly string[] } | false
+  /**
+   * Pushes all of `/metrics` over OTLP too, with `@fastify-observability/otlp`.
+   * @default whether OTEL_METRICS_EXPORTER names `otlp`
+   */
+  otlp?: boolean
 }
 
 const PATH_RULE = 'a path that starts with "/"'
@@ -59,7 +64,8 @@ export const schema = v.strictObject({
   maxLabelValues: count,
   outgoing: v.optional(
     v.union([v.literal(false), v.strictObject({ hosts: v.array(v.string()) })], 'false or { hosts: [names] }')
-  )
+  ),
+  otlp: v.optional(v.boolean())
 })
 
 export function isBuckets(value: unknown): boolean {

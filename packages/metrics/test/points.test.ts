@@ -1,9 +1,9 @@
 import { registryOf } from '@fastify-observability/observation/internal'
+import type { HistogramPoint, Metric, NumberPoint, TemporalityPreference } from '@fastify-observability/otlp'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import type { Family, Sample } from '../src/exposition/format.ts'
 import metrics from '../src/index.ts'
-import type { HistogramPoint, Metric, NumberPoint, TemporalityPreference } from '../src/otlp/metric.ts'
 import { createPointSource } from '../src/otlp/points.ts'
 
 const START = 1_000

@@ -1,10 +1,11 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
 export type { PartObserver } from './observers.ts'
-export { ignoreVariable } from './options/environment.ts'
+export { ignoreVariable, isOpenTelemetryDisabled, listFromEnv } from './options/environment.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './options/hosts.ts'
 export { parseEnv, parseOptions, waitSchema } from './options/parse.ts'
 export { resolveService, type Service, type ServiceOptions, serviceSchema } from './options/service.ts'
+export { versionOf } from './options/version.ts'
 export { isShed, outlookOf } from './outcome.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redaction/redactor.ts'
 export { type Registry, registryOf } from './registry.ts'

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
+import { ignoreVariable } from '@fastify-observability/observation/internal'
 import { getStringFromEnv, parseKeyPairsIntoRecord } from '@opentelemetry/core'
-import { choiceOf, ignored, numberFrom } from './environment.ts'
+import { choiceOf, numberFrom } from './environment.ts'
 
 export type Signal = 'traces' | 'logs' | 'metrics'
 export type Protocol = 'grpc' | 'http/protobuf'
@@ -77,8 +78,8 @@ function urlFrom(variable: string, warn: Warn): string | undefined {
   const value = getStringFromEnv(variable)
   if (value === undefined) return undefined
   if (/^https?:$/.test(URL.parse(value)?.protocol ?? '')) return value
-  ignored(variable, 'is not an http:// or https:// URL', warn)
-  return undefined
+  // A URL may hold a password.
+  return ignoreVariable(variable, undefined, 'an http:// or https:// URL', warn)
 }
 
 function timeoutOf(signal: Signal, warn: Warn): number {
@@ -90,7 +91,7 @@ function headersOf(signal: Signal, warn: Warn): Record<string, string> {
   for (const variable of namesOf(signal, 'HEADERS').reverse()) {
     for (const [name, value] of Object.entries(parseKeyPairsIntoRecord(process.env[variable]))) {
       if (HEADER_NAME.test(name) && HEADER_VALUE.test(value)) headers[name.toLowerCase()] = value
-      else ignored(variable, 'names a header that is not name=value of printable ASCII: that header', warn)
+      else ignoreVariable(variable, undefined, 'name=value pairs of printable ASCII', warn)
     }
   }
   return headers
@@ -110,7 +111,7 @@ function pem(signal: Signal, name: string, warn: Warn): Buffer | undefined {
     try {
       return readFileSync(file)
     } catch {
-      ignored(variable, 'is not a file that can be read', warn)
+      ignoreVariable(variable, file, 'a file that can be read', warn)
     }
   }
   return undefined

@@ -1,14 +1,5 @@
+import { ignoreVariable } from '@fastify-observability/observation/internal'
 import { getStringFromEnv } from '@opentelemetry/core'
-
-const reported = new Set<string>()
-
-/** Reports a variable that does not hold, once a process. Its value is not repeated: it may be a secret. */
-export function ignored(variable: string, reason: string, warn: (message: string) => void): void {
-  const message = `${variable} ${reason} and is ignored`
-  if (reported.has(message)) return
-  reported.add(message)
-  warn(message)
-}
 
 /** The first of the variables that is a number from `least`. */
 export function numberFrom(
@@ -21,7 +12,7 @@ export function numberFrom(
     if (text === undefined) continue
     const value = Number(text)
     if (Number.isFinite(value) && value >= least) return value
-    ignored(variable, `is not a number from ${least}`, warn)
+    ignoreVariable(variable, text, `a number from ${least}`, warn)
   }
   return undefined
 }
@@ -36,11 +27,7 @@ export function choiceOf<const Choice extends string>(
     const value = getStringFromEnv(variable)
     const choice = choices.find((one) => one === value?.toLowerCase())
     if (choice) return choice
-    if (value !== undefined) ignored(variable, `is not ${listOf(choices)}`, warn)
+    if (value !== undefined) ignoreVariable(variable, value, choices.join(' or '), warn)
   }
   return undefined
-}
-
-function listOf(choices: readonly string[]): string {
-  return choices.map((choice) => `"${choice}"`).join(' or ')
 }

@@ -1,6 +1,6 @@
-export type { Metric } from './encoding/metric.ts'
+export type { Exemplar, HistogramPoint, Metric, NumberPoint, SummaryPoint } from './encoding/metric.ts'
 export type { EncodableSpan } from './encoding/span.ts'
 export { exportLogs, type LogExport, type LogExportOptions, type LogRecord } from './logs.ts'
-export { exportPoints, type PointExport, type PointExportOptions } from './metrics.ts'
+export { exportPoints, type PointExport, type PointExportOptions, type TemporalityPreference } from './metrics.ts'
 export { resourceOf } from './resource.ts'
 export { exportSpans, type SpanExport, type SpanExportOptions } from './spans.ts'

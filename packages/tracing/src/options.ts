@@ -4,7 +4,9 @@ import {
   type Hosts,
   hostsSchema,
   ignoreVariable,
+  isOpenTelemetryDisabled,
   isRecord,
+  listFromEnv,
   parseEnv,
   parseOptions,
   type ServiceOptions,
@@ -114,16 +116,6 @@ function isProcessor(value: unknown): boolean {
 
 type Warn = (message: string) => void
 
-/** What is known of a list of names; `undefined` where nothing is. Case does not count, and empty entries say nothing. */
-function listFrom(variable: string, known: string[], warn: Warn): string[] | undefined {
-  const names = (process.env[variable] ?? '').split(',').flatMap((name) => name.trim().toLowerCase() || [])
-  for (const name of names) {
-    if (!known.includes(name)) ignoreVariable(variable, name, `a list of ${known.join(', ')}`, warn)
-  }
-  const accepted = names.filter((name) => known.includes(name))
-  return accepted.length > 0 ? accepted : undefined
-}
-
 function urlFrom(variable: string, warn: Warn): string | undefined {
   const text = process.env[variable]?.trim()
   if (!text || isHttpUrl(text)) return text || undefined
@@ -131,19 +123,13 @@ function urlFrom(variable: string, warn: Warn): string | undefined {
   return ignoreVariable(variable, undefined, URL_RULE, warn)
 }
 
-function isDisabled(warn: Warn): boolean {
-  const text = process.env.OTEL_SDK_DISABLED?.trim() ?? ''
-  if (!/^(true|false|)$/i.test(text)) ignoreVariable('OTEL_SDK_DISABLED', text, 'true or false', warn)
-  return text.toLowerCase() === 'true'
-}
-
 /** Options, completed from the environment; `undefined` where OpenTelemetry is switched off. */
 export function resolveOptions(options: TracingOptions, warn: Warn) {
   const parsed = parseOptions<TracingOptions>(NAME, schema, options)
   const env = parseEnv(NAME, envSchema)
-  if (isDisabled(warn)) return undefined
-  const exporters = listFrom('OTEL_TRACES_EXPORTER', EXPORTERS, warn) ?? ['otlp']
-  const propagators = listFrom('OTEL_PROPAGATORS', PROPAGATORS, warn) ?? ['tracecontext']
+  if (isOpenTelemetryDisabled(warn)) return undefined
+  const exporters = listFromEnv('OTEL_TRACES_EXPORTER', EXPORTERS, warn) ?? ['otlp']
+  const propagators = listFromEnv('OTEL_PROPAGATORS', PROPAGATORS, warn) ?? ['tracecontext']
   const fromEnv = (): string | undefined =>
     urlFrom('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', warn) ?? urlFrom('OTEL_EXPORTER_OTLP_ENDPOINT', warn)
   return {

@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs'
-import { createRedactor, isRecord } from '@fastify-observability/observation/internal'
+import { createRedactor, isRecord, versionOf } from '@fastify-observability/observation/internal'
 import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
 
 export const SCOPE = '@fastify-observability/tracing'
 /** This package's, `undefined` where a bundler has left its package.json behind. */
-export const VERSION: string | undefined = versionOf(SCOPE)
+export const VERSION: string | undefined = versionOf(SCOPE, import.meta.url)
 /** The event for the moment when the headers were written. */
 export const FIRST_BYTE = 'http.response.first_byte'
 export const redactor = createRedactor()
@@ -13,16 +12,6 @@ const MAX_STACK = 4_096
 // Asked for each time, because a provider may be registered late or once more.
 export function tracer(): Tracer {
   return trace.getTracer(SCOPE, VERSION)
-}
-
-function versionOf(name: string): string | undefined {
-  try {
-    const found: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
-    // A bundle may stand beside the package.json of an application.
-    return isRecord(found) && found.name === name ? String(found.version) : undefined
-  } catch {
-    return undefined
-  }
 }
 
 /**

@@ -1,6 +1,13 @@
+import type {
+  Exemplar,
+  HistogramPoint,
+  Metric,
+  NumberPoint,
+  SummaryPoint,
+  TemporalityPreference
+} from '@fastify-observability/otlp'
 import type { Family, Sample } from '../exposition/format.ts'
 import { type Convention, conventionOf } from './conventions.ts'
-import type { Exemplar, HistogramPoint, Metric, NumberPoint, SummaryPoint, TemporalityPreference } from './metric.ts'
 import { openWindows, type Window } from './windows.ts'
 
 /** Turns the metrics of a collection into those of OTLP. */

@@ -20,3 +20,24 @@ export function ignoreVariable(
   reported.add(message)
   warn(message)
 }
+
+/** What is known of a variable's list of names; `undefined` where nothing is. Case does not count, and empty entries say nothing. */
+export function listFromEnv(
+  variable: string,
+  known: readonly string[],
+  warn: (message: string) => void
+): string[] | undefined {
+  const names = (process.env[variable] ?? '').split(',').flatMap((name) => name.trim().toLowerCase() || [])
+  for (const name of names) {
+    if (!known.includes(name)) ignoreVariable(variable, name, `a list of ${known.join(', ')}`, warn)
+  }
+  const accepted = names.filter((name) => known.includes(name))
+  return accepted.length > 0 ? accepted : undefined
+}
+
+/** Whether OTEL_SDK_DISABLED switches OpenTelemetry off. */
+export function isOpenTelemetryDisabled(warn: (message: string) => void): boolean {
+  const text = process.env.OTEL_SDK_DISABLED?.trim() ?? ''
+  if (!/^(true|false|)$/i.test(text)) ignoreVariable('OTEL_SDK_DISABLED', text, 'true or false', warn)
+  return text.toLowerCase() === 'true'
+}
