@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import http2 from 'node:http2'
 import net from 'node:net'
 import { type Answer, startCollector } from '@fastify-observability/testing/collector'
+import { freePorts } from '@fastify-observability/testing/ports'
 import { type Test, test } from 'tap'
 import { withEnv } from './environment.ts'
 import { type Producer, SIGNALS } from './producer.ts'
@@ -25,6 +26,12 @@ const FAULTS: Fault[] = [
     name: 'throttling, with a delay',
     grpc: [{ ...EXHAUSTED, retryAfterSeconds: 1 }],
     http: [{ status: 429, retryAfterSeconds: 1 }],
+    counts: { exported: 100 }
+  },
+  {
+    name: 'unavailable, with a delay',
+    grpc: [{ ...UNAVAILABLE, retryAfterSeconds: 1 }],
+    http: [{ status: 503, retryAfterSeconds: 1 }],
     counts: { exported: 100 }
   },
   { name: 'over its quota', grpc: [EXHAUSTED], http: [{ status: 402 }], counts: { export_failed: 100 } },
@@ -74,6 +81,17 @@ for (const protocol of ['grpc', 'http/protobuf'] as const) {
       t.ok(performance.now() - started < 5_500)
       t.same(producer.counts(), { shutdown: 100 })
       await collector.close()
+    })
+
+    test(`counts ${signal} as lost over ${protocol} when the connection is refused until the end`, async (t) => {
+      setProtocol(t, protocol)
+      const [port] = await freePorts(1)
+      const producer = start(`http://127.0.0.1:${port}`, 1_000)
+      producer.end(100)
+      const started = performance.now()
+      await producer.close()
+      t.ok(performance.now() - started < 1_500)
+      t.same(producer.counts(), { shutdown: 100 })
     })
 
     for (const fault of ['reset', 'garbage'] as const) {
