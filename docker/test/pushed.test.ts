@@ -1,13 +1,17 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { freePorts } from '@fastify-observability/testing/ports'
-import tap, { test } from 'tap'
+import Fastify, { type FastifyInstance } from 'fastify'
+import observability from 'fastify-observability'
+import tap, { type Test, test } from 'tap'
 import { type Program, startProgram } from '../native/program.ts'
 import { askPrometheus } from '../native/prometheus.ts'
 
 const { TEST_COLLECTOR = '', TEST_PROMETHEUS_3 = '' } = process.env
 const skip = !(TEST_COLLECTOR && TEST_PROMETHEUS_3) && 'TEST_COLLECTOR or TEST_PROMETHEUS_3 names no program'
 const docker = (file: string) => fileURLToPath(new URL(`../${file}`, import.meta.url))
+const POLL_MS = 50
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736'
 const programs: Program[] = []
 tap.setTimeout(120_000)
@@ -36,53 +40,59 @@ async function start(folder: string) {
     COLLECTOR_QUEUE: folder,
     PROMETHEUS_OTLP_HTTP: `http://${prometheus}/api/v1/otlp`
   })
-  return { otlp: `http://${http}/v1/metrics`, prometheus: askPrometheus(`http://${prometheus}`) }
+  return { otlp: `http://${grpc}`, prometheus: askPrometheus(`http://${prometheus}`) }
 }
 
-/** What a service pushes after one request. */
-function pushed() {
-  const text = (key: string, stringValue: string) => ({ key, value: { stringValue } })
-  const timeUnixNano = String(BigInt(Date.now()) * 1_000_000n)
-  const exemplars = [{ timeUnixNano, asDouble: 0.02, traceId: TRACE_ID, spanId: '00f067aa0ba902b7' }]
-  const attributes = [
-    text('http.request.method', 'GET'),
-    text('http.route', '/orders'),
-    text('http.response.status_code', '200')
-  ]
-  const point = { timeUnixNano, startTimeUnixNano: timeUnixNano, attributes, exemplars }
-  const dataPoints = [{ ...point, count: '1', sum: 0.02, bucketCounts: ['1', '0'], explicitBounds: [0.5] }]
-  const duration = {
-    name: 'http.server.request.duration',
-    unit: 's',
-    histogram: { aggregationTemporality: 2, dataPoints }
+/** A service that pushes, with a request of the trace behind it. */
+async function serve(t: Test, endpoint: string): Promise<FastifyInstance> {
+  const variables = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+    OTEL_METRICS_EXPORTER: 'otlp',
+    OTEL_METRIC_EXPORT_INTERVAL: '200',
+    OTEL_RESOURCE_ATTRIBUTES: 'service.instance.id=a'
   }
-  const lines = [{ timeUnixNano, attributes: [text('level', 'info')], asDouble: 3 }]
-  const total = { name: 'log_lines_total', sum: { aggregationTemporality: 2, isMonotonic: true, dataPoints: lines } }
-  const resource = {
-    attributes: [text('service.name', 'orders'), text('service.instance.id', 'a'), text('service.version', '1.0.0')]
-  }
-  return { resourceMetrics: [{ resource, scopeMetrics: [{ scope: { name: 'test' }, metrics: [duration, total] }] }] }
+  Object.assign(process.env, variables)
+  const app = Fastify()
+  t.teardown(async () => {
+    for (const name of Object.keys(variables)) delete process.env[name]
+    await app.close()
+  })
+  const service = { name: 'orders', version: '1.0.0' }
+  await app.register(observability, { service, logging: { stream: { write() {} } }, tracing: { trustInbound: true } })
+  app.get('/orders', async () => 'four')
+  await app.inject({ url: '/orders', headers: { traceparent: `00-${TRACE_ID}-00f067aa0ba902b7-01` } })
+  return app
 }
 
 test('has pushed metrics arrive under the names and labels that dashboards and rules have', { skip }, async (t) => {
   const { otlp, prometheus } = await start(t.testdir({}))
-  const headers = { 'content-type': 'application/json' }
+  const app = await serve(t, otlp)
   const until = async (expr: string) => {
     for (;;) {
-      await (await fetch(otlp, { method: 'POST', headers, body: JSON.stringify(pushed()) })).text()
       const [sample] = await prometheus.query(expr)
       if (sample) return sample.metric
+      await sleep(POLL_MS)
     }
   }
   const own = { job: 'services', service: 'orders', instance: 'a' }
-  t.match(await until('http_server_request_duration_seconds_bucket{le="0.5"}'), {
+  t.match(await until('http_server_request_duration_seconds_bucket{le="0.5", http_route="/orders"}'), {
     ...own,
     http_request_method: 'GET',
-    http_route: '/orders',
     http_response_status_code: '200'
   })
-  t.match(await until('log_lines_total'), { ...own, level: 'info' })
+  t.match(await until('log_lines_total{level="info"}'), own)
   t.match(await until('target_info'), { ...own, service_version: '1.0.0' })
   t.match(await until('up{job="services"} == 1'), own)
   t.ok((await prometheus.exemplars('http_server_request_duration_seconds_bucket')).includes(TRACE_ID))
+  const { body } = await app.inject('/metrics')
+  const series = new Set((await prometheus.query('count by (__name__) ({job="services"})')).map(nameOf))
+  const shown = Array.from(body.matchAll(/^([a-z]\w*)[{ ]/gm), ([, name]) => name)
+  t.same(
+    shown.filter((name) => !series.has(name)),
+    []
+  )
 })
+
+function nameOf({ metric }: { metric: Record<string, string> }): string | undefined {
+  return metric.__name__
+}

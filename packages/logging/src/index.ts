@@ -28,7 +28,7 @@ declare module 'fastify' {
 const CLOSE_MS = 2_000
 
 function refuseOptions(options: LoggingOptions): void {
-  const { service: _service, ...others } = resolveOptions(options, {})
+  const { service: _service, ...others } = resolveOptions(options, () => undefined, {})
   const given = Object.entries(others).filter(([, value]) => value !== undefined && value !== false)
   if (given.length === 0) return
   const names = given.map(([name]) => `"${name}"`).join(', ')

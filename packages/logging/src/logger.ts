@@ -68,10 +68,10 @@ process.on('exit', () => {
  * A pino logger with the suite's fields, redaction and destinations, for `Fastify({ loggerInstance: createLogger() })`
  * and for code without a server. Register the plugin too: it brings the request's context.
  * @param fallbackLevel the level when neither option nor LOG_LEVEL says one
- * @throws TypeError for options or variables that do not hold, and when the file cannot be opened.
+ * @throws TypeError for invalid options, and when the file cannot be opened.
  */
 export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
-  const parts = partsOf(resolveOptions(options))
+  const parts = partsOf(resolveOptions(options, warnLater))
   const { level = fallbackLevel, safe, service, sinks, mixin, events, count } = parts
   const logger = guardedPino(
     safe,
@@ -94,7 +94,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
 /** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
 export function extendLogger(existing: ExistingPino, options: LoggingOptions): Logger {
   const { stream } = existing
-  const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }), existing)
+  const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }, warnLater), existing)
   const { level = existing.logger.level, safe, service, sinks, mixin, events, count } = parts
   const bindings = { ...fieldsOf(service), ...Object(safe.copy(existing.bindings)) }
   const logger = guardedCopy(
@@ -199,6 +199,11 @@ export function logger(): Logger {
   return latest() ?? createLogger()
 }
 
+/** When there is a logger. */
+function warnLater(message: string, fields: object = {}): void {
+  queueMicrotask(() => latest()?.warn(fields, `${NAME}: ${message}`))
+}
+
 function latest(): Logger | undefined {
   return Array.from(roots).at(-1)
 }
@@ -293,7 +298,7 @@ function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Servi
     ...otlpSinks(otlp, service, keys, {
       // Logged when there is a logger.
       info: (message) => queueMicrotask(() => latest()?.info(`${NAME}: ${message}`)),
-      warn: (message, fields = {}) => queueMicrotask(() => latest()?.warn(fields, `${NAME}: ${message}`))
+      warn: warnLater
     })
   )
   return sinks

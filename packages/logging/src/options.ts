@@ -74,9 +74,13 @@ function isStream(value: unknown): boolean {
 }
 
 /** Options, completed from the environment. */
-export function resolveOptions(options: LoggingOptions, variables = process.env): LoggingOptions {
+export function resolveOptions(
+  options: LoggingOptions,
+  warn: (message: string) => void,
+  variables = process.env
+): LoggingOptions {
   const parsed = parseOptions<LoggingOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema, variables)
+  const env = parseEnv(envSchema, warn, variables)
   return {
     ...parsed,
     level: parsed.level ?? env.LOG_LEVEL,

@@ -476,15 +476,25 @@ test('writes for people with format "pino-pretty"', async (t) => {
 
 test('refuses an invalid level or format, from an option or the environment', async (t) => {
   const name = '@fastify-observability/logging'
-  const levels = 'fatal, error, warn, info, debug, trace, silent'
   await t.rejects(
     async () => Fastify().register(logging, Object({ format: 'xml' })),
     new TypeError(`${name}: option "format" must be one of json, pretty, pino-pretty, got 'xml'`)
   )
-  process.env.LOG_LEVEL = 'loud'
-  t.teardown(() => delete process.env.LOG_LEVEL)
-  await t.rejects(
-    async () => Fastify().register(logging),
-    new TypeError(`${name}: LOG_LEVEL must be one of ${levels}, got 'loud'`)
+})
+
+test('ignores a variable that holds no level or format, with a warning', async (t) => {
+  Object.assign(process.env, { LOG_LEVEL: 'loud', LOG_FORMAT: 'text' })
+  t.teardown(() => delete process.env.LOG_LEVEL && delete process.env.LOG_FORMAT)
+  const lines: string[] = []
+  await Fastify().register(logging, { stream: { write: (line) => void lines.push(line) } })
+  await Promise.resolve()
+  const name = '@fastify-observability/logging'
+  const levels = 'fatal, error, warn, info, debug, trace, silent'
+  t.match(
+    lines.map((line) => JSON.parse(line)),
+    [
+      { level: 'warn', msg: `${name}: LOG_LEVEL must be one of ${levels}, 'loud' is ignored` },
+      { level: 'warn', msg: `${name}: LOG_FORMAT must be one of json, pretty, pino-pretty, 'text' is ignored` }
+    ]
   )
 })

@@ -75,7 +75,7 @@ function withMember(object: string, member: string): string {
 }
 
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
-  const settings = resolveOptions(options)
+  const settings = resolveOptions(options, (message) => app.log.warn(`sentry: ${message}`))
   const { dsn, spotlight, shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
   if (dsn === undefined && spotlight === false) return
   const warn = (message: string): void => app.log.warn(`${NAME}: ${message}`)

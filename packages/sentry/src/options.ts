@@ -104,9 +104,9 @@ function isFunction(value: unknown): boolean {
 export type Settings = ReturnType<typeof resolveOptions>
 
 /** Options, completed from the environment and by the defaults. */
-export function resolveOptions(options: SentryOptions) {
+export function resolveOptions(options: SentryOptions, warn: (message: string) => void) {
   const parsed = parseOptions<SentryOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
+  const env = parseEnv(envSchema, warn)
   const { name, version, environment } = resolveService(parsed.service)
   return {
     ...parsed,

@@ -126,7 +126,7 @@ function urlFrom(variable: string, warn: Warn): string | undefined {
 /** Options, completed from the environment; `undefined` where OpenTelemetry is switched off. */
 export function resolveOptions(options: TracingOptions, warn: Warn) {
   const parsed = parseOptions<TracingOptions>(NAME, schema, options)
-  const env = parseEnv(NAME, envSchema)
+  const env = parseEnv(envSchema, warn)
   if (isOpenTelemetryDisabled(warn)) return undefined
   const exporters = listFromEnv('OTEL_TRACES_EXPORTER', EXPORTERS, warn) ?? ['otlp']
   const propagators = listFromEnv('OTEL_PROPAGATORS', PROPAGATORS, warn) ?? ['tracecontext']

@@ -1,19 +1,14 @@
 import { createRequire, register as registerLoader } from 'node:module'
 import { join } from 'node:path'
-import { parseEnv } from '@fastify-observability/observation/internal'
+import { isOpenTelemetryDisabled } from '@fastify-observability/observation/internal'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import { IORedisInstrumentation } from '@opentelemetry/instrumentation-ioredis'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
 import { RedisInstrumentation } from '@opentelemetry/instrumentation-redis'
 import { register as registerHooks, supportsSyncHooks } from 'import-in-the-middle/register-hooks.mjs'
-import * as v from 'valibot'
 import { definitionsOf, isInstrumentation, isPreloaded, preload } from './instrumentation/instrumentations.ts'
 import { withoutValues } from './processing/statement.ts'
 
-const envSchema = v.object({
-  OTEL_SDK_DISABLED: v.optional(v.string()),
-  TRACE_INSTRUMENTATIONS: v.optional(v.string())
-})
 const LIFECYCLE = '@opentelemetry/instrumentation-fastify'
 
 /** Database calls are children of what they are made for. Values stay out of what is said of them. */
@@ -94,9 +89,10 @@ function isRequired(): boolean {
   return /(^| )(-r|--require)[ =]\S*[\\/]register\b/.test([...process.execArgv, process.env.NODE_OPTIONS].join(' '))
 }
 
-const { OTEL_SDK_DISABLED, TRACE_INSTRUMENTATIONS = '' } = parseEnv('@fastify-observability/tracing', envSchema)
-if (OTEL_SDK_DISABLED?.toLowerCase() !== 'true' && !isPreloaded()) {
-  const problems: string[] = []
+const { TRACE_INSTRUMENTATIONS = '' } = process.env
+// Logged by the plugin.
+const problems: string[] = []
+if (!isOpenTelemetryDisabled((problem) => problems.push(problem)) && !isPreloaded()) {
   const instrumentations = [...databases(), ...named(TRACE_INSTRUMENTATIONS, problems)]
   hookImports(
     instrumentations.flatMap(definitionsOf).map(({ name }) => name),

@@ -1,5 +1,6 @@
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
-import { SamplingDecision } from '@opentelemetry/sdk-trace'
+import { startCollector } from '@fastify-observability/testing/collector'
+import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
+import { BatchSpanProcessor, type ReadableSpan, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
@@ -41,6 +42,15 @@ test('shows a processor the server span as one of the SDK, without attributes th
   t.notOk(begun.includes(undefined))
   t.notOk(Object.values(server?.attributes ?? {}).includes(undefined))
   t.match(server?.attributes, { added: true, 'http.response.status_code': 200 })
+})
+
+test('sends the same spans to a second collector by an exporter of OpenTelemetry', async (t) => {
+  const [first, second] = await Promise.all([startCollector(), startCollector()])
+  t.teardown(() => Promise.all([first.close(), second.close()]))
+  const exporter = new OTLPTraceExporter({ url: second.url })
+  await spansWith({ endpoint: first.url, spanProcessors: [new BatchSpanProcessor({ exporter })] })
+  t.equal(first.spans.length, 2)
+  t.same(second.spans, first.spans)
 })
 
 test('survives a processor that throws', async (t) => {

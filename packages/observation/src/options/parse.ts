@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
+import { ignoreVariable } from './environment.ts'
 
 // A timer takes what is beyond 24 days for a millisecond.
 const DAY_MS = 86_400_000
@@ -35,20 +36,23 @@ export function parseOptions<Output>(
   throw optionError(packageName, option, rule(issue), issue.input)
 }
 
-/**
- * Checks the environment variables that a schema names. An empty one counts as unset.
- * @throws TypeError naming package, variable, value and what is allowed.
- */
+/** The environment variables that a schema names, without those that are empty or invalid: these are warned of. */
 export function parseEnv<const Entries extends v.ObjectEntries>(
-  packageName: string,
   schema: v.ObjectSchema<Entries, undefined>,
+  warn: (message: string) => void,
   env = process.env
 ): v.InferOutput<typeof schema> {
-  const set = Object.keys(schema.entries).flatMap((name) => (env[name] ? [[name, env[name]]] : []))
-  const result = v.safeParse(schema, Object.fromEntries(set))
-  if (result.success) return result.output
-  const { issue, path } = mostTelling(result.issues)
-  throw optionError(packageName, path.join('.'), rule(issue), issue.input)
+  const accepted = Object.entries(schema.entries).flatMap(([name, entry]) => {
+    const value = env[name]
+    if (!value) return []
+    const { issues } = v.safeParse(entry, value)
+    if (!issues) return [[name, value]]
+    // A URL may hold a password.
+    const shown = value.includes('://') ? undefined : value
+    ignoreVariable(name, shown, rule(mostTelling(issues).issue).replace(/^must be /, ''), warn)
+    return []
+  })
+  return v.parse(schema, Object.fromEntries(accepted))
 }
 
 interface Located {
