@@ -3,22 +3,17 @@
 import assert from 'node:assert/strict'
 import { type ExecFileOptions, execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, glob, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify, stripVTControlCharacters } from 'node:util'
 import { startCollector } from '../packages/testing/src/collector.ts'
+import { check, conclude, explain, pack, publishedFolders, type Tarball } from './tarballs.ts'
 
 interface Manifest {
   name: string
-  private?: boolean
   peerDependencies?: Record<string, string>
   peerDependenciesMeta?: Record<string, { optional?: boolean }>
-}
-
-interface Tarball {
-  name: string
-  filename: string
 }
 
 interface Output {
@@ -41,25 +36,6 @@ const OPTIONAL_PARTS_ON = { LOG_FORMAT: 'pino-pretty', SENTRY_DSN: 'http://key@1
 
 const work = await mkdtemp(join(tmpdir(), 'packages-'))
 const execute = promisify(execFile)
-let passed = 0
-let failed = 0
-
-async function check(title: string, body: () => Promise<void>): Promise<void> {
-  try {
-    await body()
-    passed++
-    console.log(`ok - ${title}`)
-  } catch (error) {
-    failed++
-    console.log(`not ok - ${title}\n${explain(error).replace(/^/gm, '  # ')}`)
-  }
-}
-
-function explain(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const late = Reflect.get(error, 'killed') ? 'still running when its time was up' : ''
-  return [error.message, late, Reflect.get(error, 'stdout')].filter(Boolean).join('\n')
-}
 
 /** Rejects on any exit code but 0, and when the process has not ended by itself in time. */
 async function run(command: string, args: string[], options: ExecFileOptions = {}): Promise<Output> {
@@ -67,21 +43,6 @@ async function run(command: string, args: string[], options: ExecFileOptions = {
   const { stdout, stderr } = await execute(command, args, { ...limits, ...options, encoding: 'utf8' })
   // Some tools colour what they write as soon as CI is set.
   return { stdout: stripVTControlCharacters(stdout), stderr }
-}
-
-async function publishedFolders(): Promise<Map<string, string>> {
-  const folders = new Map<string, string>()
-  for await (const path of glob('packages/*/package.json')) {
-    const { name, private: unpublished }: Manifest = JSON.parse(await readFile(path, 'utf8'))
-    if (!unpublished) folders.set(name, dirname(path))
-  }
-  return folders
-}
-
-async function pack(names: Iterable<string>): Promise<Tarball[]> {
-  const filters = [...names].flatMap((name) => ['--filter', name])
-  const { stdout } = await run('pnpm', ['-r', ...filters, 'pack', '--json', '--pack-destination', work])
-  return JSON.parse(stdout)
 }
 
 async function manifestIn({ filename }: Tarball): Promise<string> {
@@ -216,7 +177,7 @@ const folders = await publishedFolders()
 const names = [...folders.keys()]
 let tarballs: Tarball[] = []
 await check(`packs ${names.join(', ')}`, async () => {
-  tarballs = await pack(names)
+  tarballs = await pack(names, work)
   assert.deepEqual(tarballs.map(({ name }) => name).sort(), names.sort())
 })
 for (const tarball of tarballs) await checkTarball(tarball, folders.get(tarball.name) ?? '')
@@ -260,5 +221,4 @@ for (const withOptionalPeers of [false, true]) {
 }
 
 await rm(work, { recursive: true })
-console.log(`# passed ${passed}\n# failed ${failed}`)
-process.exitCode = failed === 0 ? 0 : 1
+conclude()
