@@ -13,6 +13,7 @@ export interface BatchVariables {
 const MAX_QUEUE_SIZE = 2_048
 const MAX_BATCH_SIZE = 512
 const TOTAL_MS = 30_000
+const MAX_ATTRIBUTES = 128
 // Node's timers treat delays above 2^31-1 ms as 1 ms.
 const MAX_TIMER_MS = 2 ** 31 - 1
 
@@ -23,6 +24,22 @@ export function limitsFrom(variables: BatchVariables, delayMs: number, warn: War
     maxQueueSize,
     maxBatchSize: Math.min(numberFrom([variables.batchSize], 1, warn) ?? MAX_BATCH_SIZE, maxQueueSize),
     delayMs: Math.min(numberFrom([variables.delayMs], 0, warn) ?? delayMs, MAX_TIMER_MS)
+  }
+}
+
+/** How many attributes a record has at most, and how many characters each text of them. */
+export interface RecordLimits {
+  attributes: number
+  characters: number
+}
+
+/** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#logrecord-limits */
+export function recordLimitsFrom(warn: Warn): RecordLimits {
+  const counts = ['OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT', 'OTEL_ATTRIBUTE_COUNT_LIMIT']
+  const lengths = ['OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT', 'OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT']
+  return {
+    attributes: numberFrom(counts, 0, warn) ?? MAX_ATTRIBUTES,
+    characters: numberFrom(lengths, 0, warn) ?? Number.POSITIVE_INFINITY
   }
 }
 

@@ -5,8 +5,8 @@ import { openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
 import type { Scope } from './encoding/batch.ts'
 import { encodeRecord, type LogRecord } from './encoding/record.ts'
-import { shortenedAttributes, shortenedValue } from './encoding/shortened.ts'
-import { type BatchVariables, limitsFrom, totalMsFrom } from './limits.ts'
+import { limitedTexts, shortenedAttributes, shortenedValue } from './encoding/shortened.ts'
+import { type BatchVariables, limitsFrom, type RecordLimits, recordLimitsFrom, totalMsFrom } from './limits.ts'
 import { openQueue } from './queue.ts'
 import { resourceOf } from './resource.ts'
 import type { Log } from './spans.ts'
@@ -61,9 +61,10 @@ export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportO
     onLoss
   )
   const delivery = openDelivery(destination, accounts, totalMsFrom(VARIABLES, destination, warn))
+  const limits = recordLimitsFrom(warn)
   const queue = openQueue<LogRecord>(
     {
-      encode: (record) => ({ resource, scope, content: encodeRecord(record, Date.now()) }),
+      encode: (record) => ({ resource, scope, content: encodeRecord(limited(record, limits), Date.now()) }),
       cut: (record, characters) => ({
         ...record,
         body: shortenedValue(record.body, characters),
@@ -88,4 +89,18 @@ export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportO
     note: destination.note,
     series: accounts.series
   }
+}
+
+/** The record within its limits; how many attributes are beyond them stands in it. */
+function limited(record: LogRecord, { attributes: most, characters }: RecordLimits): LogRecord {
+  const names = Object.keys(record.attributes)
+  const kept = names.length > most ? pick(record.attributes, names.slice(0, most)) : record.attributes
+  const attributes = characters === Number.POSITIVE_INFINITY ? kept : limitedTexts(kept, characters)
+  return attributes === record.attributes
+    ? record
+    : { ...record, attributes, droppedAttributesCount: Math.max(names.length - most, 0) }
+}
+
+function pick(attributes: LogRecord['attributes'], names: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(names.map((name) => [name, attributes[name]]))
 }

@@ -54,6 +54,9 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
     ['cumulative', 'delta', 'lowmemory'],
     warn
   )
+  const filter = choiceOf(['OTEL_METRICS_EXEMPLAR_FILTER'], ['trace_based', 'always_off'], warn)
+  // The buckets are those of `/metrics`.
+  choiceOf(['OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION'], ['explicit_bucket_histogram'], warn)
   const intervalMs = Math.min(numberFrom(['OTEL_METRIC_EXPORT_INTERVAL'], 1, warn) ?? INTERVAL_MS, MAX_TIMER_MS)
   const totalMs = numberFrom(['OTEL_METRIC_EXPORT_TIMEOUT'], 1, warn) ?? TIMEOUT_MS
   const resource = resourceOf(service)
@@ -87,7 +90,7 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
   function* batchesOf(metrics: Metric[]): Generator<Batch> {
     let batch = new Batch()
     for (const metric of metrics) {
-      for (const { content, points } of encodeMetric(metric)) {
+      for (const { content, points } of encodeMetric(metric, filter !== 'always_off')) {
         if (batch.bytes + content.length > MAX_BATCH_BYTES && batch.entries > 0) {
           yield batch
           batch = new Batch()

@@ -107,3 +107,22 @@ test('survives values that cannot be collected', async (t) => {
   await points.close(1_000)
   t.match(points.warnings, [[{ err: { message: 'broken' } }, 'metrics could not be collected']])
 })
+
+test('leaves exemplars out where the environment wants none', async (t) => {
+  withEnv(t, { OTEL_METRICS_EXEMPLAR_FILTER: 'always_off' })
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  await pushing(collector.url).close(5_000)
+  t.equal(collector.points.length, 4)
+  t.same(
+    collector.points.flatMap(({ exemplars }) => exemplars),
+    []
+  )
+})
+
+test('names a histogram aggregation that it does not have, and goes on', async (t) => {
+  withEnv(t, { OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION: 'base2_exponential_bucket_histogram' })
+  const points = pushing('http://127.0.0.1:1', () => [])
+  await points.close(1_000)
+  t.match(points.warnings, [[{}, /^OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION must be explicit_bucket/]])
+})

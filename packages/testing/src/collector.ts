@@ -28,6 +28,7 @@ export interface ReceivedLog {
   severityNumber: number
   scope: { name: string; version: string }
   traceFlags: number
+  droppedAttributesCount: number
   body: unknown
   traceId: string
   spanId: string
@@ -145,6 +146,7 @@ interface WireLog {
   severity_number: number
   severity_text: string
   flags: number
+  dropped_attributes_count: number
   body?: AnyValue
   attributes: KeyValue[]
   trace_id: Buffer
@@ -213,6 +215,7 @@ function receivedLog(
     severityNumber: log.severity_number,
     scope: { name, version },
     traceFlags: log.flags,
+    droppedAttributesCount: log.dropped_attributes_count,
     body: plain(log.body),
     traceId: log.trace_id.toString('hex'),
     spanId: log.span_id.toString('hex'),

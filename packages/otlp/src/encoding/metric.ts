@@ -69,15 +69,16 @@ const MAX_MESSAGE_BYTES = 32 * 1024
 
 /**
  * The metric as Metric messages of some points each.
+ * @param hasExemplars whether the points have theirs
  * @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/metrics/v1/metrics.proto
  */
-export function* encodeMetric(metric: Metric): Generator<{ content: string; points: number }> {
+export function* encodeMetric(metric: Metric, hasExemplars = true): Generator<{ content: string; points: number }> {
   const { name, description = '', unit = '', type } = metric
   const head = text(1, name) + text(2, description) + text(3, unit)
   const kind = kindOf(metric)
   let some = ''
   let points = 0
-  for (const point of pointsOf(metric)) {
+  for (const point of pointsOf(metric, hasExemplars)) {
     if (some !== '' && some.length + point.length > MAX_MESSAGE_BYTES) {
       yield { content: head + message(FIELDS[type], some + kind), points }
       some = ''
@@ -89,14 +90,16 @@ export function* encodeMetric(metric: Metric): Generator<{ content: string; poin
   if (points > 0) yield { content: head + message(FIELDS[type], some + kind), points }
 }
 
-function pointsOf(metric: Metric): string[] {
+function pointsOf(metric: Metric, hasExemplars: boolean): string[] {
+  const exemplars = <Point extends { exemplars?: readonly Exemplar[] | undefined }>(point: Point): Point =>
+    hasExemplars ? point : { ...point, exemplars: [] }
   switch (metric.type) {
     case 'histogram':
-      return metric.points.map((point) => message(1, histogramPoint(point)))
+      return metric.points.map((point) => message(1, histogramPoint(exemplars(point))))
     case 'summary':
       return metric.points.map((point) => message(1, summaryPoint(point)))
     default:
-      return metric.points.map((point) => message(1, numberPoint(point)))
+      return metric.points.map((point) => message(1, numberPoint(exemplars(point))))
   }
 }
 

@@ -12,17 +12,19 @@ export interface LogRecord {
   traceId?: string | undefined
   spanId?: string | undefined
   traceFlags?: number | undefined
+  droppedAttributesCount?: number | undefined
 }
 
 /** @see https://github.com/open-telemetry/opentelemetry-proto/blob/v1.9.0/opentelemetry/proto/logs/v1/logs.proto */
 export function encodeRecord(record: LogRecord, observedMs: number): string {
-  const { severityNumber, severityText, body, traceId, spanId, traceFlags = 0 } = record
+  const { severityNumber, severityText, body, traceId, spanId, traceFlags = 0, droppedAttributesCount = 0 } = record
   return (
     milliseconds(1, record.timeMs) +
     integer(2, severityNumber) +
     text(3, severityText) +
     (body === undefined ? '' : valueField(5, body)) +
     attributesOf(6, record.attributes) +
+    integer(7, droppedAttributesCount) +
     (traceFlags ? fixed32(8, traceFlags) : '') +
     (traceId ? hex(9, traceId) : '') +
     (spanId ? hex(10, spanId) : '') +

@@ -1,3 +1,5 @@
+import { isRecord } from '@fastify-observability/observation/internal'
+
 /** A text of so many characters at most. */
 export function shortened(text: string, characters: number): string {
   return text.length > characters ? `${text.slice(0, characters)}…` : text
@@ -15,4 +17,18 @@ export function shortenedAttributes(
 export function shortenedValue(value: unknown, characters: number): unknown {
   if (typeof value === 'string') return shortened(value, characters)
   return typeof value === 'object' && value !== null ? shortened(JSON.stringify(value), characters) : value
+}
+
+/** The attributes with each text in them cut to so many characters. @see https://opentelemetry.io/docs/specs/otel/common/#attribute-limits */
+export function limitedTexts(
+  attributes: Readonly<Record<string, unknown>>,
+  characters: number
+): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(attributes).map(([key, value]) => [key, limitedValue(value, characters)]))
+}
+
+function limitedValue(value: unknown, characters: number): unknown {
+  if (typeof value === 'string') return value.slice(0, characters)
+  if (Array.isArray(value)) return value.map((item) => limitedValue(item, characters))
+  return isRecord(value) ? limitedTexts(value, characters) : value
 }
