@@ -1,6 +1,7 @@
 import type { LogLevel, Outcome } from '@fastify-observability/observation'
 import { isShed, type Redactor, type RequestObservation } from '@fastify-observability/observation/internal'
-import { CANONICAL, type Quote } from './fields.ts'
+import { CANONICAL } from './fields.ts'
+import type { ReadyLines } from './logger.ts'
 
 const SLOW_PROBE_MS = 1_000
 
@@ -18,7 +19,10 @@ export function canonicalLevel({ config: { log = true } }: RequestObservation, o
 
 /** The fields of a request's canonical line beside its context. */
 export function canonicalFields(observation: RequestObservation, outcome: Outcome): object {
-  const fields = Object.fromEntries(CANONICAL.map(({ name, value }) => [name, value(observation, outcome)]))
+  const fields = {
+    ...Object.fromEntries(CANONICAL.map(({ name, value }) => [name, value(observation, outcome)])),
+    ...Object.fromEntries(observation.fields)
+  }
   if (outcome.error === undefined) return fields
   return { ...fields, err: isShed(outcome) ? withoutStack(outcome.error) : outcome.error }
 }
@@ -29,14 +33,14 @@ export function canonicalFields(observation: RequestObservation, outcome: Outcom
  */
 export function canonicalText(
   { isSecret }: Redactor,
-  quote: Quote
+  { quote, added }: Pick<ReadyLines, 'quote' | 'added'>
 ): ((observation: RequestObservation, outcome: Outcome) => string) | undefined {
   if (CANONICAL.some(({ name }) => isSecret(name))) return undefined
   const writers = CANONICAL.map(({ writer }) => writer(quote))
   return (observation, outcome) => {
     let text = ''
     for (const write of writers) text += write(observation, outcome)
-    return text
+    return observation.fields.size === 0 ? text : text + added(observation.fields)
   }
 }
 

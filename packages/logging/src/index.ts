@@ -9,6 +9,7 @@ import { canonicalFields, canonicalLevel, canonicalText } from './canonical-line
 import { childLoggers, followLevel } from './child-loggers.ts'
 import { bind, isOurs } from './context.ts'
 import { isPino, readPino } from './existing-pino.ts'
+import { OWN_NAMES } from './fields.ts'
 import { createLogger, extendLogger, forget, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
@@ -84,6 +85,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     else if (!hasLogger && route.logSerializers) route.childLoggerFactory = factories.standard
   })
   registry.redactor = redactor
+  registry.reserve(OWN_NAMES)
   muteFastify()
   const unfollow = isGiven ? undefined : followLevel(given, root)
 
@@ -114,7 +116,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     }
   }
 
-  const textOf = ready && canonicalText(redactor, ready.quote)
+  const textOf = ready && canonicalText(redactor, ready)
   // Subscribers of pino's lines receive these too.
   const pinoLines = tracingChannel('pino_asJson')
 

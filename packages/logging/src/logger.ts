@@ -12,6 +12,7 @@ import {
   within
 } from '@fastify-observability/observation/internal'
 import { type DestinationStream, type Logger, pino } from 'pino'
+import { addedText } from './added-fields.ts'
 import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
 import type { ExistingPino } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
@@ -42,6 +43,8 @@ export interface Journal {
 export interface ReadyLines {
   /** Somebody else's text as it may stand in a line, without secrets and quoted. */
   quote(text: string): string
+  /** Fields that were added to a request, without secrets, each with a comma before it. */
+  added(fields: RequestObservation['fields']): string
   /**
    * Writes what `log[level](fields, message)` would for the request as a whole. The fields begin with a comma, the message
    * needs no escapes.
@@ -236,6 +239,7 @@ const messageText = memoize((message: string) => inOnePiece(`,"msg":"${message}"
 function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
+    added: addedText(safe),
     write(log, level, fields, observation, message) {
       if (!log.isLevelEnabled(level)) return
       count(level)

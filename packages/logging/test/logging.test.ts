@@ -109,7 +109,7 @@ test('writes times as JSON writes the same number, to the microsecond', async (t
   registryOf(app).observe({
     name: 'test',
     end(observation, outcome) {
-      const text = canonicalText(redactor, (value) => JSON.stringify(value))
+      const text = canonicalText(redactor, { quote: (value) => JSON.stringify(value), added: () => '' })
       for (const durationMs of [0, 0.0004, 0.001, 0.0105, 0.5, 1.05, 1.1, 12, 999.9996, 1234.007, 60_000.125, 1e9]) {
         const ended = { ...outcome, durationMs, ttfbMs: durationMs / 2 }
         t.equal(`{${text?.(observation, ended).slice(1)}}`, JSON.stringify(canonicalFields(observation, ended)))

@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { observeRequests } from './lifecycle.ts'
 import { createObservers } from './observers.ts'
 
+export type { AddedFields, FieldItem, FieldValue, KeptValue } from './fields.ts'
 export type { Observation, Outcome, Refusal } from './observation.ts'
 export type { Observer } from './observers.ts'
 export type { ObservationRegistry } from './registry.ts'

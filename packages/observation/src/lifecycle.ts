@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { createFieldRules } from './fields.ts'
 import type { Refusal } from './observation.ts'
 import type { Observers } from './observers.ts'
 import { outcomeOf } from './outcome.ts'
@@ -18,7 +19,9 @@ const NAME = '@fastify-observability/observation'
 /** The life of each request of an app, from top to bottom: arrive, adopt, start, headers, close, report. */
 export function observeRequests(app: FastifyInstance, observers: Observers): void {
   // Node calls these two: what they throw would end the request or the process.
+  const fieldRules = createFieldRules()
   const moments: Moments = {
+    fieldRules,
     headers(observation, written) {
       try {
         beforeHeaders(observation, written)
@@ -106,7 +109,7 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
       observation.broken = true
     }
   })
-  const registry = decorateWithRegistry(app, observers, controller)
+  const registry = decorateWithRegistry(app, observers, controller, fieldRules)
 
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root
   // knows that nobody else will.

@@ -1,5 +1,6 @@
 import type { SpanContext } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { AddedFields, KeptValue } from './fields.ts'
 import type { RouteObservability } from './route.ts'
 
 /** One request, from its arrival to the close of its response. */
@@ -25,6 +26,14 @@ export interface Observation {
   readonly config: RouteObservability
   /** `undefined` until the response has closed. */
   readonly outcome: Outcome | undefined
+  /** The fields that were added, as all signals have them. */
+  readonly fields: ReadonlyMap<string, KeptValue>
+  /**
+   * Adds fields to the request's canonical line, its server span and its error event: the same value in all of them, without
+   * secrets; the last one of a name wins. 64 fields and 4,096 characters a request are kept; what is beyond, comes after the
+   * end, has a name of the suite's own or cannot be kept is counted in `observability_fields_dropped_total`. Never throws.
+   */
+  add(fields: AddedFields): void
   /**
    * Makes this the request's error, for code that answers errors itself: Fastify learns of those that are thrown or sent
    * only. An earlier error becomes its cause. Below status 400 the request then counts as failed too.

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Observation } from './observation.ts'
 import type { Observer, Observers, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
@@ -40,6 +41,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'> {
   isSilenced(request: FastifyRequest | undefined): boolean
   /** The rules of the app's logs, for all that leaves the process. Set by logging when its options add to the defaults. */
   redactor: Redactor
+  /** Keeps names for what a part itself says of requests: no added field can take them. */
+  reserve(names: readonly string[]): void
   /** Adds a way to deliver what a part still holds, within a time. */
   onFlush(flush: (timeoutMs: number) => Promise<unknown>): void
   /** Has every part deliver what it holds; resolves at the latest after `timeoutMs`, never rejects. */
@@ -61,6 +64,8 @@ const UNOBSERVED: Observation = Object.freeze({
   reply: undefined,
   config: Object.freeze({}),
   outcome: undefined,
+  fields: NO_FIELDS,
+  add: () => undefined,
   fail: () => undefined
 })
 
@@ -70,7 +75,8 @@ const REGISTRY: unique symbol = Symbol.for('fastify-observability.registry')
 export function decorateWithRegistry(
   app: FastifyInstance,
   observers: Observers,
-  { mute, isSilenced }: { mute(): void; isSilenced: Registry['isSilenced'] }
+  { mute, isSilenced }: { mute(): void; isSilenced: Registry['isSilenced'] },
+  { reserved, dropped }: FieldRules
 ): Registry {
   const published: Series[] = []
   const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
@@ -83,6 +89,9 @@ export function decorateWithRegistry(
     muteFastify: mute,
     isSilenced,
     redactor: createRedactor(),
+    reserve(names) {
+      for (const name of names) reserved.add(name)
+    },
     onFlush: (flush) => void flushes.push(flush),
     async flush(timeoutMs) {
       const work = runInBackground(() => Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs))))
@@ -96,6 +105,13 @@ export function decorateWithRegistry(
     type: 'counter',
     labelNames: ['observer'],
     collect: observers.errors.collect
+  })
+  registry.publish({
+    name: 'observability_fields_dropped_total',
+    help: 'Fields added to requests that were not kept.',
+    type: 'counter',
+    labelNames: ['reason'],
+    collect: dropped.collect
   })
   const { observe, report, publish } = registry
   const face: ObservationRegistry = Object.freeze({ observe, report, publish })

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { performance } from 'node:perf_hooks'
 import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { type AddedFields, type FieldRules, Fields, type KeptValue, NO_FIELDS } from './fields.ts'
 import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RouteObservability } from './route.ts'
 import { hasSentHeaders } from './values/headers-sent.ts'
@@ -41,8 +42,9 @@ export interface Slots {
   onLine: ((level: string, message: string | undefined) => void) | undefined
 }
 
-/** The moments of a request that Node reports to its observation. */
+/** What the observations of an app share: the moments that Node reports to them, and the rules of their fields. */
 export interface Moments {
+  readonly fieldRules: FieldRules
   headers(observation: RequestObservation, written: unknown): void
   close(observation: RequestObservation): void
 }
@@ -96,6 +98,7 @@ export class RequestObservation implements Observation, Slots {
   ending = false
   outcome: Outcome | undefined
 
+  private added: Fields | undefined
   private readonly moments: Moments
 
   constructor(raw: IncomingMessage, response: ServerResponse, context: Context | undefined, moments: Moments) {
@@ -149,6 +152,20 @@ export class RequestObservation implements Observation, Slots {
   setHeader(name: string, value: string): void {
     if (this.reply) this.reply.header(name, value)
     else if (!hasSentHeaders(this.response)) this.response.setHeader(name, value)
+  }
+
+  get fields(): ReadonlyMap<string, KeptValue> {
+    return this.added ?? NO_FIELDS
+  }
+
+  add(fields: AddedFields): void {
+    const { fieldRules } = this.moments
+    if (this.outcome) {
+      fieldRules.dropped.add('ended')
+      return
+    }
+    this.added ??= new Fields()
+    this.added.addAll(fields, fieldRules)
   }
 
   fail(error: unknown): void {

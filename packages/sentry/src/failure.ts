@@ -63,11 +63,17 @@ export function captureFailure(
   scope: Scope,
   observation: RequestObservation,
   { error, statusCode }: Outcome,
-  eventId: string
+  eventId: string,
+  tagFields: readonly string[]
 ): void {
-  const { method, route, spanContext, request, raw, clientAddress } = observation
+  const { method, route, spanContext, request, raw, clientAddress, fields } = observation
   describe(scope, observation)
   scope.setTag('status_code', statusCode)
+  if (fields.size > 0) scope.setContext('fields', Object.fromEntries(fields))
+  for (const name of tagFields) {
+    const value = fields.get(name)
+    if (value !== undefined && value !== null) scope.setTag(name, String(value))
+  }
   if (spanContext) {
     scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
     continueTrace(scope, spanContext)

@@ -163,7 +163,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
         if (settings.scrub && rules !== registry) {
           scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
         }
-        captureFailure(client, scope, observation, outcome, eventId)
+        captureFailure(client, scope, observation, outcome, eventId, settings.tagFields)
       } catch (error) {
         counters.dropped.add('unreadable')
         return report(NAME, error)

@@ -41,6 +41,8 @@ export interface SentryOptions {
   captureWithoutException?: boolean
   /** Adds `sentry_event_id` to the JSON object that answers a request with an exception and 500 or above. @default false */
   eventIdInBody?: boolean
+  /** Names of fields added to a request, `request.observation.add`, that become tags of its event too. @default [] */
+  tagFields?: readonly string[]
   /** Who made the request, called in its scope when an event is sent. `Sentry.setUser` in a hook or handler does too. */
   user?: (request: FastifyRequest) => User | undefined
   /** Events a minute; one that ends the process is sent beyond it. @default 60 */
@@ -82,6 +84,7 @@ const schema = v.strictObject({
   shouldCapture: v.optional(v.custom<NonNullable<SentryOptions['shouldCapture']>>(isFunction, 'a function')),
   captureWithoutException: v.optional(v.boolean()),
   eventIdInBody: v.optional(v.boolean()),
+  tagFields: v.optional(v.array(v.string(), 'an array of names')),
   user: v.optional(v.custom<NonNullable<SentryOptions['user']>>(isFunction, 'a function')),
   maxEventsPerMinute: count,
   maxEqualEventsPerMinute: count,
@@ -116,6 +119,7 @@ export function resolveOptions(options: SentryOptions, warn: (message: string) =
     tracesSampleRate: parsed.tracesSampleRate ?? 0.1,
     maxEventsPerMinute: parsed.maxEventsPerMinute ?? 60,
     maxEqualEventsPerMinute: parsed.maxEqualEventsPerMinute ?? 10,
+    tagFields: parsed.tagFields ?? [],
     scrub: parsed.scrub ?? true,
     spotlight: parsed.spotlight ?? false,
     sdk: parsed.sdk ?? {}

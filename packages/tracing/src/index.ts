@@ -7,6 +7,7 @@ import { addInstrumentations, reportInstrumentations } from './instrumentation/i
 import { traceLifecycle } from './instrumentation/lifecycle-spans.ts'
 import { checkRoute, resolveOptions, type TracingOptions } from './options.ts'
 import { startPipeline } from './pipeline.ts'
+import { OWN_ATTRIBUTES } from './server/attributes.ts'
 import { serverSpans } from './server/span.ts'
 import { SCOPE as NAME } from './span.ts'
 
@@ -51,6 +52,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   if (settings.lifecycleSpans) await traceLifecycle(app)
   for (const series of pipeline.series) publish(series)
 
+  registry.reserve(OWN_ATTRIBUTES)
   app.decorateRequest('span', undefined)
   app.addHook('onRoute', ({ config }) => checkRoute(config))
   observe(

@@ -44,6 +44,27 @@ function connectionOf(request: FastifyRequest): Connection {
   }
 }
 
+/** What a server span says of its request, and no added field can. */
+export const OWN_ATTRIBUTES: readonly string[] = [
+  'http.request.method',
+  'http.request.method_original',
+  'http.route',
+  'http.response.status_code',
+  'url.scheme',
+  'network.protocol.version',
+  'server.address',
+  'server.port',
+  'user_agent.original',
+  'client.address',
+  'network.peer.address',
+  'url.path',
+  'url.query',
+  'network.peer.port',
+  'request.id',
+  'correlation.id',
+  'error.type'
+]
+
 // One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long. What
 // requests to a route share comes first, which is encoded once for many.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http'
-import type { Outcome } from '@fastify-observability/observation'
+import type { KeptValue, Outcome } from '@fastify-observability/observation'
 import type { PartObserver, RequestObservation } from '@fastify-observability/observation/internal'
 import {
+  type AttributeValue,
   type Context,
   context,
   INVALID_SPAN_CONTEXT,
@@ -116,6 +117,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
+    for (const [name, value] of observation.fields) span.setAttribute(name, attributeOf(value))
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
     if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
     if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
@@ -132,6 +134,11 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
 function addIds(span: Span, { requestId, correlationId }: RequestObservation): void {
   if (requestId !== undefined) span.setAttribute('request.id', requestId)
   if (correlationId !== undefined) span.setAttribute('correlation.id', correlationId)
+}
+
+/** Attributes are lists that can be written to. */
+function attributeOf(value: KeptValue): AttributeValue {
+  return value !== null && typeof value === 'object' ? [...value] : value
 }
 
 function isOurs(span: Span): boolean {
