@@ -47,6 +47,7 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
 
   await app.register(observation)
   const registry = registryOf(app)
+  if (!registry.admit(NAME)) return
   const { publish, report } = registry
   const cached = new Map<string, CachedCheck>()
   const pressure = limits === undefined ? undefined : await watchPressure(app, limits)

@@ -2,7 +2,7 @@ import { getHeapStatistics } from 'node:v8'
 import underPressure from '@fastify/under-pressure'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CheckReport } from './check.ts'
-import type { PressureMode, PressureOptions } from './options.ts'
+import { NAME, type PressureMode, type PressureOptions } from './options.ts'
 
 export interface Pressure {
   /** The state of the last second, as a check that is critical where it decides readiness. */
@@ -11,6 +11,7 @@ export interface Pressure {
 
 const SAMPLE_MS = 1_000
 const RETRY_AFTER_S = 10
+const TWICE = `${NAME}: @fastify/under-pressure is registered already by the application; leave out the option "pressure", or that plugin`
 
 /** Limits that a service reaches only when it is about to fail. */
 function defaultLimits(): Omit<PressureOptions, 'mode'> {
@@ -32,6 +33,7 @@ async function shed(reply: FastifyReply): Promise<never> {
 
 /** Watches event loop and memory from now on. */
 export async function watchPressure(app: FastifyInstance, given: PressureMode | PressureOptions): Promise<Pressure> {
+  if (app.hasDecorator('isUnderPressure')) throw new Error(TWICE)
   // Loading modules keeps the event loop busy, so the first samples do not show the load of requests.
   let countsFrom = Number.POSITIVE_INFINITY
   app.addHook('onReady', async () => {

@@ -53,6 +53,9 @@ function isSilent({ log }: FastifyInstance): boolean {
 }
 
 async function logging(app: FastifyInstance, options: LoggingOptions): Promise<void> {
+  await app.register(observation)
+  const registry = registryOf(app)
+  if (!registry.admit(NAME)) return
   const isGiven = isOurs(app.log)
   const [given, hasLogger] = [app.log, !isSilent(app)]
   const root = adoptOrReplace(app, options)
@@ -62,8 +65,6 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     root.warn(`${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`)
   }
 
-  await app.register(observation)
-  const registry = registryOf(app)
   const { observe, publish, report, muteFastify, isSilenced } = registry
   app.decorate('logging', {
     get level(): string {

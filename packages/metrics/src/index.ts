@@ -61,6 +61,10 @@ const DUPLICATE_CLIENT =
   'metrics: a second Prometheus client is loaded and its metrics are not on /metrics; install one copy of ' +
   '@prometheus-io/client, or use app.metrics.client with app.metrics.registry'
 
+const TAKEN =
+  `${NAME}: app.metrics is there already, as fastify-metrics makes it; register that in a scope of its own or leave it ` +
+  'out (its client and runtime metrics come with this package), or set the option metrics: false'
+
 async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<void> {
   const {
     service,
@@ -78,7 +82,9 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
-  const { observe, publish, published, onFlush, report: reportError } = registryOf(app)
+  const { admit, observe, publish, published, onFlush, report: reportError } = registryOf(app)
+  if (!admit(NAME)) return
+  if (app.hasDecorator('metrics')) throw new Error(TAKEN)
   const report = (error: unknown): void => reportError(NAME, error)
   const appRegistry = createRegistry()
   const { registry } = appRegistry

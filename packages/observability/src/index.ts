@@ -69,6 +69,10 @@ const schema = v.strictObject({
 
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
   parseOptions(NAME, schema, options)
+  if (app.hasDecorator('management')) {
+    app.log.warn(`${NAME}: already registered here or by a parent instance; this registration is ignored`)
+    return
+  }
   const { service = {} } = options
   const ids = optionsOf(options.requestId)
   const logs = optionsOf(options.logging)

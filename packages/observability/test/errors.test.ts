@@ -41,6 +41,29 @@ test('has the error that the application reports in line, span, metric and event
   t.match(events, [{ exception: { values: [{ type: 'RangeError' }] } }])
 })
 
+for (const [status, failed] of [
+  [200, true],
+  [302, true],
+  [404, false]
+] as const) {
+  test(`all signals ${failed ? 'fail' : 'stay fine'} when the application reports an error and answers ${status}`, async (t) => {
+    const { lines, spans, events, metrics } = await signals(t, {}, async (app) => {
+      app.get('/', async (request, reply) => {
+        request.observation.fail(new RangeError('of a resolver'))
+        return reply.code(status).send()
+      })
+      await app.inject('/')
+    })
+    const err = { type: 'RangeError', message: 'of a resolver' }
+    t.match(lines, [{ level: failed ? 'error' : 'warn', status_code: status, err }])
+    const span = spans.find(({ kind }) => kind === 'SERVER')
+    t.match([span?.status, span?.attributes['error.type']], failed ? ['ERROR', 'RangeError'] : ['UNSET', undefined])
+    t.equal(span?.events.filter(({ name }) => name === 'exception').length, failed ? 1 : 0)
+    t.match(metrics, `http_response_status_code="${status}",error_type="${failed ? 'RangeError' : ''}"`)
+    t.equal(events.length, failed ? 1 : 0)
+  })
+}
+
 test('logs a shed request as one warning without a stack, and sends no event', async (t) => {
   const { lines, events } = await signals(t, { health: { pressure: { maxRssBytes: 1 } } }, async (app) => {
     app.get('/', async () => 'ok')

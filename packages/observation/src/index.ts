@@ -15,6 +15,10 @@ const NAME = '@fastify-observability/observation'
 // What `engines` says; nothing else stops an older Node, where the suite would fail later and in silence.
 const OLDEST_NODE = [22, 19] as const
 
+const CHILD =
+  'registered in a child instance: requests that no route of it answers are not observed, 404s among them; register ' +
+  'on the root instance, or wrap your plugin with fastify-plugin'
+
 function checkNode(version: string): void {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const [oldestMajor, oldestMinor] = OLDEST_NODE
@@ -26,6 +30,7 @@ async function observation(app: FastifyInstance): Promise<void> {
   checkNode(process.versions.node)
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
+  if (!Object.hasOwn(app, 'server')) app.log.warn(`${NAME}: ${CHILD}`)
   observeRequests(
     app,
     createObservers(() => app.log)

@@ -7,6 +7,7 @@ import type { Observers } from './observers.ts'
 import { outcomeOf } from './outcome.ts'
 import { decorateWithRegistry } from './registry.ts'
 import { type Moments, OBSERVATION, RequestObservation } from './request-observation.ts'
+import { routeGuard, spareFromPressure } from './route.ts'
 import { currentScope, runIn } from './scope.ts'
 import { freeWhenIdle } from './sources/idle.ts'
 import { observeLogController } from './sources/log-controller.ts'
@@ -130,7 +131,12 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
     if (!('code' in error && error.code === 'HPE_INVALID_EOF_STATE')) observation.refusal = refusalOf(error, socket)
   }
 
-  app.addHook('onRoute', ({ method }) => addKnownMethods(method))
+  const guard = routeGuard()
+  app.addHook('onRoute', function (route) {
+    addKnownMethods(route.method)
+    guard(this, route)
+    spareFromPressure(route)
+  })
 
   app.addHook('onRequest', (request, reply, done) => {
     const observation = adopt(request, reply)

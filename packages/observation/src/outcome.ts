@@ -58,13 +58,18 @@ export function isShed({ errorType }: Outcome): boolean {
   return errorType === 'FST_UNDER_PRESSURE'
 }
 
-function errorTypeOf(
-  { broken, failed, error }: RequestObservation,
-  statusCode: number,
-  aborted: boolean
-): string | undefined {
-  if (aborted && !broken) return 'client_disconnect'
-  if (statusCode < 500 && !broken && !(failed && statusCode < 400)) return undefined
+/** Whether the request has failed: by a 5xx, a response that broke half way, or an error given to `fail` below status 400. */
+export function isFailure(
+  { broken, failed }: RequestObservation,
+  { statusCode, aborted }: Pick<Outcome, 'statusCode' | 'aborted'>
+): boolean {
+  return statusCode >= 500 || broken || (failed && statusCode < 400 && !aborted)
+}
+
+function errorTypeOf(observation: RequestObservation, statusCode: number, aborted: boolean): string | undefined {
+  if (aborted && !observation.broken) return 'client_disconnect'
   // A code may be empty.
-  return errorName(error) || String(statusCode)
+  return isFailure(observation, { statusCode, aborted })
+    ? errorName(observation.error) || String(statusCode)
+    : undefined
 }

@@ -35,6 +35,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'> {
   readonly published: readonly Series[]
   /** Names, in lower case, of reply headers that streamed, hijacked and early answers must carry too. */
   readonly answerHeaders: Set<string>
+  /** Whether the part is new here; else one warning says that its registration is ignored. */
+  admit(part: string): boolean
   /** Silences Fastify's own lines about requests, for a part that writes its own. */
   muteFastify(): void
   /** Whether `disableRequestLogging` asks for no lines about the request; `undefined` for one that Fastify did not make. */
@@ -80,7 +82,13 @@ export function decorateWithRegistry(
 ): Registry {
   const published: Series[] = []
   const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
+  const parts = new Set<string>()
   const registry: Registry = {
+    admit(part) {
+      if (!parts.has(part)) return Boolean(parts.add(part))
+      app.log.warn(`${part}: already registered here or by a parent instance; this registration is ignored`)
+      return false
+    },
     observe: observers.add,
     report: observers.report,
     publish: (series) => void published.push(series),

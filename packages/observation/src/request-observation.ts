@@ -63,6 +63,8 @@ export class RequestObservation implements Observation, Slots {
   /** `performance.now()` at the arrival. */
   readonly startedAt: number = performance.now()
   readonly method: string
+  /** As it came, or as `rewriteUrl` has made it: middleware cuts that of the raw request, and may answer so. */
+  url: string
   request: FastifyRequest | undefined
   reply: FastifyReply | undefined
   route = 'unmatched'
@@ -106,6 +108,7 @@ export class RequestObservation implements Observation, Slots {
     this.response = response
     this.headers = raw.headers
     this.method = knownMethod(raw.method)
+    this.url = raw.url ?? ''
     // Read now, because a connection that has closed does not know it any more.
     this.address = raw.socket.remoteAddress
     this.context = context
@@ -120,6 +123,7 @@ export class RequestObservation implements Observation, Slots {
     const { url, config, logLevel } = request.routeOptions
     this.request = request
     this.reply = reply
+    this.url = this.raw.url ?? ''
     this.requestId = request.id
     this.config = config?.observability ?? UNCONFIGURED
     this.logLevel = logLevel
@@ -135,7 +139,7 @@ export class RequestObservation implements Observation, Slots {
   }
 
   get path(): string {
-    const { url = '' } = this.raw
+    const { url } = this
     const query = url.indexOf('?')
     const target = query === -1 ? url : url.slice(0, query)
     // Proxies ask for whole URLs. https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2

@@ -1,3 +1,5 @@
+import type { FastifyInstance, RouteOptions } from 'fastify'
+
 declare module 'fastify' {
   interface FastifyContextConfig {
     observability?: RouteObservability
@@ -37,3 +39,30 @@ export interface RouteMetrics {
 }
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
+
+/** Has an @fastify/under-pressure of the application's spare a route with `shed: false`, as health's own does. */
+export function spareFromPressure(route: RouteOptions): void {
+  const { config } = route
+  if (config?.observability?.shed !== false || 'pressureHandler' in config) return
+  route.config = Object.assign({ pressureHandler: () => undefined }, config)
+}
+
+/**
+ * Makes the check of each new route that the suite's own and the application's have paths of their own. Fastify would
+ * refuse the second one without naming the first.
+ */
+export function routeGuard(): (app: FastifyInstance, route: RouteOptions) => void {
+  const own = new Set<string>()
+  return (app, { method, url, config, constraints }) => {
+    if (typeof method !== 'string' || constraints) return
+    const isOwn = config?.observability?.operational === true
+    const name = `${method} ${url}`
+    if (isOwn ? app.hasRoute({ method, url }) : own.has(name)) {
+      throw new Error(
+        `fastify-observability: ${name} is a route of the application and of the suite; move the suite's with the ` +
+          'option metrics.path, health.paths or management'
+      )
+    }
+    if (isOwn) own.add(name)
+  }
+}

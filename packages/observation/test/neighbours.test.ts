@@ -1,5 +1,8 @@
 import { EventEmitter, once } from 'node:events'
+import { setTimeout as wait } from 'node:timers/promises'
 import express from '@fastify/express'
+import middie from '@fastify/middie'
+import underPressure from '@fastify/under-pressure'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { type Test, test } from 'tap'
@@ -39,6 +42,46 @@ test('knows status and error of what it serves beside @fastify/express', async (
   t.match(await ask('/ok'), { ...answered, statusCode: 200, error: undefined })
   t.match(await ask('/boom'), { ...answered, statusCode: 500, error: { message: 'boom' }, errorType: 'Error' })
   t.match(await ask('/plain'), { ...answered, statusCode: 200, ttfbMs: Number })
+})
+
+test('has the whole path of what middleware answers, whoever cuts the URL for it', async (t) => {
+  const { app, ask } = await service(t, async (app) => {
+    await app.register(middie)
+    app.use('/legacy', (_request: unknown, response: { end(text: string): void }) => response.end('from middleware'))
+    app.use('/through', (_request: unknown, _response: unknown, next: () => void) => next())
+    app.get('/through/:id', async () => 'from the route')
+  })
+  const paths: string[] = []
+  app.observation.observe({ name: 'paths', end: ({ path, route }) => void paths.push(`${path} ${route}`) })
+  for (const path of ['/legacy/orders?id=7', '/legacy', '/through/7']) await ask(path)
+  t.same(paths, ['/legacy/orders unmatched', '/legacy unmatched', '/through/7 /through/:id'])
+})
+
+test('has the path that rewriteUrl has made', async (t) => {
+  const { app, ask } = await service(t, (app) => app.get('/v2/:id', async () => 'ok'), {
+    rewriteUrl: ({ url = '' }) => url.replace('/v1/', '/v2/')
+  })
+  const paths: string[] = []
+  app.observation.observe({ name: 'paths', end: ({ path, route }) => void paths.push(`${path} ${route}`) })
+  await ask('/v1/7')
+  t.same(paths, ['/v2/7 /v2/:id'])
+})
+
+test('has @fastify/under-pressure of the application spare routes with `shed: false`', async (t) => {
+  const { app, ask } = await service(t, async (app) => {
+    await app.register(underPressure, { maxRssBytes: 1, sampleInterval: 10 })
+    app.get('/orders', async () => 'ok')
+    app.get('/health', { config: { observability: { shed: false } } }, async () => 'healthy')
+    const pressureHandler = (): never => {
+      throw Object.assign(new Error('of the route'), { statusCode: 429 })
+    }
+    const config = { observability: { shed: false }, pressureHandler }
+    app.get('/own', { config }, async () => 'ok')
+  })
+  while (!app.isUnderPressure()) await wait(10)
+  t.match(await ask('/orders'), { statusCode: 503, errorType: 'FST_UNDER_PRESSURE' })
+  t.match(await ask('/health'), { statusCode: 200 })
+  t.match(await ask('/own'), { statusCode: 429 })
 })
 
 test('has the address of the socket where trustProxy throws', async (t) => {

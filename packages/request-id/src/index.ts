@@ -51,7 +51,8 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   const withTraceparent = typeof serverTiming === 'boolean' || serverTiming.traceparent !== false
 
   await app.register(observation)
-  const { answerHeaders, observe, report } = registryOf(app)
+  const { admit, answerHeaders, observe, report } = registryOf(app)
+  if (!admit(NAME)) return
   const reportError = (error: unknown): void => report(NAME, error)
 
   function isTrusted(raw: IncomingMessage): boolean {

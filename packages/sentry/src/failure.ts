@@ -66,7 +66,7 @@ export function captureFailure(
   eventId: string,
   tagFields: readonly string[]
 ): void {
-  const { method, route, spanContext, request, raw, clientAddress, fields } = observation
+  const { method, route, spanContext, request, raw, url, clientAddress, fields } = observation
   describe(scope, observation)
   scope.setTag('status_code', statusCode)
   if (fields.size > 0) scope.setContext('fields', Object.fromEntries(fields))
@@ -84,9 +84,9 @@ export function captureFailure(
     ipAddress: clientAddress,
     normalizedRequest: {
       method: raw.method,
-      url: raw.url,
+      url,
       headers: headersOf(raw),
-      query_string: raw.url?.split('?', 2)[1],
+      query_string: url.split('?', 2)[1],
       data: takesBody ? request?.body : undefined
     }
   })

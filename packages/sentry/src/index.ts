@@ -88,6 +88,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
 
   await app.register(observation)
   const registry = registryOf(app)
+  if (!registry.admit(NAME)) return
   const { observe, report } = registry
   const foreign = findForeign(Sentry)
   if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)

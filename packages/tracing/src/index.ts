@@ -1,5 +1,5 @@
 import observation from '@fastify-observability/observation'
-import { answerOf, registryOf, resolveService } from '@fastify-observability/observation/internal'
+import { answerOf, isFailure, registryOf, resolveService } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -29,6 +29,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
 
   await app.register(observation)
   const registry = registryOf(app)
+  if (!registry.admit(NAME)) return
   const { observe, publish } = registry
   const report = (error: unknown): void => registry.report(NAME, error)
   const pipeline = startPipeline({
@@ -62,7 +63,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
       isTrusted: (raw) =>
         typeof trustInbound === 'boolean' ? trustInbound : answerOf(() => trustInbound(raw), false, report) === true,
       isError(outcome, observation) {
-        const hasFailed = outcome.statusCode >= 500 || observation.broken
+        const hasFailed = isFailure(observation, outcome)
         return isError ? answerOf(() => isError(outcome, observation), hasFailed, report) === true : hasFailed
       }
     })

@@ -69,8 +69,8 @@ export const OWN_ATTRIBUTES: readonly string[] = [
 // requests to a route share comes first, which is encoded once for many.
 // https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server-span
 export function attributesOf(observation: RequestObservation): Attributes {
-  const { request, raw, headers, method, route, path, requestId, correlationId } = observation
-  const { url = '', httpVersion, socket } = raw
+  const { request, raw, url, headers, method, route, path, requestId, correlationId } = observation
+  const { httpVersion, socket } = raw
   const { hostname, port, scheme } = request ? connectionOf(request) : NOWHERE
   const query = url.indexOf('?')
   return {

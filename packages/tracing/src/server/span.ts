@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { KeptValue, Outcome } from '@fastify-observability/observation'
-import type { PartObserver, RequestObservation } from '@fastify-observability/observation/internal'
+import { isFailure, type PartObserver, type RequestObservation } from '@fastify-observability/observation/internal'
 import {
   type AttributeValue,
   type Context,
@@ -111,7 +111,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (observation.config.trace === false) return
     const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
     if (!span) return
-    const { startedAt, headersAt, broken } = observation
+    const { startedAt, headersAt } = observation
     const { statusCode, headersSent, error, errorType, durationMs } = outcome
     if (hasIdsLater) addIds(span, observation)
     // The semantic conventions want the status only if one was sent.
@@ -119,7 +119,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
     for (const [name, value] of observation.fields) span.setAttribute(name, attributeOf(value))
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
-    if (error !== undefined && (statusCode >= 500 || broken)) span.recordException(exceptionOf(error))
+    if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
     if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
     if (!foreign.has(span)) span.end(startedAt + durationMs)
   }
