@@ -1,6 +1,6 @@
 import { tracingChannel } from 'node:diagnostics_channel'
 import observation from '@fastify-observability/observation'
-import { countBy, parseOptions, registryOf } from '@fastify-observability/observation/internal'
+import { countBy, parseOptions, registryOf, resolveService } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
@@ -36,6 +36,16 @@ function refuseOptions(options: LoggingOptions): void {
   throw new TypeError(`${NAME}: the app's logger is from createLogger, which is where ${names} must be given`)
 }
 
+/** The fields of a logger from createLogger are made with it, by its own options. */
+function warnOfOtherService(logger: Logger, service: NonNullable<LoggingOptions['service']>): void {
+  const { service: named } = logger.bindings()
+  const { name } = resolveService(service)
+  if (named === name) return
+  logger.warn(
+    `${NAME}: the logger from createLogger names the service "${named}", the app "${name}": give both the same`
+  )
+}
+
 /** The logger from createLogger that the app was made with, a copy of another pino, or a new one. */
 function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): Logger {
   if (isOurs(app.log)) {
@@ -61,6 +71,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   const root = adoptOrReplace(app, options)
   const { lines, lost, sinks, redactor, levelFor, ready } = journalOf(root)
   app.log = root
+  if (isGiven && options.service) warnOfOtherService(root, options.service)
   if (hasLogger && !isGiven && !isPino(given)) {
     root.warn(`${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`)
   }

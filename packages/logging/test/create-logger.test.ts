@@ -249,3 +249,20 @@ test('counts lines by level, and dropped lines by reason', async (t) => {
 test('refuses a file that cannot be opened', async (t) => {
   await t.rejects(async () => Fastify().register(logging, { file: '/dev/null/app.log' }), /\/dev\/null\/app\.log/)
 })
+
+for (const [named, app, isWarned] of [
+  ['orders', { name: 'orders' }, false],
+  ['orders', { name: 'payments' }, true],
+  [undefined, { name: 'payments' }, true],
+  ['orders', undefined, false]
+] as const) {
+  test(`${isWarned ? 'warns' : 'is silent'} where the logger names ${named} and the app ${app?.name}`, async (t) => {
+    const { lines, stream } = array()
+    const loggerInstance: FastifyBaseLogger = createLogger({ stream, ...(named && { service: { name: named } }) })
+    await Fastify({ loggerInstance }).register(logging, app ? { service: app } : {})
+    const warnings = lines.filter(({ level }) => level === 'warn').map(({ msg }) => msg)
+    const expected = / names the service "(orders|unknown_service:node)", the app "payments": give both the same$/
+    t.match(warnings, isWarned ? [expected] : [])
+    t.equal(warnings.length, isWarned ? 1 : 0)
+  })
+}

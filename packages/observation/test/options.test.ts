@@ -1,3 +1,5 @@
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { test } from 'tap'
 import * as v from 'valibot'
 import { parseOptions, resolveService, serviceSchema } from '../src/internal.ts'
@@ -51,4 +53,59 @@ test('resolves the service: option, then OTEL_SERVICE_NAME, then OTEL_RESOURCE_A
   t.same(resolveService(undefined, { OTEL_RESOURCE_ATTRIBUTES, NODE_ENV: 'test' }), fromAttributes)
   t.same(resolveService(undefined, { OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME: 'env' }).name, 'env')
   t.same(resolveService({ name: 'option' }, { OTEL_SERVICE_NAME: 'env' }).name, 'option')
+})
+
+const APPLICATIONS: Record<string, [files: Record<string, string>, main: string, expected: [string, string?]]> = {
+  'of the folder above the main module': [
+    { 'package.json': '{"name":"@shop/orders","version":"1.2.3"}' },
+    'dist/server.js',
+    ['@shop/orders', '1.2.3']
+  ],
+  'above one without a name, and a broken one': [
+    {
+      'package.json': '{"name":"orders"}',
+      'src/package.json': '{"name":',
+      'src/app/package.json': '{"type":"module"}'
+    },
+    'src/app/server.js',
+    ['orders']
+  ],
+  'above node_modules, for a command': [
+    { 'package.json': '{"name":"orders","version":"2.0.0"}', 'node_modules/cli/package.json': '{"name":"cli"}' },
+    'node_modules/cli/cli.js',
+    ['orders', '2.0.0']
+  ],
+  'never of this project': [
+    { 'package.json': '{"name":"orders"}', 'ours/package.json': '{"name":"@fastify-observability/metrics"}' },
+    'ours/test/metrics.test.js',
+    ['unknown_service:node']
+  ],
+  'unless it is no text': [
+    { 'package.json': '{"name":"orders","version":3}', 'inner/package.json': '{"name":["orders"]}' },
+    'inner/server.js',
+    ['orders']
+  ]
+}
+for (const [which, [files, main, [name, version]]] of Object.entries(APPLICATIONS)) {
+  test(`names the service by the package.json ${which}`, async (t) => {
+    const folder = t.testdir()
+    for (const [path, content] of Object.entries({ ...files, [main]: '' })) {
+      mkdirSync(dirname(join(folder, path)), { recursive: true })
+      writeFileSync(join(folder, path), content)
+    }
+    t.match(resolveService(undefined, {}, join(folder, main)), { name, version })
+    t.match(resolveService({ version: '9' }, { OTEL_SERVICE_NAME: 'env' }, join(folder, main)), {
+      name: 'env',
+      version: '9'
+    })
+    t.equal(resolveService({ name: 'option' }, {}, join(folder, main)).version, undefined)
+  })
+}
+
+test('follows a link to the main module, and has no application where there is none', async (t) => {
+  const folder = t.testdir({ app: { 'package.json': '{"name":"linked"}', 'server.js': '' }, bin: {} })
+  symlinkSync('../app/server.js', join(folder, 'bin/start'))
+  t.equal(resolveService(undefined, {}, join(folder, 'bin/start')).name, 'linked')
+  t.equal(resolveService(undefined, {}, '').name, 'unknown_service:node')
+  t.equal(resolveService(undefined, {}, '/nowhere/server.js').name, 'unknown_service:node')
 })

@@ -1,10 +1,14 @@
 import * as v from 'valibot'
+import { applicationOf } from './application.ts'
 
 /** Who the telemetry is about. */
 export interface ServiceOptions {
-  /** @default OTEL_SERVICE_NAME, then service.name of OTEL_RESOURCE_ATTRIBUTES, then 'unknown_service:node' */
+  /**
+   * @default OTEL_SERVICE_NAME, then service.name of OTEL_RESOURCE_ATTRIBUTES, then the name in the application's
+   * package.json, then 'unknown_service:node'
+   */
   name?: string
-  /** @default service.version of OTEL_RESOURCE_ATTRIBUTES, else none */
+  /** @default service.version of OTEL_RESOURCE_ATTRIBUTES, then that of package.json where it gives the name, else none */
   version?: string
   /** @default deployment.environment.name of OTEL_RESOURCE_ATTRIBUTES, then NODE_ENV, then 'development' */
   environment?: string
@@ -29,18 +33,21 @@ const attributes = v.optional(v.record(v.string(), attribute))
 export const serviceSchema = v.optional(v.strictObject({ name: text, version: text, environment: text, attributes }))
 
 /**
- * Fills what the option leaves open from the environment.
+ * Fills what the option leaves open from the environment, and that from the application's package.json.
  * @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
  */
 export function resolveService(
   { name, version, environment, attributes }: ServiceOptions = {},
-  env = process.env
+  env = process.env,
+  main?: string
 ): Service {
   const resource = resourceAttributes(env.OTEL_RESOURCE_ATTRIBUTES)
+  // An empty variable counts as unset, says the specification.
+  const named = name ?? (env.OTEL_SERVICE_NAME || resource.get('service.name'))
+  const application = named === undefined ? applicationOf(main) : {}
   return {
-    // An empty variable counts as unset, says the specification.
-    name: name ?? (env.OTEL_SERVICE_NAME || resource.get('service.name') || 'unknown_service:node'),
-    version: version ?? resource.get('service.version'),
+    name: named ?? application.name ?? 'unknown_service:node',
+    version: version ?? resource.get('service.version') ?? application.version,
     environment: environment ?? (resource.get('deployment.environment.name') || env.NODE_ENV || 'development'),
     ...(attributes && { attributes })
   }
