@@ -6,7 +6,7 @@ import { EventEmitter, once } from 'node:events'
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:http2'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
@@ -42,6 +42,7 @@ interface Row {
 const LISTENING = 'Server listening at '
 const TIME_LIMIT_MS = 10_000
 const PLAIN = { status: 200, route: '' }
+const VERSION = '1.2.3'
 const SUITE_METRICS = 'http_server_request_duration_seconds_count'
 
 const run = promisify(execFile)
@@ -137,7 +138,14 @@ function nameOf(error: unknown): unknown {
   return Reflect.get(error, 'code') ?? Reflect.get(error, 'type')
 }
 
-async function checkAsk(running: Running, service: Service, ask: Ask, collector: Collector, ingest: Ingest) {
+async function checkAsk(
+  running: Running,
+  project: string,
+  service: Service,
+  ask: Ask,
+  collector: Collector,
+  ingest: Ingest
+): Promise<void> {
   const { status, route, error, name, answered } = ask
   let answer = await request(running.origin, ask)
   while (ask.eventually && answer.status !== status) answer = await request(running.origin, ask)
@@ -149,6 +157,7 @@ async function checkAsk(running: Running, service: Service, ask: Ask, collector:
     return isOfAnswer && line.msg === 'request completed' && line.status_code !== undefined
   })
   assert.deepEqual({ status: line.status_code, route: line.route, path: line.path }, { status, route, path })
+  assert.deepEqual([line.service, line.version], [project, VERSION], 'the package.json of the service')
   if (ask.over !== 'websocket') assert.equal(line.request_id, answer.requestId, 'the id of the answer')
   if (ask.forwards) assert.equal(JSON.parse(answer.body)['x-request-id'], line.request_id, 'the id of the upstream')
 
@@ -208,7 +217,7 @@ async function checkService(service: Service, project: string): Promise<void> {
       assert.ok(running)
       const late = AbortSignal.timeout(TIME_LIMIT_MS)
       await Promise.race([
-        checkAsk(running, service, ask, collector, ingest),
+        checkAsk(running, basename(project), service, ask, collector, ingest),
         once(late, 'abort').then(() => assert.fail('no span or no event came in time'))
       ])
     })
@@ -229,7 +238,7 @@ for (const { name, packages, services, overrides = {} } of PROJECTS) {
   const project = join(work, name)
   await check(`${name}: npm installs the tarballs beside ${packages.join(', ')}`, async () => {
     await cp('.ci/services', project, { recursive: true })
-    const manifest = { name, version: '1.2.3', private: true, type: 'module', overrides }
+    const manifest = { name, version: VERSION, private: true, type: 'module', overrides }
     await writeFile(join(project, 'package.json'), JSON.stringify(manifest))
     await run('npm', ['install', '--no-audit', '--no-fund', ...tarballs, ...packages], { cwd: project })
   })
