@@ -48,6 +48,8 @@ export interface ObservabilityOptions {
 }
 
 const NAME = 'fastify-observability'
+// The same for every copy of this package in a process.
+const REGISTERED = Symbol.for('fastify-observability.registered')
 const PART_RULE = "an object with the part's options, true or false"
 // The parts check their own options.
 const part = v.optional(
@@ -69,10 +71,11 @@ const schema = v.strictObject({
 
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
   parseOptions(NAME, schema, options)
-  if (app.hasDecorator('management')) {
+  if (app.hasDecorator(REGISTERED)) {
     app.log.warn(`${NAME}: already registered here or by a parent instance; this registration is ignored`)
     return
   }
+  app.decorate(REGISTERED, true)
   const { service = {} } = options
   const ids = optionsOf(options.requestId)
   const logs = optionsOf(options.logging)

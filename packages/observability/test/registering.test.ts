@@ -165,6 +165,12 @@ for (const [what, [register, message]] of Object.entries(TAKEN)) {
   })
 }
 
+test('takes no decorator of the application for its own registration', async (t) => {
+  const app = Fastify()
+  app.decorate('management', undefined)
+  await t.rejects(async () => app.register(observability), { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+})
+
 test('serves beside a /metrics of the application where its own is elsewhere, or behind a constraint', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
