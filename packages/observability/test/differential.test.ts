@@ -31,7 +31,7 @@ const SETS: Record<string, Plugins> = {
     await app.register(express)
     app.use('/legacy', (_request: unknown, response: { end(text: string): void }) => response.end('from express'))
   },
-  'with eight plugins together': async (app) => {
+  'with seven plugins together': async (app) => {
     await app.register(middie)
     app.use('/legacy', (_request: unknown, response: { end(text: string): void }) => response.end('from middleware'))
     await app.register(helmet)
