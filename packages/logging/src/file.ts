@@ -1,8 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { dirname, resolve } from 'node:path'
-import type { RotatingFileStream } from 'rotating-file-stream'
+import { createStream, type RotatingFileStream } from 'rotating-file-stream'
 import { type Archives, keepArchives } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
 
@@ -42,8 +41,6 @@ interface Flight {
   length: number
 }
 
-// Loaded only where somebody wants a file.
-const require = createRequire(import.meta.url)
 const NAME = '@fastify-observability/logging'
 const MODE = 0o640
 const DAY_MS = 86_400_000
@@ -175,7 +172,6 @@ class RotatedFile implements Outlet {
   }
 
   private open(): RotatingFileStream {
-    const { createStream }: typeof import('rotating-file-stream') = require('rotating-file-stream')
     const stream = createStream((time, index = 1) => (time ? this.archives.name(index) : this.path), {
       size: `${this.maxSize}B`,
       interval: '1d',

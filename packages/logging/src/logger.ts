@@ -1,5 +1,4 @@
 import { EventEmitter, once } from 'node:events'
-import { createRequire } from 'node:module'
 import { Writable } from 'node:stream'
 import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
@@ -7,6 +6,7 @@ import {
   createRedactor,
   type Redactor,
   type RequestObservation,
+  requireOf,
   resolveService,
   type Service,
   within
@@ -52,7 +52,6 @@ export interface ReadyLines {
   write(log: Logger, level: LogLevel, fields: string, observation: RequestObservation, message: string): void
 }
 
-const require = createRequire(import.meta.url)
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
 // What pino calls a stream that asks for it by.
@@ -360,7 +359,7 @@ function formatted(output: Sink, format: (line: string) => string): Sink {
 
 function pinoPretty(output: Sink, keys: LineKeys, warn: (message: string) => void): Sink {
   try {
-    const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = require('pino-pretty')
+    const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = requireOf(import.meta.url)('pino-pretty')
     return formatted(
       output,
       prettyFactory({ colorize: isColorSupported, messageKey: keys.messageKey, ignore: 'service,version,environment' })

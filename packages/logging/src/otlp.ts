@@ -3,11 +3,11 @@ import {
   isOpenTelemetryDisabled,
   isRecord,
   listFromEnv,
-  type Service,
-  versionOf
+  type Service
 } from '@fastify-observability/observation/internal'
 import type { LogExport, LogRecord } from '@fastify-observability/otlp'
 import { trace } from '@opentelemetry/api'
+import manifest from '../package.json' with { type: 'json' }
 import { levelWord } from './level.ts'
 import type { Fields, LineKeys } from './safe.ts'
 import type { Sink } from './sink.ts'
@@ -47,7 +47,7 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
       const { exportLogs } = await import('@fastify-observability/otlp')
       records = exportLogs({
         service,
-        scope: { name: NAME, version: versionOf(NAME, import.meta.url) },
+        scope: { name: NAME, version: manifest.version },
         log: { warn: (fields, message) => log.warn(message, fields) },
         onLoss: (reason, count) => drop(reason === 'shutdown' ? 'closed' : reason, count)
       })

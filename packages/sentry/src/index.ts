@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { createRequire } from 'node:module'
 import observation, { type Outcome } from '@fastify-observability/observation'
 import {
   answerOf,
@@ -8,7 +7,8 @@ import {
   isShed,
   outlookOf,
   type RequestObservation,
-  registryOf
+  registryOf,
+  requireOf
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
@@ -38,7 +38,7 @@ declare module 'node:http' {
 // Aborted by the client or by health's shutdown: that is no error of the request.
 const ABORTED = new Set(['client_disconnect', 'SHUTDOWN'])
 
-const require = createRequire(import.meta.url)
+const require = requireOf(import.meta.url)
 
 /** The copy that a CommonJS application has loaded, which would otherwise get a second one, for ES modules. */
 function loaded(): SDK | undefined {

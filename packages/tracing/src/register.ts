@@ -1,6 +1,6 @@
 import { createRequire, register as registerLoader } from 'node:module'
 import { join } from 'node:path'
-import { isOpenTelemetryDisabled } from '@fastify-observability/observation/internal'
+import { isOpenTelemetryDisabled, requireOf } from '@fastify-observability/observation/internal'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import { IORedisInstrumentation } from '@opentelemetry/instrumentation-ioredis'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
@@ -52,7 +52,7 @@ function load(name: string): object {
       return []
     }
   })
-  return createRequire(import.meta.url)(found[0] ?? name)
+  return requireOf(import.meta.url)(found[0] ?? name)
 }
 
 function named(list: string, problems: string[]): Instrumentation[] {

@@ -1,9 +1,9 @@
-import { createRedactor, isRecord, versionOf } from '@fastify-observability/observation/internal'
+import { createRedactor, isRecord } from '@fastify-observability/observation/internal'
 import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
+import manifest from '../package.json' with { type: 'json' }
 
 export const SCOPE = '@fastify-observability/tracing'
-/** This package's, `undefined` where a bundler has left its package.json behind. */
-export const VERSION: string | undefined = versionOf(SCOPE, import.meta.url)
+export const VERSION: string = manifest.version
 /** The event for the moment when the headers were written. */
 export const FIRST_BYTE = 'http.response.first_byte'
 export const redactor = createRedactor()

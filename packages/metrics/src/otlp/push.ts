@@ -1,12 +1,8 @@
 import { Server } from 'node:tls'
-import {
-  isOpenTelemetryDisabled,
-  listFromEnv,
-  type Service,
-  versionOf
-} from '@fastify-observability/observation/internal'
+import { isOpenTelemetryDisabled, listFromEnv, type Service } from '@fastify-observability/observation/internal'
 import type { PointExport } from '@fastify-observability/otlp'
 import type { FastifyInstance } from 'fastify'
+import manifest from '../../package.json' with { type: 'json' }
 import type { Family } from '../exposition/format.ts'
 import { createPointSource } from './points.ts'
 
@@ -33,7 +29,7 @@ export async function pushPoints(
     const { exportPoints } = await import('@fastify-observability/otlp')
     const points = exportPoints({
       service,
-      scope: { name: SCOPE, version: versionOf(SCOPE, import.meta.url) },
+      scope: { name: SCOPE, version: manifest.version },
       log: { warn: (fields, message) => warn(message, fields) },
       collect: async (temporality) => toPoints(await collect(), temporality, Date.now())
     })

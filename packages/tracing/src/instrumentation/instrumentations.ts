@@ -1,9 +1,9 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
 import { isSpanContextValid, ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
 import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
-import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import type { FastifyBaseLogger } from 'fastify'
+import { HttpInstrumentation } from '#instrumentation-http'
 import { type ApiCopy, apiCopies } from './api-copies.ts'
 import { withoutErrorText } from './error-hiding.ts'
 import { prepareHttpHeaders, prepareUndiciHeaders } from './outgoing-headers.ts'
@@ -25,7 +25,8 @@ const KEY = Symbol.for('@fastify-observability/tracing/instrumentations')
 const PRELOAD_ONLY = ['pg', 'ioredis', '@redis/client']
 const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
 const NOWHERE = new ProxyTracerProvider()
-const require = createRequire(import.meta.url)
+// Of Node's own modules, and of what is loaded: any path will do, and a bundle may have none.
+const require = createRequire(process.execPath)
 
 function isSet(value: unknown): value is InstrumentationSet {
   return typeof value === 'object' && value !== null && 'instrumentations' in value

@@ -115,7 +115,7 @@ const ORIGIN_MS = ORIGIN - 1_000 * ORIGIN_SECONDS
 // Fifteen years; the milliseconds since 1970 are more.
 const MAX_UPTIME_MS = 5e11
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
-const SCOPE_OF_ALL: InstrumentationScope = VERSION === undefined ? { name: SCOPE } : { name: SCOPE, version: VERSION }
+const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE, version: VERSION }
 
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
 class RequestSpan implements Span, EncodableSpan {
