@@ -1,4 +1,4 @@
-import { type Redactor, runInBackground } from '@fastify-observability/observation/internal'
+import { elapsedMs, type Redactor, runInBackground } from '@fastify-observability/observation/internal'
 import { type CheckDetails, detailsOf, messageOf } from './details.ts'
 
 /**
@@ -71,7 +71,7 @@ export function cacheCheck(options: CheckOptions, { redactor, changed }: Surroun
 
   async function run(): Promise<void> {
     const startedAt = performance.now()
-    const elapsed = (): number => Math.round((performance.now() - startedAt) * 1000) / 1000
+    const elapsed = (): number => Math.round(elapsedMs(startedAt) * 1000) / 1000
     try {
       const details = detailsOf(await resultOf(check, timeoutMs), redactor())
       settle('ok', { durationMs: elapsed(), ...(details && { details }) })

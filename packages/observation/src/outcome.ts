@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
-import { performance } from 'node:perf_hooks'
 import type { Outcome } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
+import { elapsedMs } from './time/elapsed.ts'
 import { errorName } from './values/error-name.ts'
 import { hasSentHeaders } from './values/headers-sent.ts'
 
@@ -19,8 +19,8 @@ export function outcomeOf(observation: RequestObservation): Outcome {
     aborted,
     error,
     errorType: errorTypeOf(observation, statusCode, aborted),
-    durationMs: performance.now() - startedAt,
-    ttfbMs: firstByteAt === undefined ? undefined : firstByteAt - startedAt,
+    durationMs: elapsedMs(startedAt),
+    ttfbMs: firstByteAt === undefined ? undefined : elapsedMs(startedAt, firstByteAt),
     requestBytes,
     responseBytes
   }

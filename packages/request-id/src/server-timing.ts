@@ -1,4 +1,4 @@
-import { isRecord, type RequestObservation } from '@fastify-observability/observation/internal'
+import { elapsedMs, isRecord, type RequestObservation } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 
 export const SERVER_TIMING = 'server-timing'
@@ -31,7 +31,7 @@ export function addServerTiming(
 }
 
 function totalOf({ startedAt, headersAt = startedAt }: RequestObservation): string {
-  const tenths = Math.round(10 * (headersAt - startedAt))
+  const tenths = Math.round(10 * elapsedMs(startedAt, headersAt))
   return `total;dur=${Math.floor(tenths / 10)}${TENTHS[tenths % 10]}`
 }
 

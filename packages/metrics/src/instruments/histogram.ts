@@ -1,4 +1,5 @@
 import { currentObservation } from '@fastify-observability/observation'
+import { elapsedMs } from '@fastify-observability/observation/internal'
 import type { Sample } from '../exposition/format.ts'
 import {
   exemplarOf,
@@ -41,7 +42,7 @@ export class Histogram<Label extends string = never> extends Instrument<Label, H
   startTimer(labels?: Labels<Label>): (more?: Labels<Label>) => number {
     const startedAt = performance.now()
     return (more) => {
-      const seconds = (performance.now() - startedAt) / 1000
+      const seconds = elapsedMs(startedAt) / 1000
       this.add(mergedLabels(labels, more), seconds)
       return seconds
     }

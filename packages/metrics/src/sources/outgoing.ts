@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { currentObservation, type Observation } from '@fastify-observability/observation'
-import { errorName, isBackground, isRecord, knownMethod } from '@fastify-observability/observation/internal'
+import { elapsedMs, errorName, isBackground, isRecord, knownMethod } from '@fastify-observability/observation/internal'
 import type { Factory } from '../instruments/factory.ts'
 
 // An import would read every export, and one of them loads undici: 10 ms of the start for nothing.
@@ -58,7 +58,7 @@ export function observeOutgoing({ histogram }: Factory, hosts: readonly string[]
       http_response_status_code: statusCode === undefined ? '' : String(statusCode),
       error_type: errorType(statusCode, error)
     })
-    series.observe((performance.now() - startedAt) / 1000, spanContext)
+    series.observe(elapsedMs(startedAt) / 1000, spanContext)
   }
 
   const listeners: Record<string, (message: unknown) => void> = {

@@ -1,3 +1,6 @@
+// The fake timers of a test must not keep a deadline from coming.
+const { clearTimeout, setTimeout } = globalThis
+
 /**
  * Waits for work at most so long: resolves with what the work gives, or with `undefined` once the time is up. Rejects as
  * the work does.

@@ -1,6 +1,11 @@
 import type { IncomingMessage } from 'node:http'
 import type { KeptValue, Outcome } from '@fastify-observability/observation'
-import { isFailure, type PartObserver, type RequestObservation } from '@fastify-observability/observation/internal'
+import {
+  elapsedMs,
+  isFailure,
+  type PartObserver,
+  type RequestObservation
+} from '@fastify-observability/observation/internal'
 import {
   type AttributeValue,
   type Context,
@@ -118,7 +123,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
     for (const [name, value] of observation.fields) span.setAttribute(name, attributeOf(value))
-    if (headersAt !== undefined) span.addEvent(FIRST_BYTE, headersAt)
+    if (headersAt !== undefined) span.addEvent(FIRST_BYTE, startedAt + elapsedMs(startedAt, headersAt))
     if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
     if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
     if (!foreign.has(span)) span.end(startedAt + durationMs)
