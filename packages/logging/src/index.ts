@@ -1,6 +1,6 @@
 import { tracingChannel } from 'node:diagnostics_channel'
 import observation from '@fastify-observability/observation'
-import { countBy, parseOptions, registryOf, resolveService } from '@fastify-observability/observation/internal'
+import { countBy, parseOptions, registryOf, resolveService, sumOf } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
@@ -188,7 +188,15 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   await Promise.all(sinks.map(({ opened }) => opened))
   for (const { series = [] } of sinks) for (const one of series) publish(one)
 
-  registry.onFlush((timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))))
+  registry.onFlush({
+    signal: 'lines',
+    flush: (timeoutMs) => Promise.all(sinks.map((sink) => sink.flush(timeoutMs))),
+    flushSync() {
+      for (const sink of sinks) sink.flushSync()
+    },
+    held: () => sumOf(sinks.map((sink) => sink.held?.() ?? 0)),
+    dropped: () => sumOf(sinks.flatMap(({ dropped }) => Array.from(dropped.values())))
+  })
   app.addHook('onClose', async () => {
     unfollow?.()
     // What the user made stays the user's to close, and before the process ends there is a last line to come.

@@ -1,5 +1,6 @@
 import {
   currentScope,
+  heldIn,
   isOpenTelemetryDisabled,
   isRecord,
   listFromEnv,
@@ -75,6 +76,7 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
       else if (early.length < MAX_EARLY) early.push(record)
       else drop('queue_full', 1)
     },
+    held: () => early.length + heldIn(records?.series ?? []),
     async flush(deadlineMs) {
       await opened
       await records?.flush(deadlineMs)

@@ -3,7 +3,7 @@ import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import type { Series } from '@fastify-observability/observation'
-import { within } from '@fastify-observability/observation/internal'
+import { sumOf, within } from '@fastify-observability/observation/internal'
 
 /** A place lines go to. `write` never throws, never blocks the event loop and never grows past its bound. */
 export interface Sink {
@@ -14,6 +14,8 @@ export interface Sink {
    * them, the reader has gone), `closed` (they came after `close`, or were left when its deadline passed).
    */
   readonly dropped: ReadonlyMap<string, number>
+  /** Lines taken and not yet handed to the system. Left out where nobody knows. */
+  held?(): number
   /** Resolves when it is known what `series` are. Never rejects. */
   readonly opened?: Promise<void>
   /** Numbers of its own, for a metrics part to show. */
@@ -126,6 +128,7 @@ export function createSink(outlet: Outlet): Sink {
 
   return {
     dropped,
+    held: () => sumOf((sending ? [sending, ...held] : held).map(linesLeft)),
     write(line) {
       if (closed) return drop('closed', 1)
       // Encoded at once: what is held is then known to the byte, and pino's strings are ropes that take more.
@@ -157,6 +160,10 @@ export function createSink(outlet: Outlet): Sink {
       if (sending) giveUp(sending, 'closed')
     }
   }
+}
+
+function linesLeft({ ends, sent }: Chunk): number {
+  return ends.filter((end) => end > sent).length
 }
 
 const MAX_PAUSE_MS = 50

@@ -1,5 +1,6 @@
 import observation, { type Series } from '@fastify-observability/observation'
 import {
+  lostIn,
   parseOptions,
   registryOf,
   resolveService,
@@ -143,7 +144,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   const points = await pushPoints(otlp, app, resolveService(service), collect)
   if (points) {
     for (const series of points.series) publish(series)
-    onFlush(points.flush)
+    onFlush({ signal: 'points', flush: points.flush, dropped: () => lostIn(points.series) })
   }
   // The runtime's observers live as long as the process, and would keep the app with them.
   app.addHook('onClose', async () => {

@@ -1,7 +1,14 @@
-import health, { type Check, type HealthOptions } from '@fastify-observability/health'
+import health, { type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
-import { parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation/internal'
+import observation from '@fastify-observability/observation'
+import {
+  type FlushReport,
+  parseOptions,
+  registryOf,
+  type ServiceOptions,
+  serviceSchema
+} from '@fastify-observability/observation/internal'
 import requestId, { type RequestIdOptions } from '@fastify-observability/request-id'
 import sentry, { type SentryOptions } from '@fastify-observability/sentry'
 import tracing, { type TracingOptions } from '@fastify-observability/tracing'
@@ -9,13 +16,36 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
+import { deliverAtSignals } from './signals.ts'
 
-export * from '@fastify-observability/health/checks'
-export { clusterMetrics } from '@fastify-observability/metrics'
-export { currentObservation } from '@fastify-observability/observation'
-export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
   Check,
+  CheckOptions,
+  CheckReport,
+  CheckState,
+  Health,
+  HealthState,
+  PressureOptions,
+  ShutdownOptions
+} from '@fastify-observability/health'
+export * from '@fastify-observability/health/checks'
+export type { FileOptions, Format, Level } from '@fastify-observability/logging'
+export { createLogger, logger } from '@fastify-observability/logging'
+export type {
+  Counter,
+  CounterOptions,
+  Gauge,
+  GaugeOptions,
+  Histogram,
+  HistogramOptions,
+  Metrics
+} from '@fastify-observability/metrics'
+export { clusterMetrics } from '@fastify-observability/metrics'
+export type { Observation, Observer, Outcome, RouteObservability, Series } from '@fastify-observability/observation'
+export { currentObservation } from '@fastify-observability/observation'
+export type { FlushReport, Signal, Undelivered } from '@fastify-observability/observation/internal'
+export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
+export type {
   HealthOptions,
   LoggingOptions,
   ManagementOptions,
@@ -30,7 +60,18 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** The app of the second listener, where the `management` option asks for one. */
     management: FastifyInstance | undefined
+    observability: Observability
   }
+}
+
+/** `app.observability`. */
+export interface Observability {
+  /**
+   * Delivers the lines, spans, points and events that are held, and says what it could not deliver. Resolves at the latest
+   * after `timeoutMs`, and never rejects.
+   * @param timeoutMs milliseconds, a day at most. @default 2000
+   */
+  flush(timeoutMs?: number): Promise<FlushReport>
 }
 
 /** Every part takes its own options, `true` for its defaults, or `false` to be left out. */
@@ -50,6 +91,8 @@ export interface ObservabilityOptions {
 const NAME = 'fastify-observability'
 // The same for every copy of this package in a process.
 const REGISTERED = Symbol.for('fastify-observability.registered')
+const FLUSH_MS = 2_000
+const DAY_MS = 86_400_000
 const PART_RULE = "an object with the part's options, true or false"
 // The parts check their own options.
 const part = v.optional(
@@ -85,6 +128,12 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   const events = optionsOf(options.sentry)
   const management = options.management && createManagement(app, options.management)
   app.decorate('management', management)
+  await app.register(observation)
+  const registry = registryOf(app)
+  deliverAtSignals(app)
+  app.decorate('observability', {
+    flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS))
+  })
 
   // Order matters: observers start in this order and end in the reverse one.
   if (ids) await app.register(requestId, ids)

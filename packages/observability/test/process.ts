@@ -12,16 +12,21 @@ export interface Service {
   child: ChildProcess
   origin: string
   lines: Line[]
-  /** Resolves with the first line of that message. */
-  line(message: string): Promise<Line>
+  /** Resolves with the first line of that message, or a later one of it. */
+  line(message: string, nth?: number): Promise<Line>
   /** Everything is read, and the process has ended with this code. */
   ended: Promise<number | null>
 }
 
 const LISTENING = 'Server listening at '
 
-export async function start(t: Test, env: NodeJS.ProcessEnv = {}, script = 'ending.ts'): Promise<Service> {
-  const child = spawn(process.execPath, [fileURLToPath(new URL(script, import.meta.url))], {
+export async function start(
+  t: Test,
+  env: NodeJS.ProcessEnv = {},
+  script = 'ending.ts',
+  [command = process.execPath, ...args]: string[] = []
+): Promise<Service> {
+  const child = spawn(command, [...args, fileURLToPath(new URL(script, import.meta.url))], {
     env: { ...process.env, LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'pipe', 'inherit']
   })
@@ -34,9 +39,9 @@ export async function start(t: Test, env: NodeJS.ProcessEnv = {}, script = 'endi
     lines.push(JSON.parse(text))
     arrivals.emit('line')
   })
-  async function line(message: string): Promise<Line> {
+  async function line(message: string, nth = 1): Promise<Line> {
     for (;;) {
-      const found = lines.find(({ msg }) => msg.startsWith(message))
+      const found = lines.filter(({ msg }) => msg.startsWith(message))[nth - 1]
       if (found) return found
       await once(arrivals, 'line')
     }

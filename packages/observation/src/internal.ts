@@ -1,5 +1,7 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
+export type { FlushReport, Holder, Signal, Undelivered } from './delivery.ts'
+export { heldIn, lossesOf, lostIn, sumOf } from './losses.ts'
 export type { PartObserver } from './observers.ts'
 export { ignoreVariable, isOpenTelemetryDisabled, listFromEnv } from './options/environment.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './options/hosts.ts'
@@ -15,6 +17,7 @@ export { type Counts, countBy } from './series.ts'
 export { within } from './time/deadline.ts'
 export { elapsedMs } from './time/elapsed.ts'
 export { atMostEvery } from './time/rate-limit.ts'
+export { flushTracerProvider } from './tracer-provider.ts'
 export { answerOf } from './values/answer.ts'
 export { errorName } from './values/error-name.ts'
 export { knownMethod } from './values/method.ts'

@@ -1,12 +1,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { createHolders, type Holder, type Holders } from './delivery.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Observation } from './observation.ts'
 import type { Observer, Observers, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
 import { OBSERVATION } from './request-observation.ts'
-import { runInBackground } from './scope.ts'
 import type { Series } from './series.ts'
-import { within } from './time/deadline.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -30,7 +29,7 @@ export interface ObservationRegistry {
 }
 
 /** Where the parts of the suite meet. */
-export interface Registry extends Omit<ObservationRegistry, 'observe'> {
+export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Holders, 'flush' | 'flushSync'> {
   observe(observer: PartObserver): void
   readonly published: readonly Series[]
   /** Names, in lower case, of reply headers that streamed, hijacked and early answers must carry too. */
@@ -45,10 +44,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'> {
   redactor: Redactor
   /** Keeps names for what a part itself says of requests: no added field can take them. */
   reserve(names: readonly string[]): void
-  /** Adds a way to deliver what a part still holds, within a time. */
-  onFlush(flush: (timeoutMs: number) => Promise<unknown>): void
-  /** Has every part deliver what it holds; resolves at the latest after `timeoutMs`, never rejects. */
-  flush(timeoutMs: number): Promise<void>
+  /** Adds a part that holds items before they leave the process. */
+  onFlush(holder: Holder): void
   /** The process ends after the app has closed: parts leave open what the last line needs. */
   ending: boolean
 }
@@ -81,8 +78,8 @@ export function decorateWithRegistry(
   { reserved, dropped }: FieldRules
 ): Registry {
   const published: Series[] = []
-  const flushes: ((timeoutMs: number) => Promise<unknown>)[] = []
   const parts = new Set<string>()
+  const { add: onFlush, flush, flushSync } = createHolders()
   const registry: Registry = {
     admit(part) {
       if (!parts.has(part)) return Boolean(parts.add(part))
@@ -100,11 +97,9 @@ export function decorateWithRegistry(
     reserve(names) {
       for (const name of names) reserved.add(name)
     },
-    onFlush: (flush) => void flushes.push(flush),
-    async flush(timeoutMs) {
-      const work = runInBackground(() => Promise.allSettled(flushes.map(async (flush) => flush(timeoutMs))))
-      await within(timeoutMs, work)
-    },
+    onFlush,
+    flush,
+    flushSync,
     ending: false
   }
   registry.publish({

@@ -8,7 +8,8 @@ import {
   outlookOf,
   type RequestObservation,
   registryOf,
-  requireOf
+  requireOf,
+  sumOf
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
@@ -190,7 +191,11 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (isTracing && hasTracerProvider())
       warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
   })
-  registry.onFlush(async (timeoutMs) => client.flush(timeoutMs))
+  registry.onFlush({
+    signal: 'events',
+    flush: async (timeoutMs) => client.flush(timeoutMs),
+    dropped: () => sumOf(counters.dropped.collect().map(([, count]) => count))
+  })
   if (foreign) return
   app.addHook('onClose', async () => {
     if (!(await release())) warn('the last events could not be sent')

@@ -1,5 +1,12 @@
 import observation from '@fastify-observability/observation'
-import { answerOf, isFailure, registryOf, resolveService } from '@fastify-observability/observation/internal'
+import {
+  answerOf,
+  heldIn,
+  isFailure,
+  lostIn,
+  registryOf,
+  resolveService
+} from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -52,6 +59,12 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   reportInstrumentations(app.log)
   if (settings.lifecycleSpans) await traceLifecycle(app)
   for (const series of pipeline.series) publish(series)
+  registry.onFlush({
+    signal: 'spans',
+    flush: pipeline.flush,
+    held: () => heldIn(pipeline.series),
+    dropped: () => lostIn(pipeline.series)
+  })
 
   registry.reserve(OWN_ATTRIBUTES)
   app.decorateRequest('span', undefined)

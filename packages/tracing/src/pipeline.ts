@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Series } from '@fastify-observability/observation'
 import {
   atMostEvery,
+  flushTracerProvider,
   type Hosts,
   hostMatcher,
   type Redactor,
@@ -45,6 +46,8 @@ export interface Pipeline {
   series: readonly Series[]
   /** Loads what the first export needs, if there is one. Never rejects. */
   open(): Promise<void>
+  /** Resolves when what is queued has been delivered or dropped. */
+  flush(): Promise<void>
   /** Flushes and stops the pipeline when its last holder releases it. Bounded in time, never rejects. */
   release(): Promise<void>
 }
@@ -77,6 +80,7 @@ interface Running {
   hasSharedContext: boolean
   series: readonly Series[]
   open: () => Promise<void>
+  flush: () => Promise<void>
   stop: () => Promise<void>
 }
 
@@ -100,6 +104,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
       hasSharedContext: false,
       series: [],
       open: async () => {},
+      flush: flushTracerProvider,
       release: async () => {}
     }
   } else {
@@ -110,6 +115,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     hasSharedContext: running.hasSharedContext,
     series: running.series,
     open: running.open,
+    flush: running.flush,
     async release() {
       if (!running || --running.holders > 0) return
       const { stop } = running
@@ -189,6 +195,7 @@ function start(
     hasSharedContext,
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
+    flush: () => home.processor.forceFlush(),
     stop
   }
 }

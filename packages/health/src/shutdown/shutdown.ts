@@ -1,11 +1,9 @@
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
-import { registryOf, within } from '@fastify-observability/observation/internal'
-import { ProxyTracerProvider, trace } from '@opentelemetry/api'
+import { flushTracerProvider, lossesOf, registryOf, within } from '@fastify-observability/observation/internal'
 import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
 import { type ShutdownOptions, type ShutdownSignal, SIGNALS } from '../options.ts'
 import { watchConnections } from './connections.ts'
-import { lossesOf } from './losses.ts'
 import { onUncaughtErrors } from './uncaught-errors.ts'
 
 // close-with-grace listens to all of these unless it is told to skip them.
@@ -148,12 +146,9 @@ async function together(shutdown: Promise<void>): Promise<void> {
 
 /** Has the process's tracer provider send what it holds, ours or another. */
 async function forceFlushTraces(timeoutMs: number): Promise<void> {
-  const registered = trace.getTracerProvider()
-  const provider = registered instanceof ProxyTracerProvider ? registered.getDelegate() : registered
-  if (!('forceFlush' in provider) || typeof provider.forceFlush !== 'function') return
   await within(
     timeoutMs,
-    Promise.resolve(provider.forceFlush()).catch(() => undefined)
+    flushTracerProvider().catch(() => undefined)
   )
 }
 

@@ -1,4 +1,4 @@
-import type { Series } from '@fastify-observability/observation'
+import type { Series } from './series.ts'
 
 /** What was lost according to the counters of the parts, by series and reason. */
 export function lossesOf(published: readonly Series[]): Record<string, number> {
@@ -11,6 +11,23 @@ export function lossesOf(published: readonly Series[]): Record<string, number> {
     }
   }
   return Object.fromEntries(losses)
+}
+
+/** The sum of what was lost according to these counters. */
+export function lostIn(published: readonly Series[]): number {
+  return sumOf(Object.values(lossesOf(published)))
+}
+
+/** How many items wait or are being exported, according to the gauges of an exporter. */
+export function heldIn(published: readonly Series[]): number {
+  const sizes = published.filter(({ type, name }) => type === 'gauge' && name.endsWith('_queue_size'))
+  return sumOf(sizes.flatMap(({ collect }) => Array.from(collect(), ([, value]) => value)))
+}
+
+export function sumOf(numbers: Iterable<number>): number {
+  let sum = 0
+  for (const number of numbers) sum += number
+  return sum
 }
 
 // A span that was exported or processed has an empty error_type.

@@ -1,0 +1,193 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, utimesSync } from 'node:fs'
+import { setTimeout as wait } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import Fastify, { type FastifyInstance } from 'fastify'
+import tap, { type Test, test } from 'tap'
+import observability from '../src/index.ts'
+import { type Service, start } from './process.ts'
+
+tap.setTimeout(240_000)
+
+const SCRIPT = 'unattended.ts'
+const NODE = [process.execPath]
+// The longest that an end may take, and what a busy machine adds.
+const END_MS = 2_000 + 1_000
+
+/** A service without any option, a collector and an ingest. */
+async function serve(t: Test, options: CollectorOptions = {}, env: NodeJS.ProcessEnv = {}, command: string[] = []) {
+  const [collector, ingest] = await Promise.all([startCollector(options), startIngest()])
+  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+  const telemetry = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_METRICS_EXPORTER: 'otlp',
+    SENTRY_DSN: ingest.dsn
+  }
+  return { collector, ingest, ...(await start(t, { ...telemetry, ...env }, SCRIPT, command)) }
+}
+
+/** How the process has ended, and whether that was in time. */
+async function endOf({ child }: Pick<Service, 'child'>, signal: NodeJS.Signals, pid = child.pid ?? 0) {
+  const startedAt = performance.now()
+  process.kill(pid, signal)
+  const [code, by] = await once(child, 'close')
+  return { by: by ?? code, inTime: performance.now() - startedAt < END_MS }
+}
+
+const spanNames = (spans: readonly { name: string }[]): string[] => spans.map(({ name }) => name)
+
+for (const waitMs of [5, 100, 1_000]) {
+  test(`a signal ${waitMs} ms after an answer delivers line, span, points and event before it ends the process`, async (t) => {
+    const service = await serve(t)
+    t.equal((await fetch(`${service.origin}/boom`)).status, 500)
+    await wait(waitMs)
+    t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+    t.equal(service.lines.filter(({ route }) => route === '/boom').length, 1)
+    t.same(spanNames(service.collector.spans), ['GET /boom'])
+    t.ok(service.collector.points.some(({ name }) => name === 'http.server.request.duration'))
+    t.match(service.ingest.events, [{ exception: { values: [{ value: 'boom' }] } }])
+  })
+
+  test(`a signal ${waitMs} ms after an answer ends the process in time while the collector hangs, and says what is lost`, async (t) => {
+    const service = await serve(t, { answer: () => 'never' })
+    await fetch(`${service.origin}/orders/7`)
+    await wait(waitMs)
+    t.same(await endOf(service, 'SIGINT'), { by: 'SIGINT', inTime: true })
+    t.equal(service.lines.filter(({ route }) => route === '/orders/:id').length, 1)
+    t.match(service.lines.at(-1), {
+      msg: 'the process ends and could not deliver everything',
+      undelivered: { spans: { pending: 1, dropped: 0 } }
+    })
+  })
+}
+
+test('a signal ends a service that has neither collector nor DSN, with its last line', async (t) => {
+  const service = await start(t, {}, SCRIPT)
+  await fetch(`${service.origin}/orders/7`)
+  t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+  t.match(service.lines.at(-1), { msg: 'request completed', route: '/orders/:id' })
+})
+
+test('a signal ends the process in time where nobody listens on the port of the collector', async (t) => {
+  const collector = await startCollector()
+  await collector.close()
+  const service = await start(t, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }, SCRIPT)
+  await fetch(`${service.origin}/orders/7`)
+  t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+  t.ok(service.lines.some(({ route }) => route === '/orders/:id'))
+})
+
+const UNSHARE = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child']
+const [unshare = '', ...isolated] = UNSHARE
+const skip =
+  spawnSync(unshare, [...isolated, 'true']).status === 0 ? false : 'unshare may not make a PID namespace here'
+
+test('as the first process of a container it exits with 128 and the signal, with everything delivered', {
+  skip
+}, async (t) => {
+  const service = await serve(t, {}, {}, [...UNSHARE, ...NODE])
+  await fetch(`${service.origin}/orders/7`)
+  t.same(await endOf(service, 'SIGTERM', childOf(service.child)), { by: 143, inTime: true })
+  t.same(spanNames(service.collector.spans), ['GET /orders/:id'])
+  t.ok(service.lines.some(({ route }) => route === '/orders/:id'))
+})
+
+function childOf({ pid }: ChildProcess): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim())
+}
+
+test('a process that takes itself for the first one exits with 128 and the signal (no container, its pid is set)', async (t) => {
+  const service = await serve(t, {}, { PID: '1' })
+  await fetch(`${service.origin}/orders/7`)
+  t.same(await endOf(service, 'SIGINT'), { by: 130, inTime: true })
+  t.same(spanNames(service.collector.spans), ['GET /orders/:id'])
+})
+
+for (const HANDLER of ['before', 'after']) {
+  test(`a signal that the service listens to is left to it, by a listener added ${HANDLER} the plugin`, async (t) => {
+    const service = await serve(t, {}, { HANDLER })
+    await fetch(`${service.origin}/orders/7`)
+    t.same(await endOf(service, 'SIGTERM'), { by: 7, inTime: true })
+    t.ok(service.lines.some(({ route }) => route === '/orders/:id'))
+  })
+}
+
+test('a second signal ends the process at once', async (t) => {
+  const service = await serve(t, { answer: () => 'never' })
+  await fetch(`${service.origin}/orders/7`)
+  service.child.kill('SIGTERM')
+  // Answered after the first signal has come.
+  await fetch(`${service.origin}/orders/8`)
+  t.same(await endOf(service, 'SIGINT'), { by: 'SIGINT', inTime: true })
+  t.notOk(service.lines.some(({ msg }) => msg.startsWith('the process ends')))
+  t.equal(service.lines.filter(({ route }) => route === '/orders/:id').length, 2)
+})
+
+test('a signal delivers what all apps of the process hold', async (t) => {
+  const service = await serve(t, {}, { APPS: '3' })
+  await service.line('Server listening at ', 3)
+  const origins = service.lines.flatMap(({ msg }) => /^Server listening at (.*)/.exec(msg)?.[1] ?? [])
+  await Promise.all(origins.map((origin) => fetch(`${origin}/orders/7`)))
+  t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+  t.equal(service.lines.filter(({ route }) => route === '/orders/:id').length, 3)
+  t.equal(service.collector.spans.length, 3)
+})
+
+test('node --watch restarts a service without losing what it held', async (t) => {
+  const service = await serve(t, {}, {}, [...NODE, '--watch', '--watch-preserve-output'])
+  await fetch(`${service.origin}/orders/7`)
+  utimesSync(fileURLToPath(new URL(SCRIPT, import.meta.url)), new Date(), new Date())
+  await service.collector.span(({ name }) => name === 'GET /orders/:id')
+  await service.line('Server listening at ', 2)
+  t.ok(service.lines.some(({ route }) => route === '/orders/:id'))
+  // Killed, it would leave the service behind.
+  t.match(await endOf(service, 'SIGTERM'), { inTime: true })
+})
+
+test('fifty apps in a process listen to a signal once, and no more when they have closed', async (t) => {
+  const warnings: unknown[] = []
+  const warned = (warning: unknown): void => void warnings.push(warning)
+  process.on('warning', warned)
+  const before = process.listenerCount('SIGTERM')
+  const apps = await Promise.all(Array.from({ length: 50 }, readySilently))
+  t.equal(process.listenerCount('SIGTERM'), before + 1)
+  await Promise.all(apps.map((app) => app.close()))
+  t.equal(process.listenerCount('SIGTERM'), before)
+  await new Promise(setImmediate)
+  process.off('warning', warned)
+  t.same(warnings, [])
+})
+
+test('an app whose registration fails leaves no listener when it closes', async (t) => {
+  const before = process.listenerCount('SIGINT')
+  const app = Fastify()
+  await t.rejects(async () =>
+    app.register(observability, { logging: { level: 'silent' }, health: { paths: { liveness: '' } } })
+  )
+  await app.close()
+  t.equal(process.listenerCount('SIGINT'), before)
+})
+
+async function readySilently(): Promise<FastifyInstance> {
+  const app = Fastify()
+  await app.register(observability, { logging: { level: 'silent' } })
+  await app.ready()
+  return app
+}
+
+test('a service in a worker thread listens to no signal, and the signal ends its process', async (t) => {
+  const service = await start(t, { WORKER: 'true' }, SCRIPT)
+  await fetch(`${service.origin}/orders/7`)
+  await service.line('request completed')
+  t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+})
+
+test('a process that has nothing more to do ends without closing its app', async (t) => {
+  const service = spawn(process.execPath, [fileURLToPath(new URL(SCRIPT, import.meta.url))], {
+    env: { ...process.env, IDLE: 'true' }
+  })
+  t.same(await once(service, 'close'), [0, null])
+})
