@@ -29,7 +29,8 @@ declare module 'fastify' {
 const CLOSE_MS = 2_000
 
 function refuseOptions(options: LoggingOptions): void {
-  const { service: _service, ...others } = resolveOptions(options, () => undefined, {})
+  // What the umbrella hands to every app.
+  const { service: _service, sync: _sync, ...others } = resolveOptions(options, () => undefined, {})
   const given = Object.entries(others).filter(([, value]) => value !== undefined && value !== false)
   if (given.length === 0) return
   const names = given.map(([name]) => `"${name}"`).join(', ')

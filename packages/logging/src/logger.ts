@@ -285,8 +285,8 @@ function write(sinks: Sink[], line: string): void {
   for (const sink of sinks) sink.write(line)
 }
 
-function sinksFor({ stream, format, file, otlp }: LoggingOptions, service: Service, keys = PINO_KEYS): Sink[] {
-  const output = stream ? streamSink(stream) : standardOutput()
+function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service: Service, keys = PINO_KEYS): Sink[] {
+  const output = stream ? streamSink(stream) : sync ? atOnce(standardOutput()) : standardOutput()
   const warn = (message: string): void => latest()?.warn(`${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
   const sinks = [
@@ -350,6 +350,17 @@ async function flushed(stream: DestinationStream): Promise<void> {
     return
   }
   if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
+}
+
+/** Hands each line to the system before the call returns. */
+function atOnce(sink: Sink): Sink {
+  return {
+    ...sink,
+    write(line) {
+      sink.write(line)
+      sink.flushSync()
+    }
+  }
 }
 
 /** The same rows of a sink, as `format` makes them of the lines. */

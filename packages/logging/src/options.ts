@@ -10,6 +10,11 @@ export interface LoggingOptions {
   level?: Level
   /** @default LOG_FORMAT, then 'pretty' in a terminal and 'json' elsewhere */
   format?: Format
+  /**
+   * Writes each line on standard output before the call returns, for platforms that freeze or end the process at any
+   * moment. Costs each line a system call. @default false
+   */
+  sync?: boolean
   /** Where lines go instead of standard output: anything with `write(line)`. */
   stream?: DestinationStream
   /** A rotated file beside standard output, always JSON: its path, or more about it. @default LOG_FILE, else none */
@@ -50,6 +55,7 @@ const schema = v.strictObject({
   service: serviceSchema,
   level: v.optional(levelSchema),
   format: v.optional(format),
+  sync: v.optional(v.boolean()),
   stream: v.optional(v.custom<DestinationStream>(isStream, 'an object with a write function')),
   file: v.optional(v.union([path, file], FILE_RULE)),
   otlp: v.optional(v.boolean()),

@@ -16,6 +16,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
+import { flushBeforeAnswers } from './serverless.ts'
 import { deliverAtSignals } from './signals.ts'
 
 export type {
@@ -80,6 +81,11 @@ export interface ObservabilityOptions {
   service?: ServiceOptions
   /** A second listener that takes `/metrics` and the details of health off this one. @default none */
   management?: ManagementOptions
+  /**
+   * For platforms that freeze the process when it has answered: each line is written at once, and each answer waits until
+   * all that is known of its request has been delivered, two seconds at most. @default false
+   */
+  serverless?: boolean
   requestId?: RequestIdOptions | boolean
   logging?: LoggingOptions | boolean
   tracing?: TracingOptions | boolean
@@ -104,6 +110,7 @@ const part = v.optional(
 const schema = v.strictObject({
   service: serviceSchema,
   management: managementSchema,
+  serverless: v.optional(v.boolean()),
   requestId: part,
   logging: part,
   tracing: part,
@@ -119,7 +126,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
     return
   }
   app.decorate(REGISTERED, true)
-  const { service = {} } = options
+  const { service = {}, serverless = false } = options
   const ids = optionsOf(options.requestId)
   const logs = optionsOf(options.logging)
   const traces = optionsOf(options.tracing)
@@ -131,13 +138,14 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   await app.register(observation)
   const registry = registryOf(app)
   deliverAtSignals(app)
+  if (serverless) flushBeforeAnswers(registry)
   app.decorate('observability', {
     flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS))
   })
 
   // Order matters: observers start in this order and end in the reverse one.
   if (ids) await app.register(requestId, ids)
-  if (logs) await app.register(logging, { service, ...logs })
+  if (logs) await app.register(logging, { service, sync: serverless, ...logs })
   if (traces) await app.register(tracing, { service, ...traces })
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })

@@ -2,9 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createFieldRules } from './fields.ts'
-import type { Refusal } from './observation.ts'
+import type { Outcome, Refusal } from './observation.ts'
 import type { Observers } from './observers.ts'
-import { outcomeOf } from './outcome.ts'
+import { outcomeOf, outlookOf } from './outcome.ts'
 import { decorateWithRegistry } from './registry.ts'
 import { type Moments, OBSERVATION, RequestObservation } from './request-observation.ts'
 import { routeGuard, spareFromPressure } from './route.ts'
@@ -29,6 +29,25 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
       } catch (error) {
         observers.report(NAME, error)
       }
+    },
+    holdsAnswers: () => registry.beforeAnswer !== undefined,
+    answer(observation, send) {
+      try {
+        if (!observation.outcome) end(observation, outlookOf(observation, observation.response.statusCode))
+      } catch (error) {
+        observers.report(NAME, error)
+      }
+      function release(): void {
+        try {
+          send()
+        } catch (error) {
+          // Nobody who called the response's end() is there to receive it.
+          observers.report(NAME, error)
+          observation.response.destroy()
+        }
+      }
+      const { beforeAnswer = async () => undefined } = registry
+      void beforeAnswer().then(release, release)
     },
     close(observation) {
       try {
@@ -82,16 +101,19 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   }
 
   function close(observation: RequestObservation): void {
-    if (observation.outcome) return
-    start(observation)
-    observation.outcome = outcomeOf(observation)
     const { socket, httpVersionMajor } = observation.raw
     if (httpVersionMajor === 1) {
       if (socket[OBSERVATION] === observation) socket[OBSERVATION] = undefined
       freeWhenIdle(socket)
     }
+    if (!observation.outcome) end(observation, outcomeOf(observation))
+  }
+
+  function end(observation: RequestObservation, outcome: Outcome): void {
+    start(observation)
+    observation.outcome = outcome
     // The event comes in the context of whatever has closed the connection.
-    runIn(observation, observers.end, observation, observation.outcome)
+    runIn(observation, observers.end, observation, outcome)
   }
 
   /** Fastify's log controller learns of a request before any hook runs, and of streams that fail without one. */

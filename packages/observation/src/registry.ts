@@ -46,6 +46,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   reserve(names: readonly string[]): void
   /** Adds a part that holds items before they leave the process. */
   onFlush(holder: Holder): void
+  /** Holds each answer back until its end has been observed and this has settled, if it is set. */
+  beforeAnswer: (() => Promise<unknown>) | undefined
   /** The process ends after the app has closed: parts leave open what the last line needs. */
   ending: boolean
 }
@@ -100,6 +102,7 @@ export function decorateWithRegistry(
     onFlush,
     flush,
     flushSync,
+    beforeAnswer: undefined,
     ending: false
   }
   registry.publish({

@@ -46,6 +46,10 @@ export interface Slots {
 export interface Moments {
   readonly fieldRules: FieldRules
   headers(observation: RequestObservation, written: unknown): void
+  /** Whether answers are held back, to be sent by `answer`. */
+  holdsAnswers(): boolean
+  /** The last chunk is about to be written, by `send`. */
+  answer(observation: RequestObservation, send: () => void): void
   close(observation: RequestObservation): void
 }
 
@@ -98,6 +102,8 @@ export class RequestObservation implements Observation, Slots {
   broken = false
   /** Whether the last chunk is being written. */
   ending = false
+  /** Whether the last chunk is held back. */
+  held = false
   outcome: Outcome | undefined
 
   private added: Fields | undefined
@@ -187,6 +193,19 @@ export class RequestObservation implements Observation, Slots {
   /** Called with the last argument of the first writeHead. */
   beforeHeaders(written: unknown): void {
     this.moments.headers(this, written)
+  }
+
+  get isHoldable(): boolean {
+    return this.moments.holdsAnswers()
+  }
+
+  /** Called with what writes the last chunk, where answers are held back. */
+  hold(send: () => void): void {
+    this.held = true
+    this.moments.answer(this, () => {
+      this.held = false
+      send()
+    })
   }
 
   /** Called when the response has closed; later calls do nothing. */

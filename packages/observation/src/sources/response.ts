@@ -42,10 +42,14 @@ function write(this: ServerResponse, ...args: unknown[]): unknown {
 
 function end(this: ServerResponse, ...args: unknown[]): unknown {
   count(this, args[0], args[1])
-  // Some responses write the last chunk through their own write().
   const observation = this[OBSERVATION]
+  if (observation?.held) return this
+  // Some responses write the last chunk through their own write().
+  const isFirst = observation?.ending === false
   if (observation) observation.ending = true
-  return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+  if (!isFirst || !observation.isHoldable) return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+  observation.hold(() => Reflect.apply(Object.getPrototypeOf(this).end, this, args))
+  return this
 }
 
 function count(response: ServerResponse, chunk: unknown, encoding: unknown): void {

@@ -1,0 +1,83 @@
+import { spawn } from 'node:child_process'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
+import { startIngest } from '@fastify-observability/testing/ingest'
+import { type Test, test } from 'tap'
+import { start } from './process.ts'
+
+async function backend(t: Test, options: CollectorOptions = {}) {
+  const [collector, ingest] = await Promise.all([startCollector(options), startIngest()])
+  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+  const env = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_METRICS_EXPORTER: 'otlp',
+    SENTRY_DSN: ingest.dsn
+  }
+  return { collector, ingest, env }
+}
+
+/** What a function that is frozen at its answer has written and answered. */
+async function invoke(TARGET: string, env: NodeJS.ProcessEnv) {
+  const { stdout, stderr } = spawn(process.execPath, [fileURLToPath(new URL('frozen.ts', import.meta.url))], {
+    env: { ...process.env, LOG_FORMAT: 'json', ...env, TARGET }
+  })
+  const [lines, answer] = await Promise.all([text(stdout), text(stderr)])
+  return { answer, messages: Array.from(lines.matchAll(/"msg":"(in the handler|request .*?)"/g), ([, msg]) => msg) }
+}
+
+test('everything about a request is out when a function is frozen at its answer', async (t) => {
+  const { collector, ingest, env } = await backend(t)
+  const { answer, messages } = await invoke('/boom', env)
+  t.match(answer, '"statusCode":500')
+  t.same(messages, ['request completed'])
+  t.match(collector.spans, [{ name: 'GET /boom', attributes: { 'http.response.status_code': 500 } }])
+  t.match(ingest.events, [{ exception: { values: [{ value: 'boom' }] } }])
+  t.ok(collector.points.some(({ name, count }) => name === 'http.server.request.duration' && count === 1))
+})
+
+for (const [target, statusCode, body] of [
+  ['/orders/7', 200, 'the order'],
+  ['/stream', 200, 'the order'],
+  ['/raw', 200, 'the order'],
+  ['/missing', 404, 'Not Found']
+] as const) {
+  test(`the answer to ${target} is as without, and follows its line and span`, async (t) => {
+    const { collector, env } = await backend(t)
+    const { answer, messages } = await invoke(target, env)
+    t.match(answer, `"statusCode":${statusCode}`)
+    t.match(answer, body)
+    t.equal(messages.at(-1), 'request completed')
+    t.match(collector.spans, [{ attributes: { 'http.response.status_code': statusCode } }])
+  })
+}
+
+test('without the option a function that is frozen at its answer has sent nothing', async (t) => {
+  const { collector, env } = await backend(t)
+  t.same((await invoke('/orders/7', { ...env, SERVERLESS: 'false' })).messages, [])
+  t.same(collector.spans, [])
+})
+
+test('a line is written before the call returns', async (t) => {
+  const { env } = await backend(t)
+  t.same((await invoke('/crash', env)).messages, ['in the handler'])
+})
+
+test('over a socket the answer follows what is known of it too, request after request', async (t) => {
+  const { collector, env } = await backend(t)
+  const { origin, lines, line } = await start(t, env, 'frozen.ts')
+  for (let request = 1; request <= 5; request++) {
+    t.equal(await (await fetch(`${origin}/${request % 2 ? 'stream' : 'orders/7'}`)).text(), 'the order')
+    t.equal(collector.spans.length, request)
+  }
+  await line('request completed', 5)
+  t.equal(lines.filter(({ route }) => route !== undefined).length, 5)
+})
+
+test('an outage of the collector makes one answer wait, and not each', async (t) => {
+  const { env } = await backend(t, { answer: () => 'never' })
+  const { origin } = await start(t, env, 'frozen.ts')
+  const startedAt = performance.now()
+  for (let request = 1; request <= 5; request++) t.equal((await fetch(`${origin}/orders/7`)).status, 200)
+  t.ok(performance.now() - startedAt < 5_000)
+})
