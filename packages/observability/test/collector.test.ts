@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { registryOf } from '@fastify-observability/observation/internal'
 import {
   type RealCollector,
   noCollector as skip,
@@ -152,7 +151,7 @@ for (const [temporality, perSeries] of [
     })
     for (let push = 0; push < 4; push++) {
       for (let order = 0; order <= push; order++) await app.inject('/orders/1')
-      await registryOf(app).flush(5_000)
+      await app.observability.flush(5_000)
     }
     const { body } = await app.inject('/metrics')
     await app.close()
