@@ -54,6 +54,7 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   let started = false
   let draining = false
   let ready = true
+  let isAskedFor = false
 
   function add(name: string, given: Check | CheckOptions): void {
     if (cached.has(name) || (pressure && name === 'pressure')) {
@@ -118,8 +119,12 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
       )
   })
   if (shutdown) {
-    installShutdown(app, shutdown === true ? {} : shutdown, () => {
-      draining = true
+    installShutdown(app, shutdown === true ? {} : shutdown, {
+      drain() {
+        draining = true
+      },
+      // Without a load balancer nobody has to learn first that the service shuts down.
+      isWatched: () => isAskedFor && !process.stdout.isTTY
     })
   }
 
@@ -139,6 +144,9 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
     return {
       version,
       isStarted: () => started,
+      asked() {
+        isAskedFor = true
+      },
       async check() {
         // Dependencies of a service that shuts down may be gone already.
         if (!draining) await Promise.all(Array.from(cached.values(), (check) => check.refresh()))

@@ -49,7 +49,7 @@ export interface PressureOptions {
 export interface ShutdownOptions {
   /**
    * For how long the service goes on answering after a signal, with readiness 503, in milliseconds: load balancers need
-   * that to send their requests elsewhere. @default 5000
+   * that to send their requests elsewhere. @default 5000, or 0 in a terminal and where readiness was never asked for
    */
   delayMs?: number
   /** How long requests may take once the app closes, in milliseconds. Those that take longer are aborted. @default 10000 */

@@ -8,6 +8,8 @@ export interface ProbeSources {
   isStarted(): boolean
   /** The last results, after those that are too old were renewed. */
   check(): Promise<[string, CheckReport][]>
+  /** Called when readiness is asked for. */
+  asked(): void
   statusOf(checks: [string, CheckReport][]): 'ready' | 'degraded' | 'not_ready'
 }
 
@@ -29,12 +31,13 @@ export function addProbes(
     readiness = '/health/ready',
     startup = '/health/startup'
   }: NonNullable<HealthOptions['paths']>,
-  { version, isStarted, check, statusOf }: ProbeSources,
+  { version, isStarted, check, asked, statusOf }: ProbeSources,
   showsDetails: (request: FastifyRequest) => boolean
 ): void {
   app.get(liveness, PROBE, async () => ({ status: 'healthy', version }))
 
   app.get(readiness, PROBE, async (request, reply) => {
+    asked()
     const checks = await check()
     const status = statusOf(checks)
     reply.code(status === 'not_ready' ? 503 : 200)

@@ -141,3 +141,31 @@ test('writes the last line into the file too', async (t) => {
   const text = await readFile(file, 'utf8')
   t.match(JSON.parse(text.trim().split('\n').at(-1) ?? '{}'), { msg: 'shutdown finished' })
 })
+
+test('does not wait for load balancers where nobody has asked for readiness', async (t) => {
+  const { child, origin, lines, ended } = await start(t, { SHUTDOWN: 'true' })
+  t.equal((await fetch(`${origin}/orders/7`)).status, 200)
+  child.kill('SIGINT')
+  t.equal(await ended, 0)
+  t.match(
+    lines.find(({ msg }) => msg === 'shutting down'),
+    { delay_ms: 0 }
+  )
+  t.ok(Number(lines.at(-1)?.duration_ms) < 1_000, `${lines.at(-1)?.duration_ms} ms`)
+})
+
+test('waits for load balancers from the first time that readiness was asked for', async (t) => {
+  const { child, origin, line } = await start(t, { SHUTDOWN: 'true' })
+  t.equal(await statusOf(`${origin}/health/ready`), 200)
+  child.kill('SIGTERM')
+  t.match(await line('shutting down'), { delay_ms: 5_000 })
+})
+
+test('does not wait for load balancers in a terminal', async (t) => {
+  const terminal = [process.execPath, '--import', 'data:text/javascript,process.stdout.isTTY = true']
+  const { child, origin, line, ended } = await start(t, { SHUTDOWN: 'true' }, 'ending.ts', terminal)
+  t.equal(await statusOf(`${origin}/health/ready`), 200)
+  child.kill('SIGINT')
+  t.match(await line('shutting down'), { delay_ms: 0 })
+  t.equal(await ended, 0)
+})

@@ -13,6 +13,7 @@ const SKIPPED = [
 ]
 /** What the `onClose` hooks may take after the requests. */
 const HOOKS_MS = 10_000
+const DELAY_MS = 5_000
 const FLUSH_MS = 2_000
 /** For how long a connection without a request may still send its first. */
 const SILENT_MS = 500
@@ -21,14 +22,18 @@ const MAX_NAMED = 10
 // The apps of a process end with it together.
 const shutdowns = new Set<Promise<unknown>>()
 
-/**
- * Ends the process on a signal or an uncaught error, and gives closing the app a deadline.
- * @param drain called as soon as it is known that the service shuts down.
- */
+interface Readiness {
+  /** Called as soon as it is known that the service shuts down. */
+  drain(): void
+  /** Whether anybody sends requests by it. */
+  isWatched(): boolean
+}
+
+/** Ends the process on a signal or an uncaught error, and gives closing the app a deadline. */
 export function installShutdown(
   app: FastifyInstance,
-  { delayMs = 5_000, timeoutMs = 10_000, signals = ['SIGTERM', 'SIGINT'] }: ShutdownOptions,
-  drain: () => void
+  { delayMs, timeoutMs = 10_000, signals = ['SIGTERM', 'SIGINT'] }: ShutdownOptions,
+  { drain, isWatched }: Readiness
 ): void {
   const observation = registryOf(app)
   const connections = watchConnections(app)
@@ -64,10 +69,10 @@ export function installShutdown(
 
   async function shutDown(signal: string | undefined): Promise<void> {
     const startedAt = performance.now()
+    const delay = app.server.listening ? (delayMs ?? (isWatched() ? DELAY_MS : 0)) : 0
     startDraining()
-    const { listening } = app.server
-    app.log.info({ signal, delay_ms: listening ? delayMs : 0 }, 'shutting down')
-    if (listening) await wait(delayMs)
+    app.log.info({ signal, delay_ms: delay }, 'shutting down')
+    if (delay > 0) await wait(delay)
     const failure = await closeWithin(timeoutMs + HOOKS_MS)
     // What the user's hooks have recorded meanwhile.
     await flush()
