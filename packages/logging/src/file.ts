@@ -73,7 +73,7 @@ const shared = new Map<string, { sink: Sink; users: number }>()
  */
 export function openFile(options: FileOptions, onState: (message: string) => void = () => undefined): Sink {
   const path = resolve(options.path)
-  const file = shared.get(path) ?? { sink: createSink(rotatedFile(path, options, onState)), users: 0 }
+  const file = shared.get(path) ?? { sink: createSink(rotatedFile(path, options, onState), path), users: 0 }
   shared.set(path, file)
   file.users++
   let open = true

@@ -198,6 +198,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     held: () => sumOf(sinks.map((sink) => sink.held?.() ?? 0)),
     dropped: () => sumOf(sinks.flatMap(({ dropped }) => Array.from(dropped.values())))
   })
+  registry.descriptions.add('lines', () => {
+    const to = sinks.map(({ destination }) => destination)
+    return { to, hint: to.includes('OTLP') ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
+  })
   app.addHook('onClose', async () => {
     unfollow?.()
     // What the user made stays the user's to close, and before the process ends there is a last line to come.

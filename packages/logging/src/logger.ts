@@ -314,6 +314,7 @@ function streamSink(stream: DestinationStream): Sink {
     await within(deadlineMs, flushed(stream)).catch(() => undefined)
   }
   return {
+    destination: "the application's stream",
     dropped,
     write(line) {
       try {

@@ -64,6 +64,7 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
   const opened = open()
 
   return {
+    destination: 'OTLP',
     dropped,
     opened,
     get series() {

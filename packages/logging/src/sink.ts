@@ -16,6 +16,8 @@ export interface Sink {
   readonly dropped: ReadonlyMap<string, number>
   /** Lines taken and not yet handed to the system. Left out where nobody knows. */
   held?(): number
+  /** Where lines go, for a reader. */
+  readonly destination: string
   /** Resolves when it is known what `series` are. Never rejects. */
   readonly opened?: Promise<void>
   /** Numbers of its own, for a metrics part to show. */
@@ -61,7 +63,7 @@ const EXIT_PATIENCE_MS = 1000
 const GATHER_MS = 50
 
 /** A bounded queue of lines in front of an outlet. */
-export function createSink(outlet: Outlet): Sink {
+export function createSink(outlet: Outlet, destination = 'standard output'): Sink {
   const dropped = new Map<string, number>()
   const held: Chunk[] = []
   let heldBytes = 0
@@ -127,6 +129,7 @@ export function createSink(outlet: Outlet): Sink {
   }
 
   return {
+    destination,
     dropped,
     held: () => sumOf((sending ? [sending, ...held] : held).map(linesLeft)),
     write(line) {

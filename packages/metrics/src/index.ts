@@ -83,7 +83,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
-  const { admit, observe, publish, published, onFlush, report: reportError } = registryOf(app)
+  const { admit, observe, publish, published, onFlush, descriptions, report: reportError } = registryOf(app)
   if (!admit(NAME)) return
   if (app.hasDecorator('metrics')) throw new Error(TAKEN)
   const report = (error: unknown): void => reportError(NAME, error)
@@ -142,6 +142,10 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   serveMetrics(management, path, collect)
   const leave = joinCluster(collect)
   const points = await pushPoints(otlp, app, resolveService(service), collect)
+  descriptions.add('points', () => ({
+    to: [path, ...(points ? [points.endpoint] : [])],
+    hint: points ? undefined : 'OTEL_METRICS_EXPORTER=otlp pushes points over OTLP too'
+  }))
   if (points) {
     for (const series of points.series) publish(series)
     onFlush({ signal: 'points', flush: points.flush, dropped: () => lostIn(points.series) })

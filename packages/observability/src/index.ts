@@ -16,6 +16,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
+import { type Report, reportOf } from './report.ts'
 import { flushBeforeAnswers } from './serverless.ts'
 import { deliverAtSignals } from './signals.ts'
 
@@ -44,13 +45,20 @@ export type {
 export { clusterMetrics } from '@fastify-observability/metrics'
 export type { Observation, Observer, Outcome, RouteObservability, Series } from '@fastify-observability/observation'
 export { currentObservation } from '@fastify-observability/observation'
-export type { FlushReport, Signal, Undelivered } from '@fastify-observability/observation/internal'
+export type {
+  FlushReport,
+  Service,
+  Signal,
+  SignalReport,
+  Undelivered
+} from '@fastify-observability/observation/internal'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
   HealthOptions,
   LoggingOptions,
   ManagementOptions,
   MetricsOptions,
+  Report,
   RequestIdOptions,
   SentryOptions,
   ServiceOptions,
@@ -73,6 +81,8 @@ export interface Observability {
    * @param timeoutMs milliseconds, a day at most. @default 2000
    */
   flush(timeoutMs?: number): Promise<FlushReport>
+  /** Says where each signal goes, without secrets, what would send it further, and what was lost so far. */
+  report(): Report
 }
 
 /** Every part takes its own options, `true` for its defaults, or `false` to be left out. */
@@ -140,7 +150,8 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   deliverAtSignals(app)
   if (serverless) flushBeforeAnswers(registry)
   app.decorate('observability', {
-    flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS))
+    flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS)),
+    report: () => reportOf(registry, service, options)
   })
 
   // Order matters: observers start in this order and end in the reverse one.

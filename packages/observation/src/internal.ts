@@ -10,6 +10,7 @@ export { resolveService, type Service, type ServiceOptions, serviceSchema } from
 export { isFailure, isShed, outlookOf } from './outcome.ts'
 export { createRedactor, type RedactOptions, type Redactor } from './redaction/redactor.ts'
 export { type Registry, registryOf } from './registry.ts'
+export type { SignalReport } from './report.ts'
 export { RequestObservation } from './request-observation.ts'
 export { requireOf } from './require.ts'
 export { currentScope, isBackground, runIn, runInBackground, runOutside, type Scope } from './scope.ts'

@@ -4,6 +4,7 @@ import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Observation } from './observation.ts'
 import type { Observer, Observers, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
+import { createDescriptions, type Descriptions } from './report.ts'
 import { OBSERVATION } from './request-observation.ts'
 import type { Series } from './series.ts'
 
@@ -46,6 +47,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   reserve(names: readonly string[]): void
   /** Adds a part that holds items before they leave the process. */
   onFlush(holder: Holder): void
+  /** What the parts say of where their signals go. */
+  readonly descriptions: Descriptions
   /** Holds each answer back until its end has been observed and this has settled, if it is set. */
   beforeAnswer: (() => Promise<unknown>) | undefined
   /** The process ends after the app has closed: parts leave open what the last line needs. */
@@ -102,6 +105,7 @@ export function decorateWithRegistry(
     onFlush,
     flush,
     flushSync,
+    descriptions: createDescriptions(),
     beforeAnswer: undefined,
     ending: false
   }

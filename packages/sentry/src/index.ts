@@ -191,6 +191,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (isTracing && hasTracerProvider())
       warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
   })
+  registry.descriptions.add('events', () => ({ to: [URL.parse(dsn ?? '')?.host ?? 'Spotlight'] }))
   registry.onFlush({
     signal: 'events',
     flush: async (timeoutMs) => client.flush(timeoutMs),

@@ -29,6 +29,8 @@ declare module 'fastify' {
   }
 }
 
+const EXPORT_HINT = 'OTEL_EXPORTER_OTLP_ENDPOINT, or the option tracing.endpoint, exports spans'
+
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
   const settings = resolveOptions(options, (message) => app.log.warn(`tracing: ${message}`))
   if (!settings) return
@@ -66,6 +68,10 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     dropped: () => lostIn(pipeline.series)
   })
 
+  registry.descriptions.add('spans', () => ({
+    to: pipeline.destinations,
+    hint: pipeline.destinations.length > 0 ? undefined : EXPORT_HINT
+  }))
   registry.reserve(OWN_ATTRIBUTES)
   app.decorateRequest('span', undefined)
   app.addHook('onRoute', ({ config }) => checkRoute(config))

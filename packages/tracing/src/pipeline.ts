@@ -42,6 +42,8 @@ export interface Pipeline {
   startSpan: StartRequestSpan
   /** Whether the context of an observation is the active one while its request is served. */
   hasSharedContext: boolean
+  /** Where spans go, for a reader. */
+  destinations: readonly string[]
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
   /** Loads what the first export needs, if there is one. Never rejects. */
@@ -78,6 +80,7 @@ interface Running {
   holders: number
   startSpan: StartRequestSpan
   hasSharedContext: boolean
+  destinations: readonly string[]
   series: readonly Series[]
   open: () => Promise<void>
   flush: () => Promise<void>
@@ -102,6 +105,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
     return {
       startSpan: startForeign,
       hasSharedContext: false,
+      destinations: ["the application's tracer provider"],
       series: [],
       open: async () => {},
       flush: flushTracerProvider,
@@ -113,6 +117,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
   return {
     startSpan: running.startSpan,
     hasSharedContext: running.hasSharedContext,
+    destinations: running.destinations,
     series: running.series,
     open: running.open,
     flush: running.flush,
@@ -193,6 +198,11 @@ function start(
   return {
     startSpan: startRequestSpans(home),
     hasSharedContext,
+    destinations: [
+      ...(spanExport ? [spanExport.endpoint] : []),
+      ...(console ? ['standard error'] : []),
+      ...(spanProcessors.length > 0 ? ["the application's span processors"] : [])
+    ],
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
     flush: () => home.processor.forceFlush(),

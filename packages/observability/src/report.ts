@@ -1,0 +1,47 @@
+import {
+  lossesOf,
+  type Registry,
+  resolveService,
+  type Service,
+  type ServiceOptions,
+  type Signal,
+  type SignalReport
+} from '@fastify-observability/observation/internal'
+
+/** What is on, where it goes and what looks wrong. */
+export interface Report extends Readonly<Record<Signal, SignalReport>> {
+  readonly service: Service
+  /** What was lost so far, by series and reason. */
+  readonly dropped: Readonly<Record<string, number>>
+}
+
+/** The options of the parts that have a signal. */
+interface Parts {
+  readonly logging?: object | boolean | undefined
+  readonly tracing?: object | boolean | undefined
+  readonly metrics?: object | boolean | undefined
+  readonly sentry?: object | boolean | undefined
+}
+
+/** What a part that has said nothing is waiting for. */
+const MISSING = {
+  logging: 'logging is not registered',
+  tracing: 'OTEL_SDK_DISABLED switches spans off',
+  metrics: 'metrics are not registered',
+  sentry: 'SENTRY_DSN, or the option sentry.dsn, sends error events; they need @sentry/node'
+}
+
+export function reportOf(registry: Registry, service: ServiceOptions, parts: Parts): Report {
+  function describe(signal: Signal, part: keyof Parts): SignalReport {
+    const hint = parts[part] === false ? `the option ${part} is false` : MISSING[part]
+    return registry.descriptions.of(signal) ?? { to: [], hint }
+  }
+  return {
+    service: resolveService(service),
+    lines: describe('lines', 'logging'),
+    spans: describe('spans', 'tracing'),
+    points: describe('points', 'metrics'),
+    events: describe('events', 'sentry'),
+    dropped: lossesOf(registry.published)
+  }
+}
