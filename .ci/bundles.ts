@@ -159,6 +159,7 @@ for (const [title, command, args] of [
 ] as const) {
   await check(`${title}: starts, answers, and ends by SIGTERM`, async () => {
     const child = spawn(command, args, { cwd: project, stdio: ['ignore', 'ignore', 'pipe'] })
+    await once(child, 'spawn')
     const timer = setTimeout(() => child.kill('SIGKILL'), BUNDLE_TIMEOUT_MS)
     const ended = once(child, 'exit')
     for await (const row of createInterface(child.stderr)) if (row === 'found') break
