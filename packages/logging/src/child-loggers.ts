@@ -13,7 +13,10 @@ interface ChildLoggers {
   readonly standard: ChildLoggerFactory
   /** A factory of the application's that is given the suite's logger; `undefined` for Fastify's and for one of these. */
   wrap(factory: ChildLoggerFactory): ChildLoggerFactory | undefined
-  /** The logger of a request, which for routes declared before the plugin is still a child of the application's first one. */
+  /**
+   * The logger of a request. For routes declared before the plugin it is still a child of the application's first one: their
+   * factory, which may give it methods of its own, is called again.
+   */
   adopt(request: FastifyRequest): Logger
 }
 
@@ -45,8 +48,16 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   const bindings = isPino(given) ? symbolOf(given, 'chindings') : undefined
   const known = bindings && String(Reflect.get(given, bindings))
 
-  function adopt({ log }: FastifyRequest): Logger {
+  function adopt(request: FastifyRequest): Logger {
+    const { log, server } = request
     if (isOurs(log)) return log
+    const { childLoggerFactory } = server
+    const factory =
+      own.has(childLoggerFactory) && childLoggerFactory !== standard ? childLoggerFactory : wrap(childLoggerFactory)
+    if (factory) {
+      const made = factory.call(server, root, { [LABEL]: request.id }, {}, request.raw)
+      if (isOurs(made)) return made
+    }
     if (!bindings || known === undefined) return root
     const text: unknown = Reflect.get(log, bindings)
     if (typeof text !== 'string' || !text.startsWith(known)) return root

@@ -63,6 +63,22 @@ test('keeps the factory of a scope, and that of routes declared before the plugi
   t.equal(lines.filter(({ msg, path }) => msg === 'request completed' && path === '/admin').length, 0)
 })
 
+for (const hasLogger of [true, false]) {
+  test(`keeps what a factory gives to loggers of earlier routes, Fastify with ${hasLogger ? 'a' : 'no'} logger`, async (t) => {
+    const { app, lines } = await service({ ...(!hasLogger && { logger: false }) }, (app) => {
+      app.setChildLoggerFactory((log, bindings, options) =>
+        Object.assign(log.child(bindings, options), { audit: (text: string) => logger().info({ audited: text }) })
+      )
+      app.get('/early', async ({ log }) => void Reflect.get(log, 'audit')('paid'))
+    })
+    t.equal((await app.inject('/early')).statusCode, 200)
+    t.match(
+      lines.find(({ audited }) => audited === 'paid'),
+      { path: '/early', request_id: 'req-1' }
+    )
+  })
+}
+
 test('keeps a requestIdLogLabel of the application', async (t) => {
   const { app, lines } = await service({ logController: new LogController({ requestIdLogLabel: 'rid' }) }, (app) => {
     app.get('/early', async ({ log }) => log.info('here'))
