@@ -16,7 +16,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
-import { type Report, reportOf } from './report.ts'
+import { logReport, type Report, reportOf } from './report.ts'
 import { flushBeforeAnswers } from './serverless.ts'
 import { deliverAtSignals } from './signals.ts'
 
@@ -149,10 +149,12 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   const registry = registryOf(app)
   deliverAtSignals(app)
   if (serverless) flushBeforeAnswers(registry)
+  const report = (): Report => reportOf(registry, service, options)
   app.decorate('observability', {
     flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS)),
-    report: () => reportOf(registry, service, options)
+    report
   })
+  logReport(app, report)
 
   // Order matters: observers start in this order and end in the reverse one.
   if (ids) await app.register(requestId, ids)

@@ -7,6 +7,7 @@ import {
   type Signal,
   type SignalReport
 } from '@fastify-observability/observation/internal'
+import type { FastifyInstance } from 'fastify'
 
 /** What is on, where it goes and what looks wrong. */
 export interface Report extends Readonly<Record<Signal, SignalReport>> {
@@ -44,4 +45,16 @@ export function reportOf(registry: Registry, service: ServiceOptions, parts: Par
     events: describe('events', 'sentry'),
     dropped: lossesOf(registry.published)
   }
+}
+
+/** Logs once, when the app listens, where its signals go: as fields, and in a terminal in words. */
+export function logReport(app: FastifyInstance, report: () => Report): void {
+  app.addHook('onListen', async () => {
+    const { service: _service, dropped: _dropped, ...signals } = report()
+    const words = Object.entries(signals).map(([signal, { to, hint }]) => {
+      return `${signal} to ${to.length > 0 ? to.join(', ') : `nowhere (${hint})`}`
+    })
+    if (process.stdout.isTTY) app.log.info(`telemetry: ${words.join('; ')}`)
+    else app.log.info({ telemetry: signals }, 'telemetry')
+  })
 }

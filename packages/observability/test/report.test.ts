@@ -44,3 +44,16 @@ test('says what the options have switched off', async (t) => {
   t.same(lines, { to: [], hint: 'the option logging is false' })
   t.same(spans, { to: [], hint: 'the option tracing is false' })
 })
+
+test('logs once where each signal goes when the app listens', async (t) => {
+  const lines: string[] = []
+  const app = Fastify()
+  await app.register(observability, { logging: { stream: { write: (line) => void lines.push(line) }, format: 'json' } })
+  t.teardown(() => app.close())
+  await app.ready()
+  t.notOk(lines.some((line) => line.includes('"msg":"telemetry"')))
+  await app.listen({ port: 0 })
+  const [line = '{}', ...more] = lines.filter((line) => line.includes('"msg":"telemetry"'))
+  t.match(JSON.parse(line), { level: 'info', telemetry: { spans: { to: [] }, points: { to: ['/metrics'] } } })
+  t.same(more, [])
+})
