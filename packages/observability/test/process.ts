@@ -4,6 +4,8 @@ import { type Agent, get } from 'node:http'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { type Collector, type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
+import { type Ingest, startIngest } from '@fastify-observability/testing/ingest'
 import type { Test } from 'tap'
 
 export type Line = Record<string, unknown> & { msg: string }
@@ -18,7 +20,25 @@ export interface Service {
   ended: Promise<number | null>
 }
 
+/** What a service delivers to, and the variables by which it does. */
+export interface Receivers {
+  collector: Collector
+  ingest: Ingest
+  env: NodeJS.ProcessEnv
+}
+
 const LISTENING = 'Server listening at '
+
+export async function startReceivers(t: Test, options: CollectorOptions = {}): Promise<Receivers> {
+  const [collector, ingest] = await Promise.all([startCollector(options), startIngest()])
+  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
+  const env = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    OTEL_METRICS_EXPORTER: 'otlp',
+    SENTRY_DSN: ingest.dsn
+  }
+  return { collector, ingest, env }
+}
 
 export async function start(
   t: Test,

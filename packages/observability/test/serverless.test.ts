@@ -1,21 +1,8 @@
 import { spawn } from 'node:child_process'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
-import { startIngest } from '@fastify-observability/testing/ingest'
-import { type Test, test } from 'tap'
-import { start } from './process.ts'
-
-async function backend(t: Test, options: CollectorOptions = {}) {
-  const [collector, ingest] = await Promise.all([startCollector(options), startIngest()])
-  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
-  const env = {
-    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-    OTEL_METRICS_EXPORTER: 'otlp',
-    SENTRY_DSN: ingest.dsn
-  }
-  return { collector, ingest, env }
-}
+import { test } from 'tap'
+import { start, startReceivers } from './process.ts'
 
 /** What a function that is frozen at its answer has written and answered. */
 async function invoke(TARGET: string, env: NodeJS.ProcessEnv) {
@@ -27,7 +14,7 @@ async function invoke(TARGET: string, env: NodeJS.ProcessEnv) {
 }
 
 test('everything about a request is out when a function is frozen at its answer', async (t) => {
-  const { collector, ingest, env } = await backend(t)
+  const { collector, ingest, env } = await startReceivers(t)
   const { answer, messages } = await invoke('/boom', env)
   t.match(answer, '"statusCode":500')
   t.same(messages, ['request completed'])
@@ -43,7 +30,7 @@ for (const [target, statusCode, body] of [
   ['/missing', 404, 'Not Found']
 ] as const) {
   test(`the answer to ${target} is as without, and follows its line and span`, async (t) => {
-    const { collector, env } = await backend(t)
+    const { collector, env } = await startReceivers(t)
     const { answer, messages } = await invoke(target, env)
     t.match(answer, `"statusCode":${statusCode}`)
     t.match(answer, body)
@@ -53,18 +40,18 @@ for (const [target, statusCode, body] of [
 }
 
 test('without the option a function that is frozen at its answer has sent nothing', async (t) => {
-  const { collector, env } = await backend(t)
+  const { collector, env } = await startReceivers(t)
   t.same((await invoke('/orders/7', { ...env, SERVERLESS: 'false' })).messages, [])
   t.same(collector.spans, [])
 })
 
 test('a line is written before the call returns', async (t) => {
-  const { env } = await backend(t)
+  const { env } = await startReceivers(t)
   t.same((await invoke('/crash', env)).messages, ['in the handler'])
 })
 
 test('over a socket the answer follows what is known of it too, request after request', async (t) => {
-  const { collector, env } = await backend(t)
+  const { collector, env } = await startReceivers(t)
   const { origin, lines, line } = await start(t, env, 'frozen.ts')
   for (let request = 1; request <= 5; request++) {
     t.equal(await (await fetch(`${origin}/${request % 2 ? 'stream' : 'orders/7'}`)).text(), 'the order')
@@ -75,7 +62,7 @@ test('over a socket the answer follows what is known of it too, request after re
 })
 
 test('an outage of the collector makes one answer wait, and not each', async (t) => {
-  const { env } = await backend(t, { answer: () => 'never' })
+  const { env } = await startReceivers(t, { answer: () => 'never' })
   const { origin } = await start(t, env, 'frozen.ts')
   const startedAt = performance.now()
   for (let request = 1; request <= 5; request++) t.equal((await fetch(`${origin}/orders/7`)).status, 200)

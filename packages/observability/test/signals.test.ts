@@ -4,11 +4,10 @@ import { readFileSync, utimesSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
-import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify, { type FastifyInstance } from 'fastify'
 import tap, { type Test, test } from 'tap'
 import observability from '../src/index.ts'
-import { type Service, start } from './process.ts'
+import { type Service, start, startReceivers } from './process.ts'
 
 tap.setTimeout(240_000)
 
@@ -19,13 +18,7 @@ const END_MS = 2_000 + 1_000
 
 /** A service without any option, a collector and an ingest. */
 async function serve(t: Test, options: CollectorOptions = {}, env: NodeJS.ProcessEnv = {}, command: string[] = []) {
-  const [collector, ingest] = await Promise.all([startCollector(options), startIngest()])
-  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
-  const telemetry = {
-    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
-    OTEL_METRICS_EXPORTER: 'otlp',
-    SENTRY_DSN: ingest.dsn
-  }
+  const { collector, ingest, env: telemetry } = await startReceivers(t, options)
   return { collector, ingest, ...(await start(t, { ...telemetry, ...env }, SCRIPT, command)) }
 }
 
@@ -134,6 +127,13 @@ test('a signal delivers what all apps of the process hold', async (t) => {
   t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
   t.equal(service.lines.filter(({ route }) => route === '/orders/:id').length, 3)
   t.equal(service.collector.spans.length, 3)
+})
+
+test('two copies of the package in a process deliver together, and end it once', async (t) => {
+  const service = await serve(t, {}, { COPY: 'second' })
+  await fetch(`${service.origin}/orders/7`)
+  t.same(await endOf(service, 'SIGTERM'), { by: 'SIGTERM', inTime: true })
+  t.same(spanNames(service.collector.spans), ['GET /orders/:id'])
 })
 
 test('node --watch restarts a service without losing what it held', async (t) => {
