@@ -4,7 +4,7 @@ import Fastify from 'fastify'
 import observability, { currentObservation } from 'fastify-observability'
 
 const app = Fastify()
-await app.register(observability, { service: { name: 'shop' }, logging: { format: 'pretty' }, sentry: false })
+await app.register(observability, { service: { name: 'shop' } })
 
 app.get('/orders/:id', async (request) => {
   currentObservation()?.add({ plan: 'pro' })

@@ -5,8 +5,11 @@ import { promisify } from 'node:util'
 
 const ROOT = new URL('../../..', import.meta.url).pathname
 const SHOP = 'packages/observability/docs/shop.ts'
+// Standard output is a pipe here.
+const TERMINAL = 'data:text/javascript,process.stdout.isTTY=true'
 const COLORS: Record<string, string> = { 31: '#ff7b72', 32: '#7ee787', 33: '#e3b341', 34: '#79c0ff', 36: '#76e3ea' }
 const DIM = '2'
+const COLUMNS = 110
 const WIDTH = 8.43
 const HEIGHT = 19
 const MARGIN = 18
@@ -14,19 +17,16 @@ const MARGIN = 18
 /** What the service writes, with its colours. */
 export async function written(): Promise<string> {
   const env = { PATH: process.env.PATH, FORCE_COLOR: '1', NODE_ENV: 'development' }
-  const { stdout } = await promisify(execFile)(process.execPath, [SHOP], { cwd: ROOT, env })
+  const { stdout } = await promisify(execFile)(process.execPath, ['--import', TERMINAL, SHOP], { cwd: ROOT, env })
   return stdout.trimEnd()
 }
 
 export function draw(output: string): string {
-  const rows = output.split('\n')
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
-  const plain = rows.map((row) => row.replace(/\u001b\[\d+m/g, ''))
-  const width = Math.round(2 * MARGIN + WIDTH * Math.max(...plain.map(({ length }) => length)))
+  const rows = output.split('\n').flatMap(wrapped)
+  const width = Math.round(2 * MARGIN + WIDTH * COLUMNS)
   const height = 2 * MARGIN + HEIGHT * rows.length
   const texts = rows.map(
-    (row, index) =>
-      `<text x="${MARGIN}" y="${MARGIN + HEIGHT * (index + 0.75)}" xml:space="preserve">${spansOf(row)}</text>`
+    (row, index) => `<text x="${MARGIN}" y="${MARGIN + HEIGHT * (index + 0.75)}" xml:space="preserve">${row}</text>`
   )
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" role="img"
   aria-label="A terminal with one row for each request, and an error with its own frames below it"
@@ -37,18 +37,31 @@ ${texts.join('\n')}
 `
 }
 
-function spansOf(row: string): string {
+/** A row as a terminal shows it, which goes on in the next one where it is longer than the terminal is wide. */
+function wrapped(row: string): string[] {
+  const rows: string[] = []
+  let current = ''
+  let column = 0
   let attribute = ''
   // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
-  const parts = row.split(/\u001b\[(\d+)m/)
-  return parts
-    .map((part, index) => {
-      if (index % 2 === 0) return part && `<tspan${attribute}>${escaped(part)}</tspan>`
+  for (const [index, part] of row.split(/\u001b\[(\d+)m/).entries()) {
+    if (index % 2 === 1) {
       const color = COLORS[part]
       attribute = part === DIM ? ' fill-opacity="0.6"' : color ? ` fill="${color}"` : ''
-      return ''
-    })
-    .join('')
+      continue
+    }
+    for (let rest = part; rest !== ''; ) {
+      const fitting = rest.slice(0, COLUMNS - column)
+      current += `<tspan${attribute}>${escaped(fitting)}</tspan>`
+      column += fitting.length
+      rest = rest.slice(fitting.length)
+      if (rest === '') break
+      rows.push(current)
+      current = ''
+      column = 0
+    }
+  }
+  return [...rows, current]
 }
 
 function escaped(text: string): string {
