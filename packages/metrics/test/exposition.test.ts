@@ -89,6 +89,13 @@ http_server_response_body_size_bytes_count{${labels}} 1
 jobs_total{kind="a\\"b\\\\c\\n"} 2
 # HELP observability_observer_errors_total Errors thrown by observers of requests.
 # TYPE observability_observer_errors_total counter
+# HELP observability_fields_dropped_total Fields added to requests that were not kept.
+# TYPE observability_fields_dropped_total counter
+observability_fields_dropped_total{reason="too_many"} 0
+observability_fields_dropped_total{reason="too_large"} 0
+observability_fields_dropped_total{reason="reserved"} 0
+observability_fields_dropped_total{reason="invalid"} 0
+observability_fields_dropped_total{reason="ended"} 0
 # HELP metrics_series_overflow_total Values counted under __overflow__ because their metric had reached a series limit.
 # TYPE metrics_series_overflow_total counter
 # HELP metrics_values_dropped_total Invalid values dropped.
@@ -142,6 +149,13 @@ http_server_response_body_size_bytes_count{${labels}} 1
 jobs_total{kind="a\\"b\\\\c\\n"} 2${exemplar}
 # TYPE observability_observer_errors counter
 # HELP observability_observer_errors Errors thrown by observers of requests.
+# TYPE observability_fields_dropped counter
+# HELP observability_fields_dropped Fields added to requests that were not kept.
+observability_fields_dropped_total{reason="too_many"} 0
+observability_fields_dropped_total{reason="too_large"} 0
+observability_fields_dropped_total{reason="reserved"} 0
+observability_fields_dropped_total{reason="invalid"} 0
+observability_fields_dropped_total{reason="ended"} 0
 # TYPE metrics_series_overflow counter
 # HELP metrics_series_overflow Values counted under __overflow__ because their metric had reached a series limit.
 # TYPE metrics_values_dropped counter
