@@ -45,15 +45,25 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
     return made
   }
 
+  // Nearly all requests of an app have the same one, and a WeakMap costs each of them more than a comparison.
+  let asked: ChildLoggerFactory | undefined
+  let answer: ChildLoggerFactory | undefined
+
+  /** The application's factory of a scope, given the suite's logger. */
+  function earlyFactory(factory: ChildLoggerFactory): ChildLoggerFactory | undefined {
+    if (factory === asked) return answer
+    asked = factory
+    answer = own.has(factory) && factory !== standard ? factory : wrap(factory)
+    return answer
+  }
+
   const bindings = isPino(given) ? symbolOf(given, 'chindings') : undefined
   const known = bindings && String(Reflect.get(given, bindings))
 
   function adopt(request: FastifyRequest): Logger {
     const { log, server } = request
     if (isOurs(log)) return log
-    const { childLoggerFactory } = server
-    const factory =
-      own.has(childLoggerFactory) && childLoggerFactory !== standard ? childLoggerFactory : wrap(childLoggerFactory)
+    const factory = earlyFactory(server.childLoggerFactory)
     if (factory) {
       const made = factory.call(server, root, { [LABEL]: request.id }, {}, request.raw)
       if (isOurs(made)) return made

@@ -116,13 +116,13 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (observation.config.trace === false) return
     const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
     if (!span) return
-    const { startedAt, headersAt } = observation
+    const { startedAt, fields, headersAt } = observation
     const { statusCode, headersSent, error, errorType, durationMs } = outcome
     if (hasIdsLater) addIds(span, observation)
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
-    for (const [name, value] of observation.fields) span.setAttribute(name, attributeOf(value))
+    if (fields.size > 0) for (const [name, value] of fields) span.setAttribute(name, attributeOf(value))
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, startedAt + elapsedMs(startedAt, headersAt))
     if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
     if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
