@@ -23,12 +23,6 @@ export type AddedFields = {
 /** A field as it stands in line, span and event. */
 export type KeptValue = FieldItem | null | readonly FieldItem[]
 
-/** The fields of one request. */
-export interface KeptFields extends ReadonlyMap<string, KeptValue> {
-  /** Characters of all names and values. */
-  readonly characters: number
-}
-
 /** What the fields of an app's requests have in common. */
 export interface FieldRules {
   /** Names of the suite's own, which no field can take. */
@@ -51,8 +45,9 @@ export function createFieldRules(): FieldRules {
 }
 
 /** The fields of one request: the last value of a name wins, and what is not kept is counted. */
-export class Fields extends Map<string, KeptValue> implements KeptFields {
-  characters = 0
+export class Fields extends Map<string, KeptValue> {
+  /** Of all names and values. */
+  private characters = 0
 
   /** Never throws, whatever is passed. */
   addAll(added: unknown, { reserved, dropped }: FieldRules): void {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { within } from '@fastify-observability/observation/internal'
 import type { Accounts } from './accounts.ts'
 import type { Answer } from './connection.ts'
 import type { Destination } from './destination.ts'
@@ -18,6 +19,10 @@ export interface Delivery {
   /** Ends what is under way. */
   close(): void
 }
+
+// Shares of the time for closing, with room for what comes after each.
+const RETRY_SHARE = 0.9
+const DELIVERY_SHARE = 0.95
 
 type Settle = (items: number, answer: Answer) => void
 
@@ -96,6 +101,19 @@ export function openDelivery(destination: Destination, accounts: Accounts, total
     },
     close: connection.close
   }
+}
+
+/** Has what is left delivered within the time, counts the rest as lost, and ends what is under way. */
+export async function closeInTime(
+  delivery: Delivery,
+  accounts: Accounts,
+  timeoutMs: number,
+  deliverRest: () => Promise<void>
+): Promise<void> {
+  delivery.hurry(performance.now() + RETRY_SHARE * timeoutMs)
+  await within(DELIVERY_SHARE * timeoutMs, deliverRest())
+  accounts.close()
+  delivery.close()
 }
 
 function doNothing(): void {}

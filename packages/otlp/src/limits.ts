@@ -15,7 +15,7 @@ const MAX_BATCH_SIZE = 512
 const TOTAL_MS = 30_000
 const MAX_ATTRIBUTES = 128
 // Node's timers treat delays above 2^31-1 ms as 1 ms.
-const MAX_TIMER_MS = 2 ** 31 - 1
+export const MAX_TIMER_MS = 2 ** 31 - 1
 
 /** @see https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor */
 export function limitsFrom(variables: BatchVariables, delayMs: number, warn: Warn): QueueLimits {

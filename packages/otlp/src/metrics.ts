@@ -1,11 +1,12 @@
 import type { Series } from '@fastify-observability/observation'
 import { atMostEvery, runInBackground, type Service, within } from '@fastify-observability/observation/internal'
 import { openAccounts } from './accounts.ts'
-import { openDelivery } from './delivery.ts'
+import { closeInTime, openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
 import { Batch, type Scope } from './encoding/batch.ts'
 import { encodeMetric, type Metric, type Temporality } from './encoding/metric.ts'
 import { choiceOf, numberFrom } from './environment.ts'
+import { MAX_TIMER_MS } from './limits.ts'
 import { MAX_BATCH_BYTES } from './queue.ts'
 import { resourceOf } from './resource.ts'
 import type { Log } from './spans.ts'
@@ -41,10 +42,6 @@ const MINUTE_MS = 60_000
 // The specification's.
 const INTERVAL_MS = 60_000
 const TIMEOUT_MS = 30_000
-const MAX_TIMER_MS = 2 ** 31 - 1
-// Shares of the time for closing, with room for what comes after each.
-const RETRY_SHARE = 0.9
-const DELIVERY_SHARE = 0.95
 
 export function exportPoints({ endpoint, service, scope, log, collect }: PointExportOptions): PointExport {
   const warn = (message: string): void => log.warn({}, message)
@@ -119,11 +116,8 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
       if (isClosed) return
       isClosed = true
       clearInterval(timer)
-      delivery.hurry(performance.now() + RETRY_SHARE * timeoutMs)
       // What is under way may have been collected before the last values were known.
-      await within(DELIVERY_SHARE * timeoutMs, Promise.resolve(pushing).then(push))
-      accounts.close()
-      delivery.close()
+      await closeInTime(delivery, accounts, timeoutMs, () => Promise.resolve(pushing).then(push))
     },
     protocol: destination.protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
     endpoint: destination.shown,

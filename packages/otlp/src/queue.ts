@@ -1,6 +1,6 @@
-import { runInBackground, within } from '@fastify-observability/observation/internal'
+import { runInBackground } from '@fastify-observability/observation/internal'
 import type { Accounts, Dropped } from './accounts.ts'
-import type { Delivery } from './delivery.ts'
+import { closeInTime, type Delivery } from './delivery.ts'
 import { Batch, type Resource, type Scope } from './encoding/batch.ts'
 
 /** What a batch takes of an item. */
@@ -39,9 +39,6 @@ export const MAX_BATCH_BYTES = 3 * 1024 * 1024
 const MAX_HELD_BYTES = 64 * 1024 * 1024
 const MAX_WAITING = 8
 const CUT_CHARACTERS = [16_384, 1_024, 128]
-// Shares of the time for closing, with room for what comes after each.
-const RETRY_SHARE = 0.9
-const DELIVERY_SHARE = 0.95
 
 export function openQueue<Item>(
   { encode, cut }: Encoder<Item>,
@@ -169,10 +166,7 @@ export function openQueue<Item>(
     async close(timeoutMs) {
       if (isClosed) return
       isClosed = true
-      delivery.hurry(performance.now() + RETRY_SHARE * timeoutMs)
-      await within(DELIVERY_SHARE * timeoutMs, runInBackground(flush))
-      accounts.close()
-      delivery.close()
+      await closeInTime(delivery, accounts, timeoutMs, () => runInBackground(flush))
     }
   }
 }
