@@ -2,7 +2,7 @@
 // copied, what is heard of peers, what it weighs. Run after `pnpm build`, from the root.
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cp, mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify, stripVTControlCharacters } from 'node:util'
@@ -18,6 +18,7 @@ interface Manager {
   install: [command: string, ...args: string[]]
 }
 
+const README = await readFile('packages/observability/README.md', 'utf8')
 const API = { '@opentelemetry/api': '^1.10.0' }
 const SENTRY = { '@sentry/node': '^11.12.0' }
 // Two copies of one of these do not see what the other does.
@@ -51,8 +52,8 @@ const pnpm: Manager = {
   name: 'pnpm',
   async prepare(project, dependencies, tarballs) {
     await writeFile(join(project, 'package.json'), manifest(dependencies))
-    // The line of the README.
-    const settings = { allowBuilds: { protobufjs: false }, overrides: tarballs }
+    const [, name = '', isAllowed] = /`allowBuilds: \{ (\w+): (\w+) \}`/.exec(README) ?? []
+    const settings = { allowBuilds: { [name]: isAllowed === 'true' }, overrides: tarballs }
     await writeFile(join(project, 'pnpm-workspace.yaml'), JSON.stringify(settings))
   },
   install: ['pnpm', 'install']
@@ -60,9 +61,11 @@ const pnpm: Manager = {
 const yarn: Manager = {
   name: 'yarn 1',
   async prepare(project, dependencies, tarballs) {
-    // With the line of the README.
-    const resolutions = { ...tarballs, '@opentelemetry/core': '3.0.0' }
-    await writeFile(join(project, 'package.json'), manifest(dependencies, { resolutions }))
+    const [, resolutions = '{}'] = /`"resolutions": (\{.+?\})`/.exec(README) ?? []
+    await writeFile(
+      join(project, 'package.json'),
+      manifest(dependencies, { resolutions: { ...tarballs, ...JSON.parse(resolutions) } })
+    )
   },
   install: ['npx', '-y', 'yarn@1', 'install', '--non-interactive', '--no-progress']
 }

@@ -1,4 +1,5 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { context, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import Fastify from 'fastify'
@@ -10,12 +11,8 @@ const service = { name: 'shop', version: '1.2.3', environment: 'test' }
 /** An app whose lines go to a collector, and what its own stream has. */
 async function logged(t: Test, env: Record<string, string>, options: LoggingOptions = {}) {
   const collector = await startCollector()
-  const variables: Record<string, string> = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
-  Object.assign(process.env, variables)
-  t.teardown(async () => {
-    for (const name of Object.keys(variables)) delete process.env[name]
-    await collector.close()
-  })
+  withEnv(t, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env })
+  t.teardown(() => collector.close())
   const lines: string[] = []
   const app = Fastify()
   await app.register(logging, { service, stream: { write: (line) => void lines.push(line) }, ...options })

@@ -1,5 +1,6 @@
 import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
@@ -10,12 +11,8 @@ const service = { name: 'shop', version: '1.2.3', environment: 'test' }
 /** An app with an order of a sampled trace behind it, a collector for its points, and its lines. */
 async function ordered(t: Test, env: Record<string, string>, options: MetricsOptions = {}) {
   const collector = await startCollector()
-  const variables: Record<string, string> = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
-  Object.assign(process.env, variables)
-  t.teardown(async () => {
-    for (const name of Object.keys(variables)) delete process.env[name]
-    await collector.close()
-  })
+  withEnv(t, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env })
+  t.teardown(() => collector.close())
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line: string) => void lines.push(line) } } })
   t.teardown(() => app.close())

@@ -44,7 +44,7 @@ test('knows status and error of what it serves beside @fastify/express', async (
   t.match(await ask('/plain'), { ...answered, statusCode: 200, ttfbMs: Number })
 })
 
-test('has the whole path of what middleware answers, whoever cuts the URL for it', async (t) => {
+test('keeps the whole path of a request whose URL middleware cuts before it answers', async (t) => {
   const { app, ask } = await service(t, async (app) => {
     await app.register(middie)
     app.use('/legacy', (_request: unknown, response: { end(text: string): void }) => response.end('from middleware'))

@@ -1,6 +1,6 @@
+import { withEnv } from '@fastify-observability/testing/environment'
 import { noCollector as skip, startRealCollector } from '@fastify-observability/testing/real-collector'
 import { test } from 'tap'
-import { withEnv } from './environment.ts'
 import { SIGNALS } from './producer.ts'
 
 const ITEMS = {

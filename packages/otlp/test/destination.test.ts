@@ -2,9 +2,9 @@ import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { type Test, test } from 'tap'
 import { destinationOf, type Signal } from '../src/destination.ts'
-import { withEnv } from './environment.ts'
 import { SIGNALS } from './producer.ts'
 
 /** Where a signal goes in an environment, and what was wrong with that. */

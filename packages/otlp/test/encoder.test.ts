@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import { buffer } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import {
   type Attributes,
   type HrTime,
@@ -20,7 +21,6 @@ import { test } from 'tap'
 import { Batch } from '../src/encoding/batch.ts'
 import { encodeSpan } from '../src/encoding/span.ts'
 import { exportSpans } from '../src/index.ts'
-import { withEnv } from './environment.ts'
 import { produce } from './producer.ts'
 
 const upstream = Reflect.get(new OTLPTraceExporter(), '_delegate')._serializer

@@ -3,10 +3,10 @@ import http from 'node:http'
 import type net from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { TracerProvider } from '@opentelemetry/sdk-trace'
 import { test } from 'tap'
 import { exportSpans } from '../src/index.ts'
-import { withEnv } from './environment.ts'
 import { produce } from './producer.ts'
 
 const UNAVAILABLE = 14

@@ -1,7 +1,7 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { test } from 'tap'
 import { exportPoints, type Metric } from '../src/index.ts'
-import { withEnv } from './environment.ts'
 
 const TIME = { startTimeMs: 1_790_000_000_000, timeMs: 1_790_000_060_000 }
 const traceId = 'a'.repeat(32)

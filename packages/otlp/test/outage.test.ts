@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { test } from 'tap'
-import { withEnv } from './environment.ts'
 import { produce } from './producer.ts'
 
 const OUTAGE_MS = 30_000

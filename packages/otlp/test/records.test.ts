@@ -1,7 +1,7 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { type Test, test } from 'tap'
 import { exportLogs } from '../src/index.ts'
-import { withEnv } from './environment.ts'
 
 /** The attributes of a record as a collector has them, in an environment. */
 async function received(t: Test, env: Record<string, string>, attributes: Record<string, unknown>) {

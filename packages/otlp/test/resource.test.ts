@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { test } from 'tap'
 import { resourceOf } from '../src/index.ts'
-import { withEnv } from './environment.ts'
 
 const service = { name: 'shop', version: '1.2.3', environment: 'test' }
 

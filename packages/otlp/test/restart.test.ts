@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { freePorts } from '@fastify-observability/testing/ports'
 import { test } from 'tap'
-import { withEnv } from './environment.ts'
 import { SIGNALS } from './producer.ts'
 
 const RESTART_MS = 3_000

@@ -1,6 +1,6 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { withEnv } from '@fastify-observability/testing/environment'
 import { test } from 'tap'
-import { withEnv } from './environment.ts'
 import { SIGNALS } from './producer.ts'
 
 for (const protocol of ['grpc', 'http/protobuf'] as const) {

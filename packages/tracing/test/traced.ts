@@ -1,3 +1,5 @@
+export { withEnv } from '@fastify-observability/testing/environment'
+
 import { type Collector, type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
@@ -34,12 +36,4 @@ export function named(spans: ReceivedSpan[], name: string): ReceivedSpan {
   const span = spans.find((span) => span.name === name)
   if (!span) throw new Error(`no span ${name} among ${spans.map(({ name }) => name)}`)
   return span
-}
-
-/** Sets variables for the length of a test. */
-export function withEnv(t: Test, variables: Record<string, string>): void {
-  Object.assign(process.env, variables)
-  t.teardown(() => {
-    for (const name of Object.keys(variables)) delete process.env[name]
-  })
 }
