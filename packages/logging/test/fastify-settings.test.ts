@@ -79,6 +79,26 @@ for (const hasLogger of [true, false]) {
   })
 }
 
+test('asks the factory of an earlier route once for each request', async (t) => {
+  const paths: (string | undefined)[] = []
+  const { app, lines } = await service({}, (app) => {
+    app.get('/early', {
+      handler: async ({ log }) => void Reflect.get(log, 'audit')('paid'),
+      childLoggerFactory(log, bindings, options, raw) {
+        paths.push(raw.url)
+        const audited = Object.create(log.child({ ...bindings, plan: 'pro' }, options))
+        return Object.assign(audited, { audit: (text: string) => logger().info({ audited: text }) })
+      }
+    })
+  })
+  t.equal((await app.inject('/early')).statusCode, 200)
+  t.strictSame(paths, ['/early'])
+  t.match(
+    lines.find(({ audited }) => audited === 'paid'),
+    { path: '/early', plan: 'pro' }
+  )
+})
+
 test('keeps a requestIdLogLabel of the application', async (t) => {
   const { app, lines } = await service({ logController: new LogController({ requestIdLogLabel: 'rid' }) }, (app) => {
     app.get('/early', async ({ log }) => log.info('here'))
