@@ -400,7 +400,8 @@ const GROUPS: Group[] = [
     tests: {
       'test/encapsulated-child-logger-factory.test.js': [
         'child logger factory set on root scope when using fastify-plugin'
-      ]
+      ],
+      'test/route.5.test.js': ['route child logger factory does not affect other routes']
     }
   },
   {

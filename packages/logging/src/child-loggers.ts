@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger, FastifyRequest, RouteOptions } from 'fastify'
 import type { Logger } from 'pino'
-import { isOurs } from './context.ts'
-import { isPino, levelOwner, symbolOf } from './existing-pino.ts'
+import { isOurs, loose } from './context.ts'
+import { isPino, levelOwner } from './existing-pino.ts'
 
 // Fastify's label for the id of a request, which all lines have as `request_id`.
 const LABEL = 'reqId'
@@ -13,10 +13,7 @@ interface ChildLoggers {
   readonly standard: ChildLoggerFactory
   /** A factory of the application's that is given the suite's logger; `undefined` for Fastify's and for one of these. */
   wrap(factory: ChildLoggerFactory): ChildLoggerFactory | undefined
-  /**
-   * The logger of a request. For routes declared before the plugin it is still a child of the application's first one, with
-   * what their factory has added to it.
-   */
+  /** The logger of a request. A factory may have made it of something else than the logger that it was given. */
   adopt(request: FastifyRequest): Logger
 }
 
@@ -45,35 +42,27 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
     return made
   }
 
-  const bindings = isPino(given) ? symbolOf(given, 'chindings') : undefined
-  const known = bindings && String(Reflect.get(given, bindings))
+  // Routes declared before the plugin keep their factory, and Fastify hands it the first logger, which no other app has.
+  const { child } = given
+  Reflect.set(given, 'child', function (this: unknown, bindings: object, options: object = {}) {
+    if (this !== given) return Reflect.apply(child, this, [bindings, options])
+    const { [LABEL]: id, ...others } = Object(bindings)
+    if (id === undefined) return root.child(others, options)
+    return isEmpty(others) && isEmpty(options) ? loose(root) : root.child(others, options)
+  })
 
   function adopt({ log }: FastifyRequest): Logger {
     if (isOurs(log)) return log
-    const made = copyOf(log)
-    // Unlike Object.keys(), this makes nothing for each request.
-    for (const name in log) if (!(name in root)) return withAdded(log, made)
-    return made
-  }
-
-  /** What a factory has inherited or owns, such as methods of its own. */
-  function withAdded(log: object, made: Logger): Logger {
-    const logger = made === root ? root.child({}) : made
-    for (const name in log) if (!(name in root)) Object.assign(logger, { [name]: Reflect.get(log, name) })
-    return logger
-  }
-
-  /** The suite's logger with the bindings of a child of the application's first one. */
-  function copyOf(log: object): Logger {
-    if (!bindings || known === undefined) return root
-    const text: unknown = Reflect.get(log, bindings)
-    if (typeof text !== 'string' || !text.startsWith(known)) return root
-    const further: Record<string, unknown> = JSON.parse(`{${text.slice(known.length + 1)}}`)
-    const { [LABEL]: _, ...others } = further
-    return Object.keys(others).length === 0 ? root : root.child(further)
+    const added = Object.entries(log).filter(([name]) => !(name in root))
+    return added.length === 0 ? root : Object.assign(root.child({}), Object.fromEntries(added))
   }
 
   return { standard, wrap, adopt }
+}
+
+function isEmpty(fields: object): boolean {
+  for (const _ in fields) return false
+  return true
 }
 
 const followers = new WeakMap<Logger, Set<Logger>>()

@@ -9,11 +9,21 @@ const BOUND = Symbol('fastify-observability.logging.observation')
 // What JSON leaves as it is, which most ids and paths are: seen faster than JSON.stringify starts.
 const PLAIN = /^[ !#-[\]-~]*$/
 
+// What stands in a logger that was made for a request, which nobody has bound yet.
+const LOOSE = Symbol('fastify-observability.logging.loose')
+
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
 export function bind(logger: Logger, observation: RequestObservation | undefined): Logger {
-  const bound = Object.create(logger)
+  const bound = BOUND in logger && logger[BOUND] === LOOSE ? logger : Object.create(logger)
   bound[BOUND] = observation
   return bound
+}
+
+/** A logger for one request, which `bind` binds itself. A factory may add methods of its own to it. */
+export function loose(logger: Logger): Logger {
+  const made = Object.create(logger)
+  made[BOUND] = LOOSE
+  return made
 }
 
 /** Whether the logger, or the one that it is a child of, comes from `createLogger`. */

@@ -79,24 +79,63 @@ for (const hasLogger of [true, false]) {
   })
 }
 
-test('asks the factory of an earlier route once for each request', async (t) => {
-  const paths: (string | undefined)[] = []
+test("gives the factory of an earlier route the suite's logger, for methods of its own", async (t) => {
   const { app, lines } = await service({}, (app) => {
     app.get('/early', {
       handler: async ({ log }) => void Reflect.get(log, 'audit')('paid'),
-      childLoggerFactory(log, bindings, options, raw) {
-        paths.push(raw.url)
+      childLoggerFactory(log, bindings, options) {
         const audited = Object.create(log.child({ ...bindings, plan: 'pro' }, options))
-        return Object.assign(audited, { audit: (text: string) => logger().info({ audited: text }) })
+        return Object.assign(audited, { audit: (text: string) => audited.info({ audited: text, password: 'secret' }) })
       }
     })
   })
-  t.equal((await app.inject('/early')).statusCode, 200)
-  t.strictSame(paths, ['/early'])
-  t.match(
-    lines.find(({ audited }) => audited === 'paid'),
-    { path: '/early', plan: 'pro' }
-  )
+  for (const id of ['req-1', 'req-2']) {
+    t.equal((await app.inject('/early')).statusCode, 200)
+    t.match(lines.at(-2), { audited: 'paid', path: '/early', plan: 'pro', request_id: id, password: '[redacted]' })
+    t.match(lines.at(-1), { msg: 'request completed', plan: 'pro', request_id: id })
+  }
+})
+
+test('calls the factory of an earlier route once for a request', async (t) => {
+  let calls = 0
+  const { app, lines } = await service({}, (app) => {
+    app.setChildLoggerFactory((log, bindings, options) => log.child({ ...bindings, call: ++calls }, options))
+    app.get('/early', async ({ log }) => log.info('here'))
+  })
+  await app.inject('/early')
+  t.match(lines, [
+    { call: 1, msg: 'here', request_id: 'req-1' },
+    { call: 1, msg: 'request completed' }
+  ])
+  t.equal(calls, 1)
+})
+
+test('keeps the factory and the serializers that an earlier route has of its own', async (t) => {
+  const { app, lines } = await service({}, (app) => {
+    app.get('/factory', { childLoggerFactory: acme }, async ({ log }) => log.info('here'))
+    const logSerializers = { order: (order: { id: number }) => order.id }
+    app.get('/serializers', { logSerializers }, async ({ log }) => log.info({ order: { id: 7, card: '4' } }, 'here'))
+  })
+  for (const url of ['/factory', '/serializers']) await app.inject(url)
+  const [first, second] = lines.filter(({ msg }) => msg === 'here')
+  t.match(first, { tenant: 'acme', path: '/factory', request_id: 'req-1' })
+  t.match(second, { order: 7, path: '/serializers', request_id: 'req-2' })
+})
+
+test('gives a factory that returns the log of its server that log, with all that it has', async (t) => {
+  const { app, lines } = await service({}, (app) => {
+    app.setChildLoggerFactory(function () {
+      return Object.assign(this.log, { audit: (text: string) => logger().info({ audited: text }) })
+    })
+    app.get('/early', async ({ log }) => void Reflect.get(log, 'audit')('early'))
+  })
+  app.get('/late', async ({ log }) => void Reflect.get(log, 'audit')('late'))
+  for (const url of ['/early', '/late']) t.equal((await app.inject(url)).statusCode, 200)
+  const audited = lines.filter(({ audited }) => audited).map(({ audited, request_id }) => [audited, request_id])
+  t.same(audited, [
+    ['early', 'req-1'],
+    ['late', 'req-2']
+  ])
 })
 
 test('keeps a requestIdLogLabel of the application', async (t) => {
