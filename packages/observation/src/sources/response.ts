@@ -47,9 +47,14 @@ function end(this: ServerResponse, ...args: unknown[]): unknown {
   // Some responses write the last chunk through their own write().
   const isFirst = observation?.ending === false
   if (observation) observation.ending = true
-  if (!isFirst || !observation.isHoldable) return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
-  observation.hold(() => Reflect.apply(Object.getPrototypeOf(this).end, this, args))
-  return this
+  if (isFirst && observation.isHoldable) return holdBack(this, observation, args)
+  return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+}
+
+// Apart from end(), where a closure would make the engine keep the arguments of every response.
+function holdBack(response: ServerResponse, observation: RequestObservation, args: unknown[]): ServerResponse {
+  observation.hold(() => Reflect.apply(Object.getPrototypeOf(response).end, response, args))
+  return response
 }
 
 function count(response: ServerResponse, chunk: unknown, encoding: unknown): void {
