@@ -339,6 +339,25 @@ test('leaves no listener on the process behind', async (t) => {
   )
 })
 
+test('fifty apps that are open listen once, as long as one of them is, and Node warns of nothing', async (t) => {
+  const warnings: Error[] = []
+  const warned = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', warned)
+  const counts = () => ['SIGTERM', 'SIGUSR2', 'unhandledRejection'].map((event) => process.listenerCount(event))
+  const before = counts()
+  const [first, ...others] = await Promise.all(
+    Array.from({ length: 50 }, (_, nth) => service({ shutdown: nth % 2 ? true : { signals: ['SIGTERM', 'SIGUSR2'] } }))
+  )
+  const open = before.map((count) => count + 1)
+  t.same(counts(), open)
+  await Promise.all(others.map((app) => app.close()))
+  t.same(counts(), open)
+  await first?.close()
+  t.same(counts(), before)
+  process.off('warning', warned)
+  t.same(warnings, [])
+})
+
 test('sheds application routes past a limit, and never the probes', async (t) => {
   const app = await service({ pressure: { maxRssBytes: 1 } })
   app.get('/vital', { config: { observability: { shed: false } } }, async () => 'ok')

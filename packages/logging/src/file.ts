@@ -62,6 +62,9 @@ export function bytesOf(size: string): number | undefined {
   return Number(digits) * (UNITS.get(unit.toUpperCase()) ?? 1) || undefined
 }
 
+// The files of a process share one listener: Node warns of an eleventh.
+const reopening = new Set<() => void>()
+
 // Two streams would rotate a file away from each other.
 const shared = new Map<string, { sink: Sink; users: number }>()
 
@@ -123,7 +126,7 @@ class RotatedFile implements Outlet {
     this.maxSize = maxSize
     this.archives = archives
     this.onState = onState
-    process.on('SIGHUP', this.reopen)
+    reopenAtHangup(this.reopen)
     this.stream = this.open()
   }
 
@@ -275,13 +278,27 @@ class RotatedFile implements Outlet {
   private async shut(deadlineMs: number): Promise<void> {
     const deadline = performance.now() + deadlineMs
     this.state = 'closing'
-    process.off('SIGHUP', this.reopen)
+    forgetAtHangup(this.reopen)
     clearTimeout(this.retry)
     this.changes.emit('open')
     this.stream.end()
     if (!this.stream.closed) await new Promise<void>((done) => this.stream.once('close', done))
     await this.archives.close(deadline - performance.now())
   }
+}
+
+function reopenAtHangup(reopen: () => void): void {
+  if (reopening.size === 0) process.on('SIGHUP', reopenAll)
+  reopening.add(reopen)
+}
+
+function forgetAtHangup(reopen: () => void): void {
+  reopening.delete(reopen)
+  if (reopening.size === 0) process.off('SIGHUP', reopenAll)
+}
+
+function reopenAll(): void {
+  for (const reopen of reopening) reopen()
 }
 
 /** Whole lines that fit into the room, but one at least. */

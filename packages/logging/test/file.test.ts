@@ -239,6 +239,24 @@ test('opens the file anew on SIGHUP, and no longer listens when closed', async (
   t.equal(process.listenerCount('SIGHUP'), listeners - 1)
 })
 
+test('listens to SIGHUP once for all files, as long as one is open', async (t) => {
+  const before = process.listenerCount('SIGHUP')
+  const folder = t.testdir()
+  const names = range(12).map((n) => `${n}.log`)
+  const sinks = names.map((name) => openFile({ path: join(folder, name) }))
+  for (const sink of sinks) write(sink, [1])
+  await Promise.all(sinks.map((sink) => sink.flush(1000)))
+  t.equal(process.listenerCount('SIGHUP'), before + 1)
+  for (const name of names) rmSync(join(folder, name))
+  process.kill(process.pid, 'SIGHUP')
+  await until(folder, (found) => names.every((name) => found.includes(name)))
+  for (const sink of sinks) {
+    t.equal(process.listenerCount('SIGHUP'), before + 1)
+    await sink.close(1000)
+  }
+  t.equal(process.listenerCount('SIGHUP'), before)
+})
+
 test('creates a deleted file again with the next line', async (t) => {
   const { folder, path, sink } = open(t)
   write(sink, [1])

@@ -82,6 +82,14 @@ test('the apps of a process end together: none aborts the requests of another', 
   t.equal(lines.filter(({ msg }) => msg === 'shutdown finished').length, 2)
 })
 
+test('ends with code 1 where one of the apps could not close, when all have', async (t) => {
+  const { child, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}', FAILING: 'true' }, 'two-apps.ts')
+  child.kill('SIGINT')
+  t.equal(await ended, 1)
+  const messages = lines.map(({ msg }) => msg).filter((message) => message.startsWith('shutdown finished'))
+  t.same(messages.sort(), ['shutdown finished', 'shutdown finished with errors'])
+})
+
 test('ends at once with code 1 on a second signal', async (t) => {
   const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
   child.kill('SIGTERM')

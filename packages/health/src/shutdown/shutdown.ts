@@ -1,16 +1,11 @@
+import { clearTimeout, setTimeout } from 'node:timers'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import { flushTracerProvider, lossesOf, registryOf, within } from '@fastify-observability/observation/internal'
-import closeWithGrace from 'close-with-grace'
 import type { FastifyInstance } from 'fastify'
-import { type ShutdownOptions, type ShutdownSignal, SIGNALS } from '../options.ts'
+import type { ShutdownOptions, ShutdownSignal } from '../options.ts'
 import { watchConnections } from './connections.ts'
-import { onUncaughtErrors } from './uncaught-errors.ts'
+import { onProcessEnd } from './process-end.ts'
 
-// close-with-grace listens to all of these unless it is told to skip them.
-const SKIPPED = [
-  ...(['SIGILL', 'SIGTRAP', 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGSEGV'] as const),
-  ...(['uncaughtException', 'unhandledRejection', 'beforeExit'] as const)
-]
 /** What the `onClose` hooks may take after the requests. */
 const HOOKS_MS = 10_000
 const DELAY_MS = 5_000
@@ -18,9 +13,6 @@ const FLUSH_MS = 2_000
 /** For how long a connection without a request may still send its first. */
 const SILENT_MS = 500
 const MAX_NAMED = 10
-
-// The apps of a process end with it together.
-const shutdowns = new Set<Promise<unknown>>()
 
 interface Readiness {
   /** Called as soon as it is known that the service shuts down. */
@@ -67,7 +59,7 @@ export function installShutdown(
     observation.ending = true
   }
 
-  async function shutDown(signal: string | undefined): Promise<void> {
+  async function shutDown(signal: ShutdownSignal): Promise<void> {
     const startedAt = performance.now()
     const delay = app.server.listening ? (delayMs ?? (isWatched() ? DELAY_MS : 0)) : 0
     startDraining()
@@ -93,7 +85,7 @@ export function installShutdown(
     }
   }
 
-  async function crash(error: unknown): Promise<never> {
+  async function crash(error: unknown): Promise<void> {
     startDraining()
     if (isSilent(app)) console.error(error)
     app.log.fatal({ err: error }, 'uncaught error, the process ends')
@@ -101,7 +93,6 @@ export function installShutdown(
     // Others that listen to the error, such as Sentry, are called in this turn.
     await turn()
     await flush()
-    throw error
   }
 
   async function flush(): Promise<void> {
@@ -111,42 +102,12 @@ export function installShutdown(
   const stopListening =
     signals.length === 0
       ? () => undefined
-      : listen(
+      : onProcessEnd({
           signals,
-          (signal) => together(shutDown(signal)),
-          (error) => together(crash(error)),
-          (err) => app.log.fatal({ err }, 'another uncaught error, while the process ends')
-        )
-}
-
-function listen(
-  signals: readonly ShutdownSignal[],
-  shutDown: (signal: string | undefined) => Promise<void>,
-  crash: (error: unknown) => Promise<void>,
-  reportFurther: (error: unknown) => void
-): () => void {
-  const unwanted = SIGNALS.filter((signal) => !signals.includes(signal))
-  // Without a deadline of its own: every step of the shutdown has one.
-  const { uninstall } = closeWithGrace({ delay: false, logger: false, skip: [...unwanted, ...SKIPPED] }, ({ signal }) =>
-    shutDown(signal)
-  )
-  const ignoreErrors = onUncaughtErrors((error) => {
-    setTimeout(() => process.exit(1), FLUSH_MS + 200)
-    crash(error).catch(() => process.exit(1))
-  }, reportFurther)
-  return () => {
-    uninstall()
-    ignoreErrors()
-  }
-}
-
-/** Resolves when all apps of the process have shut down; rejects when this one did. */
-async function together(shutdown: Promise<void>): Promise<void> {
-  shutdowns.add(shutdown)
-  // The other apps receive the signal after this one.
-  await turn()
-  await Promise.allSettled(shutdowns)
-  await shutdown
+          shutDown,
+          crash,
+          reportFurther: (err) => app.log.fatal({ err }, 'another uncaught error, while the process ends')
+        })
 }
 
 /** Has the process's tracer provider send what it holds, ours or another. */
