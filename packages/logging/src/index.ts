@@ -200,7 +200,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
   registry.descriptions.add('lines', () => {
     const to = sinks.map(({ destination }) => destination)
-    return { to, hint: to.includes('OTLP') ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
+    const isExported = sinks.some(({ isExport }) => isExport)
+    return { to, hint: isExported ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
   })
   app.addHook('onClose', async () => {
     unfollow?.()

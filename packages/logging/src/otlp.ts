@@ -64,7 +64,10 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
   const opened = open()
 
   return {
-    destination: 'OTLP',
+    get destination() {
+      return records?.endpoint ?? (isMissing ? 'OTLP, once @fastify-observability/otlp is installed' : 'OTLP')
+    },
+    isExport: true,
     dropped,
     opened,
     get series() {

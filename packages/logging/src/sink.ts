@@ -18,6 +18,8 @@ export interface Sink {
   held?(): number
   /** Where lines go, for a reader. */
   readonly destination: string
+  /** Whether lines leave this machine by it. */
+  readonly isExport?: boolean
   /** Resolves when it is known what `series` are. Never rejects. */
   readonly opened?: Promise<void>
   /** Numbers of its own, for a metrics part to show. */

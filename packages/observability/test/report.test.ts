@@ -1,6 +1,7 @@
+import { withEnv } from '@fastify-observability/testing/environment'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
-import observability, { type ObservabilityOptions, type Report } from '../src/index.ts'
+import observability, { type ObservabilityOptions, type Report, type TracingOptions } from '../src/index.ts'
 
 async function reportOf(t: Test, options: ObservabilityOptions): Promise<Report> {
   const app = Fastify()
@@ -32,11 +33,44 @@ test('names endpoints without their secrets', async (t) => {
     sentry: { dsn: 'http://hunter2@localhost:9/1' }
   })
   Reflect.deleteProperty(process.env, 'OTEL_EXPORTER_OTLP_ENDPOINT')
-  t.same(report.lines.to, ["the application's stream", 'OTLP'])
+  t.same(report.lines.to, ["the application's stream", 'http://localhost:4317'])
   t.match(report.spans.to, [/localhost:4317/])
   t.match(report.points.to, ['/numbers', /localhost:4317/])
   t.same(report.events.to, ['localhost:9'])
   t.notMatch(JSON.stringify(report), 'hunter2')
+})
+
+class Recorder {
+  onStart(): void {}
+  onEnd(): void {}
+  async forceFlush(): Promise<void> {}
+  async shutdown(): Promise<void> {}
+}
+const { onStart, onEnd, forceFlush, shutdown } = Recorder.prototype
+const plain = { onStart, onEnd, forceFlush, shutdown }
+
+const DESTINATIONS: [string[], TracingOptions][] = [
+  [['standard error'], { console: true }],
+  [["the application's Recorder"], { spanProcessors: [new Recorder()] }],
+  [['standard error', "the application's span processor"], { console: true, spanProcessors: [plain] }]
+]
+for (const [to, tracing] of DESTINATIONS) {
+  test(`says that spans go to ${to.join(' and ')}, and not that there is no endpoint`, async (t) => {
+    const lines: string[] = []
+    const logging = { stream: { write: (line: string) => void lines.push(line) } }
+    const { spans } = await reportOf(t, { logging, tracing })
+    t.same(spans, { to, hint: undefined })
+    t.match(lines.join(''), `tracing: spans go to ${to.join(', ')}`)
+    t.notMatch(lines.join(''), 'no OTLP endpoint')
+  })
+}
+
+test('says that spans go nowhere by OTEL_TRACES_EXPORTER where it does not name otlp', async (t) => {
+  withEnv(t, { OTEL_TRACES_EXPORTER: 'none', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4317' })
+  const lines: string[] = []
+  const { spans } = await reportOf(t, { logging: { stream: { write: (line) => void lines.push(line) } } })
+  t.same(spans, { to: [], hint: 'OTEL_TRACES_EXPORTER does not name otlp' })
+  t.match(lines.join(''), 'tracing: OTEL_TRACES_EXPORTER does not name otlp, spans are not exported')
 })
 
 test('says what the options have switched off', async (t) => {

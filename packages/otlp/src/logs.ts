@@ -34,6 +34,8 @@ export interface LogExport {
   close(timeoutMs: number): Promise<void>
   /** What start-up should say about the choice of the protocol. */
   note: string | undefined
+  /** Where to, for a reader. */
+  endpoint: string
   series: readonly Series[]
 }
 
@@ -87,6 +89,7 @@ export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportO
       return queue.close(timeoutMs)
     },
     note: destination.note,
+    endpoint: destination.shown,
     series: accounts.series
   }
 }

@@ -44,6 +44,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   const pipeline = startPipeline({
     service: resolveService(settings.service),
     endpoint: settings.endpoint,
+    obstacle: settings.obstacle ?? 'no OTLP endpoint configured',
     console: settings.console,
     sampleRatio: settings.sampleRatio,
     sampler: settings.sampler,
@@ -70,7 +71,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
 
   registry.descriptions.add('spans', () => ({
     to: pipeline.destinations,
-    hint: pipeline.destinations.length > 0 ? undefined : EXPORT_HINT
+    hint: pipeline.destinations.length > 0 ? undefined : (settings.obstacle ?? EXPORT_HINT)
   }))
   registry.reserve(OWN_ATTRIBUTES)
   app.decorateRequest('span', undefined)

@@ -132,9 +132,12 @@ export function resolveOptions(options: TracingOptions, warn: Warn) {
   const propagators = listFromEnv('OTEL_PROPAGATORS', PROPAGATORS, warn) ?? ['tracecontext']
   const fromEnv = (): string | undefined =>
     urlFrom('OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', warn) ?? urlFrom('OTEL_EXPORTER_OTLP_ENDPOINT', warn)
+  const isOtlpNamed = exporters.includes('otlp')
   return {
     ...parsed,
-    endpoint: parsed.endpoint ?? (exporters.includes('otlp') ? fromEnv() : undefined),
+    endpoint: parsed.endpoint ?? (isOtlpNamed ? fromEnv() : undefined),
+    /** Why endpoints of the environment do not count, where they do not. */
+    obstacle: isOtlpNamed ? undefined : 'OTEL_TRACES_EXPORTER does not name otlp',
     console: parsed.console ?? exporters.includes('console'),
     traceContext: propagators.includes('tracecontext'),
     baggage: parsed.baggage ?? propagators.includes('baggage'),

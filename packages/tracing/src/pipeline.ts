@@ -58,6 +58,8 @@ export interface Pipeline {
 interface Settings {
   service: Service
   endpoint: string | undefined
+  /** Why spans go nowhere, where they do. */
+  obstacle: string
   console: boolean
   sampleRatio: number | undefined
   sampler: Sampler | undefined
@@ -148,7 +150,7 @@ function start(
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
 ): Omit<Running, 'settings' | 'holders'> {
-  const { service, endpoint, console, sampleRatio, sampler, spanProcessors = [], propagateTo } = settings
+  const { service, endpoint, obstacle, console, sampleRatio, sampler, spanProcessors = [], propagateTo } = settings
   const warn = (message: string): void => log.warn(`tracing: ${message}`)
   const mayReport = atMostEvery(MINUTE_MS)
   const report = (err: unknown): void => {
@@ -180,11 +182,18 @@ function start(
   if (!hasPropagator)
     log.warn('tracing: a propagator is already registered and stays; propagateTo and baggage may not apply')
   enable(provider)
+  const destinations = [
+    ...(spanExport ? [spanExport.endpoint] : []),
+    ...(console ? ['standard error'] : []),
+    ...spanProcessors.map(destinationOf)
+  ]
   if (spanExport) {
     const { endpoint, protocol, note } = spanExport
     log.info({ endpoint }, `tracing: exporting spans over ${protocol}${note ? ` (${note})` : ''}`)
+  } else if (destinations.length > 0) {
+    log.info(`tracing: spans go to ${destinations.join(', ')}`)
   } else {
-    log.info('tracing: no OTLP endpoint configured, spans are not exported')
+    log.info(`tracing: ${obstacle}, spans are not exported`)
   }
 
   async function stop(): Promise<void> {
@@ -198,16 +207,17 @@ function start(
   return {
     startSpan: startRequestSpans(home),
     hasSharedContext,
-    destinations: [
-      ...(spanExport ? [spanExport.endpoint] : []),
-      ...(console ? ['standard error'] : []),
-      ...(spanProcessors.length > 0 ? ["the application's span processors"] : [])
-    ],
+    destinations,
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
     flush: () => home.processor.forceFlush(),
     stop
   }
+}
+
+function destinationOf(processor: SpanProcessor): string {
+  const { name } = processor.constructor ?? Object
+  return `the application's ${name === 'Object' ? 'span processor' : name}`
 }
 
 function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogger): TextMapPropagator<unknown> {
