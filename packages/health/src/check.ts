@@ -1,4 +1,12 @@
-import { elapsedMs, type Redactor, runInBackground } from '@fastify-observability/observation/internal'
+import {
+  clearImmediate,
+  clearTimeout,
+  elapsedMs,
+  type Redactor,
+  runInBackground,
+  setImmediate,
+  setTimeout
+} from '@fastify-observability/observation/internal'
 import { type CheckDetails, detailsOf, messageOf } from './details.ts'
 
 /**

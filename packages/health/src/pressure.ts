@@ -1,5 +1,6 @@
 import { getHeapStatistics } from 'node:v8'
 import underPressure from '@fastify/under-pressure'
+import { clearInterval, setInterval } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CheckReport } from './check.ts'
 import { NAME, type PressureMode, type PressureOptions } from './options.ts'

@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { clearTimeout, monotonicMs, setTimeout } from '@fastify-observability/observation/internal'
 import { createStream, type RotatingFileStream } from 'rotating-file-stream'
 import { type Archives, keepArchives } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
@@ -150,7 +151,7 @@ class RotatedFile implements Outlet {
   }
 
   writeSync(chunk: Chunk, deadline: number): boolean {
-    if (performance.now() > deadline || (this.flight && !arrives(this.flight))) return false
+    if (monotonicMs() > deadline || (this.flight && !arrives(this.flight))) return false
     if (this.flight) this.settle(this.flight)
     const target = this.current ?? targetAt(this.path, APPEND | constants.O_CREAT)
     try {
@@ -276,14 +277,14 @@ class RotatedFile implements Outlet {
   }
 
   private async shut(deadlineMs: number): Promise<void> {
-    const deadline = performance.now() + deadlineMs
+    const deadline = monotonicMs() + deadlineMs
     this.state = 'closing'
     forgetAtHangup(this.reopen)
     clearTimeout(this.retry)
     this.changes.emit('open')
     this.stream.end()
     if (!this.stream.closed) await new Promise<void>((done) => this.stream.once('close', done))
-    await this.archives.close(deadline - performance.now())
+    await this.archives.close(deadline - monotonicMs())
   }
 }
 
@@ -310,9 +311,9 @@ function fitting({ buffer, ends, sent, filled }: Chunk, room: number): Buffer {
 
 /** Waits for what the thread pool is writing. */
 function arrives({ target, length }: Flight): boolean {
-  const deadline = performance.now() + STUCK_MS
+  const deadline = monotonicMs() + STUCK_MS
   while (fstatSync(target.fd).size < target.size + length) {
-    if (performance.now() > deadline) return false
+    if (monotonicMs() > deadline) return false
     sleepSync(1)
   }
   return true

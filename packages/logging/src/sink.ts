@@ -1,9 +1,16 @@
 import { fstatSync, write, writeSync } from 'node:fs'
-import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { isMainThread } from 'node:worker_threads'
 import type { Series } from '@fastify-observability/observation'
-import { sumOf, within } from '@fastify-observability/observation/internal'
+import {
+  clearTimeout,
+  monotonicMs,
+  setTimeout,
+  sleep,
+  sumOf,
+  turn,
+  within
+} from '@fastify-observability/observation/internal'
 
 /** A place lines go to. `write` never throws, never blocks the event loop and never grows past its bound. */
 export interface Sink {
@@ -36,7 +43,7 @@ export interface Sink {
 export interface Outlet {
   /** Sends the chunk, however long that takes. What it leaves unsent is lost. */
   write(chunk: Chunk): Promise<void>
-  /** Sends the chunk now, waiting for `performance.now()` to pass `deadline` at most. False when something is left. */
+  /** Sends the chunk now, waiting for `monotonicMs()` to pass `deadline` at most. False when something is left. */
   writeSync(chunk: Chunk, deadline: number): boolean
   /** Ends the pending `write` and releases everything. An outlet without it stays open for the next user. */
   close?(deadlineMs: number): Promise<void>
@@ -147,7 +154,7 @@ export function createSink(outlet: Outlet, destination = 'standard output'): Sin
     },
     flush,
     flushSync() {
-      const deadline = performance.now() + EXIT_PATIENCE_MS
+      const deadline = monotonicMs() + EXIT_PATIENCE_MS
       try {
         for (const chunk of sending ? [sending, ...held] : held) if (!outlet.writeSync(chunk, deadline)) return
       } catch {
@@ -155,12 +162,12 @@ export function createSink(outlet: Outlet, destination = 'standard output'): Sin
       }
     },
     async close(deadlineMs) {
-      const deadline = performance.now() + deadlineMs
+      const deadline = monotonicMs() + deadlineMs
       await flush(deadlineMs)
       closed = outlet.close !== undefined
       for (const chunk of held) giveUp(chunk, 'closed')
       // The write under way may still succeed, so its chunk comes last.
-      const leftMs = deadline - performance.now()
+      const leftMs = deadline - monotonicMs()
       if (outlet.close) await within(leftMs, outlet.close(leftMs))
       if (sending) giveUp(sending, 'closed')
     }
@@ -212,7 +219,7 @@ function descriptor(fd: number): Outlet {
 
   async function writePooled(chunk: Chunk): Promise<number> {
     pooled = chunk
-    stuckSince ??= performance.now()
+    stuckSince ??= monotonicMs()
     try {
       return (await writeInPool(fd, rest(chunk))).bytesWritten
     } finally {
@@ -221,7 +228,7 @@ function descriptor(fd: number): Outlet {
   }
 
   function isStuck(): boolean {
-    return stuckSince !== undefined && performance.now() - stuckSince > STUCK_MS
+    return stuckSince !== undefined && monotonicMs() - stuckSince > STUCK_MS
   }
 
   return {
@@ -232,7 +239,7 @@ function descriptor(fd: number): Outlet {
           refusals = 0
         } catch (error) {
           if (!isFull(error)) break
-          stuckSince ??= performance.now()
+          stuckSince ??= monotonicMs()
           await pause(refusals++)
         }
       }
@@ -245,8 +252,8 @@ function descriptor(fd: number): Outlet {
         try {
           advance(chunk, writeSync(fd, rest(chunk)))
         } catch (error) {
-          if (!isFull(error) || isStuck() || performance.now() > deadline) return false
-          stuckSince ??= performance.now()
+          if (!isFull(error) || isStuck() || monotonicMs() > deadline) return false
+          stuckSince ??= monotonicMs()
           sleepSync(1)
         }
       }

@@ -85,6 +85,13 @@ test('neither stalls nor grows nor hangs at exit when nobody reads 100 MB', asyn
   t.same(Object.keys(dropped), ['buffer_full'])
 })
 
+test('does not hang at exit either while the clock of a test stands still', async (t) => {
+  const { fd } = fifo(t)
+  const { dropped, code } = await startWriter({ lines: 100_000, end: 'exit', frozen: true }, fd).report
+  t.equal(code, 0)
+  t.same(Object.keys(dropped), ['buffer_full'])
+})
+
 test('counts what is left when the deadline of close passes', async (t) => {
   const { fd } = fifo(t)
   const report = await startWriter({ lines: 100_000, end: 'close', closeMs: 100 }, fd).report

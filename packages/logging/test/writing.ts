@@ -15,6 +15,8 @@ export interface Task {
   /** How the process ends after the last line. */
   end: 'close' | 'exit' | 'throw' | 'nothing'
   closeMs?: number
+  /** For a process whose clock stands still. */
+  frozen?: boolean
   /** For a process in which it is soon midnight. */
   midnightInMs?: number
   /** Lines to write as soon as something comes on standard input; standard output is closed before. */
@@ -29,7 +31,17 @@ export interface Report {
 
 const BATCH = 200
 const DAY_MS = 86_400_000
-const { file, lines, from = 0, end, closeMs = 5000, midnightInMs, again = 0 }: Task = JSON.parse(process.argv[2] ?? '')
+const {
+  file,
+  lines,
+  from = 0,
+  end,
+  closeMs = 5000,
+  frozen,
+  midnightInMs,
+  again = 0
+}: Task = JSON.parse(process.argv[2] ?? '')
+if (frozen) Object.assign(performance, { now: () => 0 })
 if (midnightInMs) {
   const ahead = DAY_MS - (Date.now() % DAY_MS) - midnightInMs
   globalThis.Date = new Proxy(Date, {

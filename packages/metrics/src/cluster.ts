@@ -1,6 +1,6 @@
 import cluster from 'node:cluster'
 import { BroadcastChannel, isMainThread, threadId } from 'node:worker_threads'
-import { isRecord, parseOptions } from '@fastify-observability/observation/internal'
+import { clearTimeout, isRecord, parseOptions, setTimeout } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'

@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
-import { isRecord, registryOf } from '@fastify-observability/observation/internal'
+import { isRecord, monotonicMs, registryOf } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -53,13 +53,13 @@ function received(signal: NodeJS.Signals): void {
 }
 
 async function deliver(signal: NodeJS.Signals, all: readonly FastifyInstance[]): Promise<void> {
-  const deadline = performance.now() + DELIVERY_MS
+  const deadline = monotonicMs() + DELIVERY_MS
   const reports = await Promise.all(all.map((app) => registryOf(app).flush(DELIVERY_MS)))
   for (const [index, { complete, ...undelivered }] of reports.entries()) {
     if (!complete) all[index]?.log.warn({ signal, undelivered }, 'the process ends and could not deliver everything')
   }
   // Requests have been answered meanwhile.
-  const left = deadline - performance.now()
+  const left = deadline - monotonicMs()
   if (reports.every(({ complete }) => complete)) await Promise.all(all.map((app) => registryOf(app).flush(left)))
 }
 

@@ -1,6 +1,7 @@
-import { setImmediate as turn } from 'node:timers/promises'
 import { runInBackground } from './scope.ts'
 import { within } from './time/deadline.ts'
+import { monotonicMs } from './time/monotonic.ts'
+import { turn } from './time/timers.ts'
 
 /** What leaves the process, by the name of its items: log lines, spans, metric points and error events. */
 export type Signal = 'lines' | 'spans' | 'points' | 'events'
@@ -48,11 +49,11 @@ export function createHolders(): Holders {
   const holders: Holder[] = []
 
   async function flush(timeoutMs: number): Promise<FlushReport> {
-    const deadline = performance.now() + timeoutMs
+    const deadline = monotonicMs() + timeoutMs
     // A client may have received the whole answer before Node reports that the response has closed.
     await turn()
     await turn()
-    const left = Math.max(0, deadline - performance.now())
+    const left = Math.max(0, deadline - monotonicMs())
     const results = await Promise.all(holders.map((holder) => empty(holder, left)))
     const report: Partial<Record<Signal, Undelivered>> = {}
     for (const [index, { signal }] of holders.entries()) {

@@ -17,7 +17,18 @@ export { currentScope, isBackground, runIn, runInBackground, type Scope } from '
 export { type Counts, countBy } from './series.ts'
 export { within } from './time/deadline.ts'
 export { elapsedMs } from './time/elapsed.ts'
+export { monotonicMs } from './time/monotonic.ts'
 export { atMostEvery } from './time/rate-limit.ts'
+export {
+  clearImmediate,
+  clearInterval,
+  clearTimeout,
+  setImmediate,
+  setInterval,
+  setTimeout,
+  sleep,
+  turn
+} from './time/timers.ts'
 export { flushTracerProvider } from './tracer-provider.ts'
 export { answerOf } from './values/answer.ts'
 export { errorName } from './values/error-name.ts'

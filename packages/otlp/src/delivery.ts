@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { within } from '@fastify-observability/observation/internal'
+import { monotonicMs, sleep, within } from '@fastify-observability/observation/internal'
 import type { Accounts } from './accounts.ts'
 import type { Answer } from './connection.ts'
 import type { Destination } from './destination.ts'
@@ -14,7 +13,7 @@ export interface Delivery {
   open(): Promise<void>
   /** Resolves when each item of the batch has been counted. Never rejects. */
   deliver(batch: Batch): Promise<void>
-  /** From now on retries come at once, and none is made after `deadline`, as performance.now() says it. */
+  /** From now on retries come at once, and none is made after `deadline`, as monotonicMs() says it. */
   hurry(deadline: number): void
   /** Ends what is under way. */
   close(): void
@@ -33,7 +32,7 @@ export function openDelivery(destination: Destination, accounts: Accounts, total
   let stopAt = Number.POSITIVE_INFINITY
 
   async function attempt(request: Buffer, giveUpAt: number): Promise<Answer> {
-    const left = Math.min(giveUpAt, stopAt) - performance.now()
+    const left = Math.min(giveUpAt, stopAt) - monotonicMs()
     return connection.send(request, Math.max(1, Math.min(destination.timeoutMs, left)))
   }
 
@@ -42,7 +41,7 @@ export function openDelivery(destination: Destination, accounts: Accounts, total
       const answer = await attempt(request, giveUpAt)
       if ('rejected' in answer || !answer.isTransient) return answer
       const wait = waitBeforeRetry(answer, retry)
-      if (performance.now() + wait >= Math.min(giveUpAt, stopAt)) return answer
+      if (monotonicMs() + wait >= Math.min(giveUpAt, stopAt)) return answer
       // The shutdown wakes it for another try at once.
       if ((await pause(wait)) === 'woken') retry = -1
     }
@@ -88,7 +87,7 @@ export function openDelivery(destination: Destination, accounts: Accounts, total
       }
       try {
         await batch.ready()
-        await send(batch, 0, batch.entries, performance.now() + totalMs, settle)
+        await send(batch, 0, batch.entries, monotonicMs() + totalMs, settle)
       } catch {
         // The client could not be loaded, or the attributes of the resource could not be had.
         accounts.lost('export_failed', left, 'the exporter failed')
@@ -110,7 +109,7 @@ export async function closeInTime(
   timeoutMs: number,
   deliverRest: () => Promise<void>
 ): Promise<void> {
-  delivery.hurry(performance.now() + RETRY_SHARE * timeoutMs)
+  delivery.hurry(monotonicMs() + RETRY_SHARE * timeoutMs)
   await within(DELIVERY_SHARE * timeoutMs, deliverRest())
   accounts.close()
   delivery.close()

@@ -1,6 +1,7 @@
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
+import { clearTimeout, monotonicMs, setTimeout } from '@fastify-observability/observation/internal'
 import type { Answer, Connection } from './connection.ts'
 import type { Destination } from './destination.ts'
 import { httpFailure, networkFailure, rejectedIn, TIMED_OUT } from './failure.ts'
@@ -27,7 +28,7 @@ export function connectHttp({ url, headers, compression, tls }: Destination): Co
   return {
     open,
     async send(body, timeoutMs) {
-      const startedAt = performance.now()
+      const startedAt = monotonicMs()
       const { request, agent } = await open()
       const content = compression === 'gzip' ? await zip(body) : body
       if (isClosed) return TIMED_OUT
@@ -43,7 +44,7 @@ export function connectHttp({ url, headers, compression, tls }: Destination): Co
             ...(compression === 'gzip' && { 'content-encoding': 'gzip' })
           }
         })
-        const timer = setTimeout(end, timeoutMs - (performance.now() - startedAt), TIMED_OUT)
+        const timer = setTimeout(end, timeoutMs - (monotonicMs() - startedAt), TIMED_OUT)
         function end(answer: Answer): void {
           clearTimeout(timer)
           requests.delete(call)

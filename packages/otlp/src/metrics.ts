@@ -1,5 +1,12 @@
 import type { Series } from '@fastify-observability/observation'
-import { atMostEvery, runInBackground, type Service, within } from '@fastify-observability/observation/internal'
+import {
+  atMostEvery,
+  clearInterval,
+  runInBackground,
+  type Service,
+  setInterval,
+  within
+} from '@fastify-observability/observation/internal'
 import { openAccounts } from './accounts.ts'
 import { closeInTime, openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'

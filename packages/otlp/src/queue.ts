@@ -1,4 +1,4 @@
-import { runInBackground } from '@fastify-observability/observation/internal'
+import { clearTimeout, runInBackground, setTimeout } from '@fastify-observability/observation/internal'
 import type { Accounts, Dropped } from './accounts.ts'
 import { closeInTime, type Delivery } from './delivery.ts'
 import { Batch, type Resource, type Scope } from './encoding/batch.ts'

@@ -5,7 +5,8 @@ import {
   isFailure,
   lostIn,
   registryOf,
-  resolveService
+  resolveService,
+  setImmediate
 } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'

@@ -1,5 +1,10 @@
 import type { Socket } from 'node:net'
-import { isRecord, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
+import {
+  isRecord,
+  type RequestObservation,
+  registryOf,
+  setImmediate
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import { NAME } from '../options.ts'
 

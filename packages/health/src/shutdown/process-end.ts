@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers'
+import { setTimeout } from '@fastify-observability/observation/internal'
 import { type ShutdownSignal, SIGNALS } from '../options.ts'
 
 /** What an app does when its process has to end. */

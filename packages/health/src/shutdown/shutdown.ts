@@ -1,6 +1,13 @@
-import { clearTimeout, setTimeout } from 'node:timers'
-import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
-import { flushTracerProvider, lossesOf, registryOf, within } from '@fastify-observability/observation/internal'
+import {
+  clearTimeout,
+  flushTracerProvider,
+  lossesOf,
+  registryOf,
+  setTimeout,
+  sleep,
+  turn,
+  within
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import type { ShutdownOptions, ShutdownSignal } from '../options.ts'
 import { watchConnections } from './connections.ts'
@@ -64,7 +71,7 @@ export function installShutdown(
     const delay = app.server.listening ? (delayMs ?? (isWatched() ? DELAY_MS : 0)) : 0
     startDraining()
     app.log.info({ signal, delay_ms: delay }, 'shutting down')
-    if (delay > 0) await wait(delay)
+    if (delay > 0) await sleep(delay)
     const failure = await closeWithin(timeoutMs + HOOKS_MS)
     // What the user's hooks have recorded meanwhile.
     await flush()

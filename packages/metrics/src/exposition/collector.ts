@@ -1,3 +1,4 @@
+import { clearTimeout, setTimeout } from '@fastify-observability/observation/internal'
 import type { AppRegistry } from '../registry.ts'
 import type { Family, Sample } from './format.ts'
 

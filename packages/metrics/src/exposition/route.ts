@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
+import { clearTimeout, setTimeout } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CONTENT_TYPES, type Family, type Format, render } from './format.ts'
 import { acceptsGzip, negotiate } from './negotiation.ts'

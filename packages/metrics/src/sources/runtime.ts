@@ -1,5 +1,5 @@
 import { constants, PerformanceObserver } from 'node:perf_hooks'
-import { setImmediate } from 'node:timers/promises'
+import { turn } from '@fastify-observability/observation/internal'
 import client, { type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
 import fastifyMetrics from 'fastify-metrics'
@@ -7,8 +7,6 @@ import fastifyMetrics from 'fastify-metrics'
 // Gauges named like counters, and an average over the whole life of the process: `promtool check metrics` is right.
 const LEFT_OUT = /_total$|^nodejs_eventloop_utilization_(summary|histogram)$/
 const DAY_MS = 86_400_000
-// An immediate of a test's fake clock would not come by itself.
-const turn = setImmediate
 // Each sample of the event loop's delay wakes the process; every 10 ms, the client's default, is most of an idle one's work.
 const LAG_SAMPLE_MS = 20
 const LAG = 'nodejs_eventloop_lag_seconds'

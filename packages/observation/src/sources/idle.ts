@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
-import { setTimeout } from 'node:timers'
 import { OBSERVATION } from '../request-observation.ts'
 import { runOutside } from '../scope.ts'
+import { setTimeout } from '../time/timers.ts'
 
 const SWEEP_MS = 250
 

@@ -1,5 +1,4 @@
-// The fake timers of a test must not keep a deadline from coming.
-const { clearTimeout, setTimeout } = globalThis
+import { clearTimeout, setTimeout } from './timers.ts'
 
 /**
  * Waits for work at most so long: resolves with what the work gives, or with `undefined` once the time is up. Rejects as
