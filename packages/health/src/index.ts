@@ -1,5 +1,5 @@
 import observation from '@fastify-observability/observation'
-import { answerOf, registryOf, resolveService } from '@fastify-observability/observation/internal'
+import { answerOf, registryOf, resolveService, YES_OR_NO } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type CachedCheck, type Check, type CheckOptions, type CheckReport, cacheCheck } from './check.ts'
@@ -130,12 +130,12 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
 
   function mayShowDetails(request: FastifyRequest): boolean {
     if (typeof details === 'string') return details === 'always'
-    return (
-      answerOf(
-        () => details(request),
-        false,
-        (error) => report(NAME, error)
-      ) === true
+    return answerOf(
+      'details',
+      () => details(request),
+      false,
+      (error) => report(NAME, error),
+      YES_OR_NO
     )
   }
 

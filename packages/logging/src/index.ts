@@ -1,6 +1,14 @@
 import { tracingChannel } from 'node:diagnostics_channel'
 import observation from '@fastify-observability/observation'
-import { countBy, parseOptions, registryOf, resolveService, sumOf } from '@fastify-observability/observation/internal'
+import {
+  type AnswerRule,
+  answerOf,
+  countBy,
+  parseOptions,
+  registryOf,
+  resolveService,
+  sumOf
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Logger } from 'pino'
@@ -27,6 +35,10 @@ declare module 'fastify' {
 }
 
 const CLOSE_MS = 2_000
+const A_LEVEL: AnswerRule = {
+  allows: (answer) => answer === undefined || v.is(levelSchema, answer),
+  words: 'a level or undefined'
+}
 
 function refuseOptions(options: LoggingOptions): void {
   // What the umbrella hands to every app.
@@ -109,15 +121,16 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   }
 
   function askedLevel(request: FastifyRequest): Level | undefined {
-    if (!levelFor) return undefined
-    try {
-      const level: unknown = levelFor(request)
-      if (level instanceof Promise) level.catch((error) => report(NAME, error))
-      return v.is(levelSchema, level) ? level : undefined
-    } catch (error) {
-      report(NAME, error)
-      return undefined
-    }
+    return (
+      levelFor &&
+      answerOf(
+        'levelFor',
+        () => levelFor(request),
+        undefined,
+        (error) => report(NAME, error),
+        A_LEVEL
+      )
+    )
   }
 
   function asksForNoLine(request: FastifyRequest | undefined): boolean {

@@ -3,6 +3,7 @@ import { Writable } from 'node:stream'
 import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
   atMostEvery,
+  attempt,
   createRedactor,
   type Redactor,
   type RequestObservation,
@@ -310,6 +311,7 @@ function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service:
 /** A user's stream, which may throw. It stays theirs: it is flushed and not closed. */
 function streamSink(stream: DestinationStream): Sink {
   const dropped = new Map<string, number>()
+  const refused = (): void => void dropped.set('write_error', (dropped.get('write_error') ?? 0) + 1)
   const flush = async (deadlineMs: number): Promise<void> => {
     await within(deadlineMs, flushed(stream)).catch(() => undefined)
   }
@@ -317,11 +319,7 @@ function streamSink(stream: DestinationStream): Sink {
     destination: "the application's stream",
     dropped,
     write(line) {
-      try {
-        stream.write(line)
-      } catch {
-        dropped.set('write_error', (dropped.get('write_error') ?? 0) + 1)
-      }
+      attempt(() => stream.write(line), refused)
     },
     flush,
     flushSync() {

@@ -30,7 +30,7 @@ export {
   turn
 } from './time/timers.ts'
 export { flushTracerProvider } from './tracer-provider.ts'
-export { answerOf } from './values/answer.ts'
+export { type AnswerRule, answerOf, attempt, isThenable, watchResult, YES_OR_NO } from './values/answer.ts'
 export { errorName } from './values/error-name.ts'
 export { knownMethod } from './values/method.ts'
 export { isRecord } from './values/record.ts'

@@ -3,6 +3,7 @@ import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
 import { type Counts, countBy } from './series.ts'
 import { atMostEvery } from './time/rate-limit.ts'
+import { watchResult } from './values/answer.ts'
 
 /**
  * Sees every request of the app. `start` runs in the order of registration, `end` in the reverse order.
@@ -73,8 +74,8 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
     }
   }
 
-  function watch({ name }: PartObserver, result: unknown): void {
-    if (result instanceof Promise) result.catch((error) => report(name, error))
+  function watch({ name }: Runner | PartObserver, result: unknown): void {
+    watchResult(result, (error) => report(name, error))
   }
 
   function runThrough(chain: Runner[], observation: RequestObservation, next: () => void, index = 0): void {
@@ -90,7 +91,7 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
       runThrough(chain, observation, next, index + 1)
     }
     try {
-      runner.run(observation, inner)
+      watch(runner, runner.run(observation, inner))
     } catch (error) {
       // Once inside, it is the application's error and not the observer's.
       if (entered) throw error

@@ -1,12 +1,14 @@
 import type { IncomingMessage } from 'node:http'
 import observation from '@fastify-observability/observation'
 import {
+  type AnswerRule,
   answerOf,
   currentScope,
   hostMatcher,
   isRecord,
   type RequestObservation,
-  registryOf
+  registryOf,
+  YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -24,6 +26,10 @@ const PLAIN = /^[\w.:@+/=-]+$/
 const SENDABLE = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/
 // Those of Fastify's default generator, which are unique in one process only.
 const NUMBERED = /^req-[0-9a-z]{1,6}$/
+const AN_ID: AnswerRule = {
+  allows: (answer) => answer === undefined || SENDABLE.test(String(answer)),
+  words: '1 to 255 printable ASCII characters'
+}
 
 type Replaced = 'empty' | 'too long' | 'unsafe characters' | 'repeated'
 
@@ -57,7 +63,7 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
 
   function isTrusted(raw: IncomingMessage): boolean {
     if (typeof trustInbound === 'boolean') return trustInbound
-    return answerOf(() => trustInbound(raw), false, reportError) === true
+    return answerOf('trustInbound', () => trustInbound(raw), false, reportError, YES_OR_NO)
   }
 
   /** The caller's id in this header where it is safe and trusted. */
@@ -76,12 +82,8 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
     const given = inbound(raw, header) ?? (ownHeader === undefined ? undefined : inbound(raw, ownHeader))
     if (given !== undefined) return given
     if (!generate || (ownHeader !== undefined && raw.headers[ownHeader])) return uuidv7()
-    const generated = answerOf(() => generate(raw), undefined, reportError)
-    if (generated === undefined) return uuidv7()
-    const id = String(generated)
-    if (SENDABLE.test(id)) return NUMBERED.test(id) ? uuidv7() : id
-    reportError(new TypeError('genReqId must return 1 to 255 printable ASCII characters'))
-    return uuidv7()
+    const id = answerOf('genReqId', () => generate(raw), undefined, reportError, AN_ID)
+    return id === undefined || NUMBERED.test(String(id)) ? uuidv7() : String(id)
   }
 
   const generate = (raw: IncomingMessage): string => idOf(raw, ownGenerator)

@@ -4,7 +4,8 @@ import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Counters, countDrops, countResponses, createCounters } from './counters.ts'
 import { watchCrashes } from './crash.ts'
 import { ADMITTED, isReadable } from './failure.ts'
-import type { Settings } from './options.ts'
+import { guardedHooks } from './hooks.ts'
+import { NAME, type Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
 import { createRateLimit, fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
@@ -124,7 +125,8 @@ async function start(
   rules: Registry,
   warn: (message: string) => void
 ): Promise<Shared | undefined> {
-  const { dsn, environment, release, spotlight, sdk } = settings
+  const { dsn, environment, release, spotlight } = settings
+  const sdk = { ...settings.sdk, ...guardedHooks(settings.sdk, (error) => rules.report(NAME, error)) }
   const isTracing = settings.tracesSampleRate > 0 && !hasTracerProvider()
   const tracesSampleRate = isTracing ? settings.tracesSampleRate : undefined
   const profiling = await loadProfiling(settings, isTracing, warn)

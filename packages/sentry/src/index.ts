@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import observation, { type Outcome } from '@fastify-observability/observation'
 import {
+  type AnswerRule,
   answerOf,
   currentScope,
   isRecord,
@@ -9,7 +10,8 @@ import {
   type RequestObservation,
   registryOf,
   requireOf,
-  sumOf
+  sumOf,
+  YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
@@ -75,6 +77,11 @@ function withMember(object: string, member: string): string {
   return `${open}${open.endsWith('{') ? '' : ','}${member}}`
 }
 
+const A_USER: AnswerRule = {
+  allows: (answer) => answer === undefined || answer === null || isRecord(answer),
+  words: 'an object with what is known of the user'
+}
+
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
   const settings = resolveOptions(options, (message) => app.log.warn(`sentry: ${message}`))
   const { dsn, spotlight, shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
@@ -105,7 +112,9 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     const { statusCode, error, errorType } = outcome
     if ((errorType !== undefined && ABORTED.has(errorType)) || isShed(outcome)) return false
     const rule = hasFailed(outcome) || (captureWithoutException && error === undefined && statusCode >= 500)
-    return shouldCapture ? answerOf(() => shouldCapture(outcome, observation), rule, reportError) : rule
+    return shouldCapture
+      ? answerOf('shouldCapture', () => shouldCapture(outcome, observation), rule, reportError, YES_OR_NO)
+      : rule
   }
 
   /** The id of the event that may be sent, `undefined` for none. */
@@ -159,7 +168,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       try {
         const scope = Sentry.getCurrentScope().clone()
         const { request } = observation
-        const identified = request && user && answerOf(() => user(request), undefined, reportError)
+        const identified = request && user && answerOf('user', () => user(request), undefined, reportError, A_USER)
         if (identified) scope.setUser(identified)
         // Our own client scrubs all of its events, by the rules of the app that has opened it.
         if (settings.scrub && rules !== registry) {

@@ -1,6 +1,7 @@
-import { runInBackground } from '@fastify-observability/observation/internal'
+import { isRecord, runInBackground, watchResult } from '@fastify-observability/observation/internal'
 import type { NodeClient, NodeOptions } from '@sentry/node'
 import type { Counters } from './counters.ts'
+import { NAME } from './options.ts'
 
 // An ES import of these loads undici, which is not wanted here.
 const http = process.getBuiltinModule('node:http')
@@ -18,8 +19,8 @@ const REQUEST_MS = 10_000
  * @param closing ends the deliveries that are pending.
  */
 export function boundedTransport(make: Transport, counters: Counters, closing: AbortSignal): Transport {
-  return (options) =>
-    make({
+  return (options) => {
+    const transport = make({
       ...options,
       httpModule: bounded(options, closing),
       recordDroppedEvent(reason, category, count) {
@@ -28,6 +29,10 @@ export function boundedTransport(make: Transport, counters: Counters, closing: A
         options.recordDroppedEvent(reason, category, count)
       }
     })
+    if (isRecord(transport) && typeof transport.send === 'function') return transport
+    watchResult(transport, () => undefined)
+    throw new TypeError(`${NAME}: option "sdk.transport" must return a transport of Sentry's`)
+  }
 }
 
 function bounded({ url, httpModule }: TransportOptions, closing: AbortSignal): HttpModule {

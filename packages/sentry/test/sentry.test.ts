@@ -378,7 +378,8 @@ test('rejects invalid rates, counts and options', async (t) => {
 test('rejects an invalid DSN', async (t) => {
   const name = '@fastify-observability/sentry'
   for (const dsn of ['sentry.io', 'https://sentry.io/1', 'https://key@sentry.io/']) {
-    const sentence = `${name}: option "dsn" must be a DSN like https://key@host/1, got '${dsn}'`
+    const shown = dsn.replace('key@', '[redacted]@')
+    const sentence = `${name}: option "dsn" must be a DSN like https://key@host/1, got '${shown}'`
     await t.rejects(service(t, { dsn }), new TypeError(sentence))
   }
 })

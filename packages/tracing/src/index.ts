@@ -6,7 +6,8 @@ import {
   lostIn,
   registryOf,
   resolveService,
-  setImmediate
+  setImmediate,
+  YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
@@ -55,11 +56,12 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     baggage: settings.baggage,
     shutdownTimeoutMs: settings.shutdownTimeoutMs,
     redactor: () => registry.redactor,
-    log: app.log
+    log: app.log,
+    report
   })
   // Before anything that can fail: an app that could not register closes too.
   app.addHook('onClose', () => pipeline.release())
-  addInstrumentations(instrumentations, trace.getTracerProvider())
+  addInstrumentations(instrumentations, trace.getTracerProvider(), report)
   reportInstrumentations(app.log)
   if (settings.lifecycleSpans) await traceLifecycle(app)
   for (const series of pipeline.series) publish(series)
@@ -82,10 +84,14 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
       startSpan: pipeline.startSpan,
       hasSharedContext: pipeline.hasSharedContext,
       isTrusted: (raw) =>
-        typeof trustInbound === 'boolean' ? trustInbound : answerOf(() => trustInbound(raw), false, report) === true,
+        typeof trustInbound === 'boolean'
+          ? trustInbound
+          : answerOf('trustInbound', () => trustInbound(raw), false, report, YES_OR_NO),
       isError(outcome, observation) {
         const hasFailed = isFailure(observation, outcome)
-        return isError ? answerOf(() => isError(outcome, observation), hasFailed, report) === true : hasFailed
+        return isError
+          ? answerOf('isError', () => isError(outcome, observation), hasFailed, report, YES_OR_NO)
+          : hasFailed
       }
     })
   )

@@ -75,6 +75,8 @@ interface PipelineOptions extends Settings {
   /** The rules of the app's logs, which may still be set. */
   redactor: () => Redactor
   log: FastifyBaseLogger
+  /** Counts and logs what the application's own sampler and processors throw. */
+  report: (error: unknown) => void
 }
 
 interface Running {
@@ -94,7 +96,7 @@ const MINUTE_MS = 60_000
 // One pipeline a process: OpenTelemetry's provider, context manager and propagator are global.
 let running: Running | undefined
 
-export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }: PipelineOptions): Pipeline {
+export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...settings }: PipelineOptions): Pipeline {
   if (running) {
     running.holders++
     if (!isDeepStrictEqual(running.settings, settings)) {
@@ -114,7 +116,7 @@ export function startPipeline({ log, redactor, shutdownTimeoutMs, ...settings }:
       release: async () => {}
     }
   } else {
-    running = { holders: 1, settings, ...start(settings, log, redactor, shutdownTimeoutMs) }
+    running = { holders: 1, settings, ...start(settings, log, report, redactor, shutdownTimeoutMs) }
   }
   return {
     startSpan: running.startSpan,
@@ -147,15 +149,12 @@ function startForeign(observation: RequestObservation, parent: Context, link: Li
 function start(
   settings: Settings,
   log: FastifyBaseLogger,
+  report: (error: unknown) => void,
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
 ): Omit<Running, 'settings' | 'holders'> {
   const { service, endpoint, obstacle, console, sampleRatio, sampler, spanProcessors = [], propagateTo } = settings
   const warn = (message: string): void => log.warn(`tracing: ${message}`)
-  const mayReport = atMostEvery(MINUTE_MS)
-  const report = (err: unknown): void => {
-    if (mayReport()) log.warn({ err }, 'tracing: a span processor has failed')
-  }
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
     ...(spanExport ? [spanExport.processor] : []),
@@ -164,7 +163,13 @@ function start(
   ]
   const home: SpanHome = {
     resource: resourceOf(service),
-    sampler: createSampler({ sampleRatio, sampler, warn, ...(propagateTo && { mayCarry: hostMatcher(propagateTo) }) }),
+    sampler: createSampler({
+      sampleRatio,
+      sampler,
+      report,
+      warn,
+      ...(propagateTo && { mayCarry: hostMatcher(propagateTo) })
+    }),
     limits: limitsFromEnv(warn),
     processor: processors.length > 0 ? scrubSpans(redactor, processors) : new NoopSpanProcessor()
   }

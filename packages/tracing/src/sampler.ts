@@ -1,4 +1,4 @@
-import { atMostEvery, errorName, ignoreVariable } from '@fastify-observability/observation/internal'
+import { type AnswerRule, answerOf, ignoreVariable, isRecord } from '@fastify-observability/observation/internal'
 import { type Context, createContextKey, SpanKind } from '@opentelemetry/api'
 import {
   AlwaysOffSampler,
@@ -21,7 +21,6 @@ const SAMPLERS = [
   'parentbased_traceidratio'
 ]
 const DEFAULT_SAMPLER = 'parentbased_always_on'
-const MINUTE_MS = 60_000
 const RATIO_RULE = 'a number from 0 to 1'
 const ratio = v.pipe(v.number(RATIO_RULE), v.minValue(0, RATIO_RULE), v.maxValue(1, RATIO_RULE))
 
@@ -33,6 +32,8 @@ export interface SamplerOptions {
   sampleRatio: number | undefined
   /** Decides in the place of the above. */
   sampler?: Sampler | undefined
+  /** Receives what is wrong with that. */
+  report?: (error: unknown) => void
   /** Whether calls to a host may carry the trace. @default all may */
   mayCarry?: (host: string) => boolean
   warn: (message: string) => void
@@ -49,9 +50,15 @@ export function withRatio(context: Context, ratio: number): Context {
 }
 
 /** Whoever begins a trace decides whether it is recorded, and everybody after follows. */
-export function createSampler({ sampleRatio, sampler, mayCarry, warn }: SamplerOptions): Sampler {
+export function createSampler({
+  sampleRatio,
+  sampler,
+  report = () => undefined,
+  mayCarry,
+  warn
+}: SamplerOptions): Sampler {
   const base = sampler
-    ? guarded(sampler, warn)
+    ? guarded(sampler, report)
     : sampleRatio === undefined
       ? samplerFromEnv(warn)
       : parentBased(sampleRatio)
@@ -86,6 +93,15 @@ function ratioBased(ratio: number): Sampler {
 }
 
 const RECORDED: SamplingResult = Object.freeze({ decision: SamplingDecision.RECORD_AND_SAMPLED })
+const DECISIONS = new Set<unknown>([
+  SamplingDecision.NOT_RECORD,
+  SamplingDecision.RECORD,
+  SamplingDecision.RECORD_AND_SAMPLED
+])
+const A_DECISION: AnswerRule = {
+  allows: (answer) => isRecord(answer) && DECISIONS.has(answer.decision),
+  words: 'an object with a decision'
+}
 const NOT_RECORDED: SamplingResult = Object.freeze({ decision: SamplingDecision.NOT_RECORD })
 
 /**
@@ -116,17 +132,11 @@ function digitOf(code: number): number {
   return code <= 0x39 ? code & 0xf : (code & 0xf) + 9
 }
 
-/** A sampler of the user's: where it throws, all is recorded. */
-function guarded(sampler: Sampler, warn: (message: string) => void): Sampler {
-  const mayWarn = atMostEvery(MINUTE_MS)
+/** A sampler of the user's: what it cannot decide is recorded. */
+function guarded(sampler: Sampler, report: (error: unknown) => void): Sampler {
   return {
     shouldSample(...args) {
-      try {
-        return sampler.shouldSample(...args)
-      } catch (error) {
-        if (mayWarn()) warn(`the sampler has thrown, the span is recorded: ${errorName(error)}`)
-        return RECORDED
-      }
+      return answerOf('sampler.shouldSample', () => sampler.shouldSample(...args), RECORDED, report, A_DECISION)
     },
     toString: () => String(sampler)
   }

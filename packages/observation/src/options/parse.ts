@@ -1,8 +1,16 @@
 import { inspect } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
+import { createRedactor } from '../redaction/redactor.ts'
+import { isRecord } from '../values/record.ts'
 import { ignoreVariable } from './environment.ts'
 
+const secrets = createRedactor()
+// The key of a DSN stands there.
+const USER_IN_URL = /\/\/[^/@\s]*@/g
+// Keys, tokens and passwords of generators.
+const RANDOM = /(?=[\w+/=-]*\d)(?=[\w+/=-]*[a-z])[\w+/=-]{16,}/i
+const TEXT = { breakLength: Number.POSITIVE_INFINITY, maxStringLength: 80 }
 // A timer takes what is beyond 24 days for a millisecond.
 const DAY_MS = 86_400_000
 
@@ -12,9 +20,17 @@ export function waitSchema(leastMs: 0 | 1): v.GenericSchema<number | undefined> 
   return v.optional(v.pipe(v.number(rule), v.minValue(leastMs, rule), v.maxValue(DAY_MS, rule)))
 }
 
-function optionError(packageName: string, option: string, rule: string, received: unknown): TypeError {
-  const value = inspect(received, { depth: 0, breakLength: Number.POSITIVE_INFINITY, maxStringLength: 80 })
-  return new TypeError(`${packageName}: ${option} ${rule}, got ${value}`)
+function optionError(packageName: string, option: string, rule: string, name: string, received: unknown): TypeError {
+  return new TypeError(`${packageName}: ${option} ${rule}, got ${shown(name, received)}`)
+}
+
+/** A value for a message. What may be a secret, by its option or its looks, is only described. */
+function shown(name: string, value: unknown): string {
+  // What stands in an object may be anything.
+  if (typeof value !== 'string')
+    return inspect(value, { depth: isRecord(value) && Object.keys(value).length > 0 ? -1 : 0 })
+  const text = secrets.text(value).replace(USER_IN_URL, `//${secrets.replacement}@`)
+  return secrets.isSecret(name) || RANDOM.test(text) ? `a text of ${value.length} characters` : inspect(text, TEXT)
 }
 
 /**
@@ -31,9 +47,10 @@ export function parseOptions<Output>(
   const { issue, path } = mostTelling(result.issues)
   const option = path.length === 0 ? 'the options' : `option "${path.join('.')}"`
   if (isUnknownKey(issue)) {
-    throw optionError(packageName, `unknown ${option}:`, suggestion(schema, path), issue.path?.at(-1)?.value)
+    const received = issue.path?.at(-1)?.value
+    throw optionError(packageName, `unknown ${option}:`, suggestion(schema, path), path.at(-1) ?? '', received)
   }
-  throw optionError(packageName, option, rule(issue), issue.input)
+  throw optionError(packageName, option, rule(issue), path.at(-1) ?? '', issue.input)
 }
 
 /** The environment variables that a schema names, without those that are empty or invalid: these are warned of. */

@@ -1,4 +1,5 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
+import { attempt } from '@fastify-observability/observation/internal'
 import { isSpanContextValid, ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
 import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
@@ -27,6 +28,9 @@ const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
 const NOWHERE = new ProxyTracerProvider()
 // Of Node's own modules, and of what is loaded: any path will do, and a bundle may have none.
 const require = createRequire(process.execPath)
+
+// Who receives what the application's own throw.
+const reports = new WeakMap<Instrumentation, (error: unknown) => void>()
 
 function isSet(value: unknown): value is InstrumentationSet {
   return typeof value === 'object' && value !== null && 'instrumentations' in value
@@ -74,17 +78,25 @@ export function preload(instrumentations: Instrumentation[], problems: string[])
   addInstrumentations(instrumentations)
   for (const instrumentation of set.instrumentations) {
     direct(instrumentation, set.provider)
-    instrumentation.enable()
+    invoke(instrumentation, () => instrumentation.enable())
   }
   patchHttp()
 }
 
-/** Adds instrumentations that the application has made. */
-export function addInstrumentations(instrumentations: readonly Instrumentation[], provider?: TracerProvider): void {
+/**
+ * Adds instrumentations that the application has made.
+ * @param report receives what they throw
+ */
+export function addInstrumentations(
+  instrumentations: readonly Instrumentation[],
+  provider?: TracerProvider,
+  report?: (error: unknown) => void
+): void {
   const set = theSet()
   for (const instrumentation of instrumentations) {
     if (set.instrumentations.includes(instrumentation)) continue
     set.instrumentations.push(instrumentation)
+    if (report) reports.set(instrumentation, report)
     direct(instrumentation, set.provider ?? provider)
   }
 }
@@ -95,7 +107,7 @@ export function enable(provider: TracerProvider): void {
   set.provider = provider
   for (const instrumentation of set.instrumentations) {
     direct(instrumentation, provider)
-    instrumentation.enable()
+    invoke(instrumentation, () => instrumentation.enable())
   }
   patchHttp()
 }
@@ -107,13 +119,20 @@ export function disable(): void {
   for (const instrumentation of set.instrumentations) {
     direct(instrumentation, undefined)
     // What the preload has patched stays so: some of them could not patch again what is loaded already.
-    if (!set.preloaded) instrumentation.disable()
+    if (!set.preloaded) invoke(instrumentation, () => instrumentation.disable())
   }
   syncBuiltinESMExports()
 }
 
 function direct(instrumentation: Instrumentation, provider: TracerProvider | undefined): void {
-  instrumentation.setTracerProvider(provider ? withoutErrorText(provider) : NOWHERE)
+  invoke(instrumentation, () => instrumentation.setTracerProvider(provider ? withoutErrorText(provider) : NOWHERE))
+}
+
+/** @throws what an instrumentation throws that is not the application's. */
+function invoke(instrumentation: Instrumentation, call: () => unknown): void {
+  const report = reports.get(instrumentation)
+  if (report) attempt(call, report)
+  else call()
 }
 
 function patchHttp(): void {

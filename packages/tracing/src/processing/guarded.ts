@@ -1,4 +1,4 @@
-import { within } from '@fastify-observability/observation/internal'
+import { attempt, within } from '@fastify-observability/observation/internal'
 import type { SpanProcessor } from '@opentelemetry/sdk-trace'
 
 /** A processor of the user's: what it throws or rejects with is reported, and its shutdown is waited for at most so long. */
@@ -7,13 +7,6 @@ export function guarded(
   shutdownTimeoutMs: number,
   report: (error: unknown) => void
 ): SpanProcessor {
-  function attempt(moment: () => void): void {
-    try {
-      moment()
-    } catch (error) {
-      report(error)
-    }
-  }
   async function finish(work: () => Promise<void>): Promise<void> {
     try {
       await within(shutdownTimeoutMs, work())
@@ -22,9 +15,9 @@ export function guarded(
     }
   }
   return {
-    onStart: (span, context) => attempt(() => processor.onStart(span, context)),
-    onEnding: (span) => attempt(() => processor.onEnding?.(span)),
-    onEnd: (span) => attempt(() => processor.onEnd(span)),
+    onStart: (span, context) => attempt(() => processor.onStart(span, context), report),
+    onEnding: (span) => attempt(() => processor.onEnding?.(span), report),
+    onEnd: (span) => attempt(() => processor.onEnd(span), report),
     forceFlush: () => finish(() => processor.forceFlush()),
     shutdown: () => finish(() => processor.shutdown())
   }
