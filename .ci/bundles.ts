@@ -1,5 +1,5 @@
 // Bundles the packed packages with esbuild, tsup and rollup and runs the bundles where nothing is installed; then runs suites
-// of an application in node:test, vitest and Jest, with fake clocks too, tsx and `node --watch`. Run after `pnpm build`.
+// of an application in node:test, vitest and Jest, with fake clocks too, tsx, `node --watch` and PM2. Run after `pnpm build`.
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { startCollector } from '../packages/testing/src/collector.ts'
 import { startIngest } from '../packages/testing/src/ingest.ts'
+import { freePorts } from '../packages/testing/src/ports.ts'
 import { check, conclude, pack, publishedFolders } from './tarballs.ts'
 
 const BUNDLES = ['esbuild', 'tsup', 'rollup'].flatMap((bundler) => [`${bundler}.mjs`, `${bundler}.cjs`])
@@ -22,7 +23,7 @@ const BUNDLERS = [
   '@rollup/plugin-node-resolve@16',
   'typescript@5'
 ]
-const RUNNERS = ['jest@30', 'vitest@5', 'sinon@22', 'tsx@4']
+const RUNNERS = ['jest@30', 'vitest@5', 'sinon@22', 'tsx@4', 'pm2@7']
 const PEERS = ['fastify@^5.12.0', '@opentelemetry/api@^1.10.0', '@sentry/node@^11.12.0', 'pino-pretty@^13.2.0', 'pg@8']
 const TOOL_TIMEOUT_MS = 180_000
 const BUNDLE_TIMEOUT_MS = 15_000
@@ -169,6 +170,14 @@ for (const [title, command, args] of [
     assert.notEqual(signal, 'SIGKILL')
   })
 }
+
+await check(
+  'PM2: the recipe of docs/clusters.md is scraped, collected and reloaded without losing a line',
+  async () => {
+    const ports = await freePorts(2)
+    await run(process.execPath, ['pm2.mjs', join(import.meta.dirname, '../docs/clusters.md'), ...ports.map(String)])
+  }
+)
 
 await rm(work, { recursive: true })
 conclude()
