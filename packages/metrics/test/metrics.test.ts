@@ -187,6 +187,26 @@ test('leaves the gauges of the event loop delay out until it is measured', async
   t.match(output, /^nodejs_eventloop_lag_seconds [\d.e-]+\n$/)
 })
 
+test('has no value in a first scrape that nobody has measured', async (t) => {
+  const app = await service(() => undefined)
+  const values = (await series(app, /^[a-z]/)).map((line) => [line, Number(line.split(' ').at(-1))] as const)
+  t.ok(values.length > 20)
+  t.same(
+    values.filter(([, value]) => !(value >= 0 && value < 1e13)),
+    []
+  )
+})
+
+test('has default labels beside exemplars in OpenMetrics, and in every bucket of a histogram', async (t) => {
+  const app = await service(() => undefined)
+  app.metrics.histogram({ name: 'work_seconds', help: 'W.', buckets: [1] }).observe(0.5)
+  app.metrics.registry.setDefaultLabels({ region: 'eu' })
+  const { body } = await app.inject({ url: '/metrics', headers: { accept: 'application/openmetrics-text' } })
+  const work = body.split('\n').filter((line) => line.startsWith('work_seconds'))
+  t.equal(work.length, 4)
+  t.ok(work.every((line) => line.includes('region="eu"')))
+})
+
 test('adds the default labels of the registry to every series', async (t) => {
   const app = await service(() => undefined)
   const { client, registry } = app.metrics

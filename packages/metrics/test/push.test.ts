@@ -52,6 +52,15 @@ test('pushes what /metrics says at that moment, and serves it beside', async (t)
   t.match(named('jobs_total'), [{ type: 'sum', isMonotonic: true, value: 3, attributes: { queue: 'mail' } }])
 })
 
+test('pushes the default labels of the registry as attributes, of request metrics and of all others', async (t) => {
+  const { app, named } = await ordered(t, {}, { otlp: true })
+  app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' }).inc()
+  app.metrics.registry.setDefaultLabels({ region: 'eu' })
+  await registryOf(app).flush(5_000)
+  const names = ['jobs_total', 'http.server.request.duration', 'process_resident_memory_bytes']
+  for (const name of names) t.equal(named(name)[0]?.attributes.region, 'eu', name)
+})
+
 test('counts the points that it has pushed on /metrics', async (t) => {
   const { app, collector } = await ordered(t, {}, { otlp: true })
   await registryOf(app).flush(5_000)

@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import underPressure from '@fastify/under-pressure'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -63,6 +64,28 @@ for (const [status, failed] of [
     t.equal(events.length, failed ? 1 : 0)
   })
 }
+
+test('takes what an @fastify/under-pressure of the application sheds for the same', async (t) => {
+  const { lines, events } = await signals(t, {}, async (app) => {
+    await app.register(underPressure, { maxRssBytes: 1, sampleInterval: 10 })
+    app.get('/', async () => 'ok')
+    await app.ready()
+    while (!app.isUnderPressure()) await wait(10)
+    t.equal((await app.inject('/')).statusCode, 503)
+  })
+  t.match(lines, [{ level: 'warn', status_code: 503, err: { code: 'FST_UNDER_PRESSURE' } }])
+  t.notMatch(JSON.stringify(lines), 'stack')
+  t.same(events, [])
+})
+
+test('a 503 that the application throws stays an error, with its stack and an event', async (t) => {
+  const { lines, events } = await signals(t, { health: { pressure: 'both' } }, async (app) => {
+    app.get('/', async () => Promise.reject(Object.assign(new Error('no seat left'), { statusCode: 503 })))
+    t.equal((await app.inject('/')).statusCode, 503)
+  })
+  t.match(lines, [{ level: 'error', status_code: 503, err: { message: 'no seat left', stack: /errors\.test/ } }])
+  t.equal(events.length, 1)
+})
 
 test('logs a shed request as one warning without a stack, and sends no event', async (t) => {
   const { lines, events } = await signals(t, { health: { pressure: { maxRssBytes: 1 } } }, async (app) => {

@@ -43,6 +43,18 @@ test('leaves secrets out of the spans of outgoing calls', async (t) => {
   t.equal(query, 'api_key=[redacted]&order=7')
 })
 
+test('leaves the code and the state of OAuth out of its callback and out of the call that redeems them', async (t) => {
+  const url = await peer(t)
+  const query = 'code=planted&state=planted&pin=planted&assertion=planted&key=planted&scope=openid'
+  const { app, collector } = await traced(t, calling(`${url}/token?${query}`))
+  for (const route of ['/fetch', '/http']) t.equal((await app.inject(`${route}?${query}`)).statusCode, 200)
+  const spans = await spansOf(app, collector)
+  t.equal(spans.length, 4)
+  t.notMatch(JSON.stringify(spans), 'planted')
+  for (const { kind, attributes } of spans)
+    t.match(attributes[kind === 'SERVER' ? 'url.query' : 'url.full'], 'scope=openid')
+})
+
 test('leaves secrets out of what the application puts on spans', async (t) => {
   const { app, collector } = await traced(t)
   withSpan('mine', { password: 'planted', note: ['token=planted', 'fine'], count: 3 }, (span) => {
