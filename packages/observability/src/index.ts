@@ -22,28 +22,50 @@ import { deliverAtSignals } from './signals.ts'
 
 export type {
   Check,
+  CheckDetails,
   CheckOptions,
   CheckReport,
   CheckState,
   Health,
   HealthState,
+  PressureMode,
   PressureOptions,
-  ShutdownOptions
+  ShutdownOptions,
+  ShutdownSignal
 } from '@fastify-observability/health'
 export * from '@fastify-observability/health/checks'
 export type { FileOptions, Format, Level } from '@fastify-observability/logging'
 export { createLogger, logger } from '@fastify-observability/logging'
 export type {
+  ClusterMetricsOptions,
   Counter,
   CounterOptions,
+  CustomLabel,
   Gauge,
   GaugeOptions,
   Histogram,
   HistogramOptions,
-  Metrics
+  Labels,
+  Metrics,
+  PoolState
 } from '@fastify-observability/metrics'
 export { clusterMetrics } from '@fastify-observability/metrics'
-export type { Observation, Observer, Outcome, RouteObservability, Series } from '@fastify-observability/observation'
+export type {
+  AddedFields,
+  FieldItem,
+  FieldValue,
+  KeptValue,
+  LogLevel,
+  Observation,
+  ObservationRegistry,
+  Observer,
+  Outcome,
+  Refusal,
+  RouteMetrics,
+  RouteObservability,
+  Sample,
+  Series
+} from '@fastify-observability/observation'
 export { currentObservation } from '@fastify-observability/observation'
 export type {
   FlushReport,
@@ -151,7 +173,8 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (serverless) flushBeforeAnswers(registry)
   const report = (): Report => reportOf(registry, service, options)
   app.decorate('observability', {
-    flush: (timeoutMs = FLUSH_MS) => registry.flush(Math.min(timeoutMs, DAY_MS)),
+    // Node warns of a timer that is negative or no number.
+    flush: (timeoutMs = FLUSH_MS) => registry.flush(timeoutMs >= 0 ? Math.min(timeoutMs, DAY_MS) : 0),
     report
   })
   logReport(app, report)

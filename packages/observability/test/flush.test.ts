@@ -90,6 +90,19 @@ test('never rejects, whatever a part does', async (t) => {
   t.match(await app.observability.flush(Number.NaN), { points: { pending: 8 } })
 })
 
+test('takes a time that is none for no time, without a warning of Node', async (t) => {
+  const warnings: Error[] = []
+  const warned = (warning: Error): void => void warnings.push(warning)
+  process.on('warning', warned)
+  const { app } = await service(t)
+  for (const timeoutMs of [Number.NaN, -1, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]) {
+    t.equal((await app.observability.flush(timeoutMs)).complete, true)
+  }
+  await new Promise(setImmediate)
+  process.off('warning', warned)
+  t.same(warnings, [])
+})
+
 test('has nothing to say of parts that are off', async (t) => {
   const { app } = await service(t, {}, { logging: false, tracing: false, metrics: false })
   await app.inject('/orders/7')

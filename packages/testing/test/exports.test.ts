@@ -37,3 +37,13 @@ for (const manifest of globSync(`${PACKAGES}*/package.json`)) {
     t.same(documented(readFileSync(manifest.replace('package.json', 'README.md'), 'utf8')).sort(), names.sort())
   })
 }
+
+test('the umbrella exports all that its parts do', async (t) => {
+  const own = new Set(exportsOf(join(PACKAGES, 'observability/src/index.ts')))
+  const parts = ['observation', 'request-id', 'logging', 'tracing', 'metrics', 'health', 'sentry']
+  const missing = parts
+    .flatMap((part) => exportsOf(join(PACKAGES, part, 'src/index.ts')))
+    .filter((name) => !own.has(name))
+  // Of another package, whose name it has.
+  t.same(missing, ['IFastifyMetrics'])
+})
