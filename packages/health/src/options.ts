@@ -17,7 +17,7 @@ export interface HealthOptions {
   paths?: { liveness?: string; readiness?: string; startup?: string }
   /**
    * Whether readiness explains its status: durations, what the checks returned and the messages of their errors, without
-   * secrets. A function that throws or is async counts as `false`.
+   * secrets. A function that throws, is async or returns no boolean counts as `false`.
    * @default 'never'
    */
   details?: 'always' | 'never' | ((request: FastifyRequest) => boolean)

@@ -9,7 +9,7 @@ export interface RequestIdOptions {
   correlationHeader?: string
   /**
    * Whether safe ids of a caller are kept. A function is called for each request, before Fastify has created one; it counts
-   * as `false` when it throws or is async.
+   * as `false` when it throws, is async or returns no boolean.
    * @default true
    */
   trustInbound?: boolean | ((request: IncomingMessage) => boolean)

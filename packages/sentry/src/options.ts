@@ -33,8 +33,8 @@ export interface SentryOptions {
   profilesSampleRate?: number
   /**
    * Decides what is captured, in the place of the rule: an exception, and a status of 500 or above or a response that it
-   * broke. Called in the request's own scope, but not for requests that were aborted. If it throws or is async, the rule
-   * decides.
+   * broke. Called in the request's own scope, but not for requests that were aborted. If it throws, is async
+   * or returns no boolean, the rule decides.
    */
   shouldCapture?: (outcome: Outcome, observation: Observation) => boolean
   /** Also an event for a status of 500 or above without an exception. @default false */

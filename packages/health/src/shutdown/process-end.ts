@@ -38,14 +38,15 @@ export function onProcessEnd(end: ProcessEnd): () => void {
 function listen(): void {
   const wanted = new Set(Array.from(ends).flatMap(({ signals }) => signals))
   for (const signal of SIGNALS) {
-    const isListening = process.listeners(signal).includes(receiveSignal)
+    const isListening = process.listenerCount(signal, receiveSignal) > 0
     if (wanted.has(signal) && !isListening) process.on(signal, receiveSignal)
     // After a signal a second one still ends the process, whatever has closed.
     if (!wanted.has(signal) && !isSignalled) process.off(signal, receiveSignal)
   }
   for (const event of ERRORS) {
-    process.off(event, receiveError)
-    if (ends.size > 0) process.on(event, receiveError)
+    const isListening = process.listenerCount(event, receiveError) > 0
+    if (ends.size > 0 && !isListening) process.on(event, receiveError)
+    if (ends.size === 0) process.off(event, receiveError)
   }
 }
 
