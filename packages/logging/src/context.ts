@@ -31,6 +31,15 @@ export function isOurs(logger: object): logger is Logger {
   return BOUND in logger
 }
 
+/** The logger from `createLogger` that this one descends from. Fastify makes a child of the one that it is given. */
+export function ancestorOf(logger: Logger): Logger {
+  let ancestor = logger
+  for (let target: object | null = logger; target !== null; target = Object.getPrototypeOf(target)) {
+    if (Object.hasOwn(target, BOUND) && isOurs(target)) ancestor = target
+  }
+  return ancestor
+}
+
 /** The request that a line of the logger belongs to. */
 export function observationOf(logger: object): RequestObservation | undefined {
   const bound = BOUND in logger ? logger[BOUND] : undefined
@@ -40,7 +49,14 @@ export function observationOf(logger: object): RequestObservation | undefined {
 /** The context of a line that is written now. */
 export function contextFields(logger: object): Record<ContextName, unknown> {
   const observation = observationOf(logger)
-  const span = spanOf(observation)
+  return fieldsOf(observation, spanOf(observation))
+}
+
+/** The context of a line of the request, in a span. */
+export function fieldsOf(
+  observation: RequestObservation | undefined,
+  span: SpanContext | undefined
+): Record<ContextName, unknown> {
   return {
     request_id: escapedId(observation?.requestId),
     correlation_id: escapedId(observation?.correlationId),

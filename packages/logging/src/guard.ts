@@ -28,6 +28,7 @@ export interface Additions {
 }
 
 const SERIALIZERS = Symbol('fastify-observability.logging.serializers')
+const UNREPORTED = Symbol('fastify-observability.logging.unreported')
 
 /**
  * A pino that only ever sees safe arguments, in its log methods and in the bindings of its children. Serializers get the
@@ -39,18 +40,19 @@ export function guardedPino(
   stream: DestinationStream,
   { lost, written }: LineEvents = {}
 ): Logger {
-  const logMethod: LogMethod = function (args, method, level) {
-    try {
-      const passed = safe.args(args, serializersOf(this))
-      method.apply(this, passed)
-      written?.(this, level, passed[1])
-    } catch (error) {
-      lost?.(error)
+  const methodFor = (report: LineEvents['written']): LogMethod =>
+    function (args, method, level) {
+      try {
+        const passed = safe.args(args, serializersOf(this))
+        method.apply(this, passed)
+        report?.(this, level, passed[1])
+      } catch (error) {
+        lost?.(error)
+      }
     }
-  }
   // Safe fields need no more of it; pino's own takes `err` apart again.
-  const own = { ...options, serializers: { err: identity }, hooks: { ...hooks, logMethod } }
-  return guardChildren(pino(own, stream), safe, serializers)
+  const own = { ...options, serializers: { err: identity }, hooks: { ...hooks, logMethod: methodFor(written) } }
+  return guardChildren(pino(own, stream), safe, serializers, methodFor(undefined))
 }
 
 /** The same of a pino that is there, which itself stays as it is. */
@@ -64,30 +66,37 @@ export function guardedCopy(
   const { formatLevel = labelled, hooks, serializers } = existing
   const hook = functionOf(hooks.logMethod)
 
-  function write(this: Logger, args: readonly unknown[], method: LogFunction, number: number): void {
+  function write(
+    this: Logger,
+    args: readonly unknown[],
+    method: LogFunction,
+    number: number,
+    report: LineEvents['written']
+  ): void {
     try {
       const prepared = isPrepared ? prepare(existing, this, args, number, failed) : args
       const passed = safe.args(prepared, serializersOf(this), (value) => stringify(this, value))
       method.apply(this, passed)
-      written?.(this, number, passed[1])
+      report?.(this, number, passed[1])
     } catch (error) {
       lost?.(error)
     }
   }
 
   const isPrepared = existing.mixin !== undefined || existing.formatLog !== undefined
-  const logMethod: LogMethod = function (args, method, number) {
-    if (!hook) return write.call(this, args, method, number)
-    try {
-      const guarded = (...passed: unknown[]): void => write.call(this, passed, method, number)
-      Reflect.apply(hook, this, [args, guarded, number])
-    } catch (error) {
-      failed?.(error)
-      write.call(this, args, method, number)
+  const methodFor = (report: LineEvents['written']): LogMethod =>
+    function (args, method, number) {
+      if (!hook) return write.call(this, args, method, number, report)
+      try {
+        const guarded = (...passed: unknown[]): void => write.call(this, passed, method, number, report)
+        Reflect.apply(hook, this, [args, guarded, number])
+      } catch (error) {
+        failed?.(error)
+        write.call(this, args, method, number, report)
+      }
     }
-  }
 
-  setInternal(logger, 'hooks', { ...hooks, logMethod })
+  setInternal(logger, 'hooks', { ...hooks, logMethod: methodFor(written) })
   setInternal(logger, 'serializers', { err: identity })
   setInternal(logger, 'formatters', { level: formatLevel, bindings: identity, log: undefined })
   setInternal(logger, 'lsCache', levelTexts(logger, formatLevel))
@@ -98,7 +107,7 @@ export function guardedCopy(
   if (time) setInternal(logger, 'time', time)
   // Makes the log methods anew, with the hook.
   logger.level = level
-  return guardChildren(logger, safe, serializers)
+  return guardChildren(logger, safe, serializers, methodFor(undefined))
 }
 
 /** Runs what pino would run before the serializers, on the values as they were passed. */
@@ -155,10 +164,11 @@ function labelled(label: string): object {
   return { level: label }
 }
 
-function guardChildren(logger: Logger, safe: Safe, serializers: Fields | undefined): Logger {
+function guardChildren(logger: Logger, safe: Safe, serializers: Fields | undefined, unreported: LogMethod): Logger {
   const { child, setBindings } = logger
   return Object.assign(logger, {
     [SERIALIZERS]: serializers,
+    [UNREPORTED]: unreported,
     // pino's formatters.bindings sees the bindings of the first logger only.
     child(bindings: unknown, childOptions?: ChildLoggerOptions | null): Logger {
       const { serializers: further, ...rest } = childOptions ?? {}
@@ -179,7 +189,13 @@ function withInherited(known: Fields | undefined, further: Fields): Fields {
   return all
 }
 
-function serializersOf(logger: object): Fields | undefined {
+/** What `hooks.logMethod` is of a logger whose lines are not reported. */
+export function unreportedMethod(logger: object): unknown {
+  return UNREPORTED in logger ? logger[UNREPORTED] : undefined
+}
+
+/** The serializers of a logger, its parents' included. */
+export function serializersOf(logger: object): Fields | undefined {
   const own: unknown = SERIALIZERS in logger ? logger[SERIALIZERS] : undefined
   return isRecord(own) ? own : undefined
 }

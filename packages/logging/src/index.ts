@@ -4,6 +4,8 @@ import {
   type AnswerRule,
   answerOf,
   countBy,
+  isFailure,
+  keepRule,
   parseOptions,
   registryOf,
   resolveService,
@@ -18,6 +20,7 @@ import { childLoggers, followLevel } from './child-loggers.ts'
 import { bind, isOurs } from './context.ts'
 import { isPino, readPino } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
+import { holdLines } from './held-lines.ts'
 import { createLogger, extendLogger, forget, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
 
@@ -42,7 +45,7 @@ const A_LEVEL: AnswerRule = {
 
 function refuseOptions(options: LoggingOptions): void {
   // What the umbrella hands to every app.
-  const { service: _service, sync: _sync, ...others } = resolveOptions(options, () => undefined, {})
+  const { service: _service, sync: _sync, keep: _keep, ...others } = resolveOptions(options, () => undefined, {})
   const given = Object.entries(others).filter(([, value]) => value !== undefined && value !== false)
   if (given.length === 0) return
   const names = given.map(([name]) => `"${name}"`).join(', ')
@@ -82,7 +85,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   const isGiven = isOurs(app.log)
   const [given, hasLogger] = [app.log, !isSilent(app)]
   const root = adoptOrReplace(app, options)
-  const { lines, lost, sinks, redactor, levelFor, ready } = journalOf(root)
+  const journal = journalOf(root)
+  const { lines, lost, sinks, redactor, levelFor, ready } = journal
   app.log = root
   if (isGiven && options.service) warnOfOtherService(root, options.service)
   if (hasLogger && !isGiven && !isPino(given)) {
@@ -111,6 +115,12 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
   registry.redactor = redactor
   registry.reserve(OWN_NAMES)
+  const rule = keepRule(options.keep ?? journal.keep)
+  const held = rule && holdLines(root, journal)
+  if (held) {
+    registry.reserve(['held'])
+    app.addHook('onReady', async () => held.prepare())
+  }
   muteFastify()
   const unfollow = isGiven ? undefined : followLevel(given, root)
 
@@ -156,13 +166,18 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     start(observation) {
       const { request, reply, logLevel } = observation
       if (request && reply) request.log = reply.log = bind(requestLogger(request, logLevel), observation)
+      held?.begin(observation)
     },
     end(observation, outcome) {
+      const isKept = rule?.(observation.config, outcome, isFailure(observation, outcome)) !== undefined
+      held?.end(observation, isKept)
       const level = canonicalLevel(observation, outcome)
       if (level === undefined || asksForNoLine(observation.request)) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
-      if (ready && textOf && outcome.error === undefined && isPlain(log))
+      if (held && isKept && isOurs(log) && !log.isLevelEnabled(level))
+        held.write(log, level, canonicalFields(observation, outcome), message, observation)
+      else if (ready && textOf && outcome.error === undefined && isPlain(log))
         ready.write(log, level, textOf(observation, outcome), observation, message)
       else log[level](canonicalFields(observation, outcome), message)
     },

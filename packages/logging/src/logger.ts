@@ -36,6 +36,13 @@ export interface Journal {
   readonly sinks: readonly Sink[]
   readonly redactor: Redactor
   readonly levelFor: LoggingOptions['levelFor']
+  readonly keep: LoggingOptions['keep']
+  /** Counts a line as written. */
+  count(level: string): void
+  /** Counts lines that are not written. */
+  lose(reason: string, lines: number): void
+  /** Whether a line can be made later than it was logged: no function of the user's takes part in it. */
+  readonly isDeferrable: boolean
   /** `undefined` for a copy of a logger, whose lines only its own methods can write. */
   readonly ready: ReadyLines | undefined
 }
@@ -55,8 +62,8 @@ export interface ReadyLines {
 
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
-// What pino calls a stream that asks for it by.
-const METADATA = Symbol.for('pino.metadata')
+/** What pino calls a stream by that asks for more than the line. */
+export const METADATA: unique symbol = Symbol.for('pino.metadata')
 const MINUTE_MS = 60_000
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
@@ -91,7 +98,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   )
   // Part of each line.
   if (BINDINGS in logger) logger[BINDINGS] = inOnePiece(String(logger[BINDINGS]))
-  return rootOf(logger, parts, readyLines(safe, sinks, count))
+  return rootOf(logger, parts, true, readyLines(safe, sinks, count))
 }
 
 /** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
@@ -113,7 +120,9 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
     events
   )
   const isReady = existing.isPlain && BINDINGS in logger
-  const root = rootOf(logger, parts, isReady ? readyLines(safe, sinks, count) : undefined)
+  const { mixin: own, formatLog, hooks, hasTime } = existing
+  const isDeferrable = !own && !formatLog && !hooks.logMethod && !hasTime
+  const root = rootOf(logger, parts, isDeferrable, isReady ? readyLines(safe, sinks, count) : undefined)
   if (parts.otlp && existing.moved.length > 0) {
     const names = existing.moved.join(', ')
     root.warn(
@@ -123,7 +132,7 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
   return root
 }
 
-interface Parts extends Pick<LoggingOptions, 'levelFor' | 'otlp'> {
+interface Parts extends Pick<LoggingOptions, 'levelFor' | 'keep' | 'otlp'> {
   level: Level | undefined
   service: Service
   sinks: Sink[]
@@ -132,20 +141,23 @@ interface Parts extends Pick<LoggingOptions, 'levelFor' | 'otlp'> {
   lines: Map<string, number>
   lost: Map<string, number>
   count(label: string): void
+  lose(reason: string, lines: number): void
   mixin(fields: object, level: number, logger: Logger): object
   events: LineEvents
 }
 
-function partsOf({ level, redact, allow, levelFor, ...rest }: LoggingOptions, keys?: LineKeys): Parts {
+function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptions, keys?: LineKeys): Parts {
   const service = resolveService(rest.service)
   const lines = new Map<string, number>()
   const lost = new Map<string, number>()
   const redactor = createRedactor({ redact, allow }, OWN_NAMES)
   const mayWarn = atMostEvery(MINUTE_MS)
   const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
+  const lose = (reason: string, count: number): void => void lost.set(reason, (lost.get(reason) ?? 0) + count)
   return {
     level,
     levelFor,
+    keep,
     otlp: rest.otlp,
     service,
     sinks: sinksFor(rest, service, keys),
@@ -154,12 +166,13 @@ function partsOf({ level, redact, allow, levelFor, ...rest }: LoggingOptions, ke
     lines,
     lost,
     count,
+    lose,
     mixin(_fields, number, logger) {
       count(labelOf(logger, number))
       return contextFields(logger)
     },
     events: {
-      lost: () => lost.set('unserializable', (lost.get('unserializable') ?? 0) + 1),
+      lost: () => lose('unserializable', 1),
       written: report,
       failed(error) {
         if (mayWarn())
@@ -173,10 +186,11 @@ function fieldsOf({ name, version, environment }: Service): object {
   return { service: name, version, environment }
 }
 
-function rootOf(logger: Logger, { lines, lost, sinks, redactor, levelFor }: Parts, ready?: ReadyLines): Logger {
+function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: ReadyLines): Logger {
+  const { lines, lost, sinks, redactor, levelFor, keep, count, lose } = parts
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
-  journals.set(logger, { lines, lost, sinks, redactor, levelFor, ready })
+  journals.set(logger, { lines, lost, sinks, redactor, levelFor, keep, count, lose, isDeferrable, ready })
   roots.add(root)
   return root
 }
@@ -229,6 +243,10 @@ export function journalOf(logger: object): Journal {
     sinks: [],
     redactor: createRedactor(),
     levelFor: undefined,
+    keep: undefined,
+    count: () => undefined,
+    lose: () => undefined,
+    isDeferrable: false,
     ready: undefined
   }
 }
@@ -259,8 +277,8 @@ let secondText = ''
 
 // Lines of the same millisecond are many under load. A date's text takes longer than the rest of most lines, and nearly
 // all of it lasts for a second.
-function timeField(): string {
-  const now = Date.now()
+/** The field of the time, which JSON begins with. */
+export function timeField(now: number = Date.now()): string {
   if (now === timeMs) return timeText
   const thousandths = now % 1000
   if (now - thousandths !== second) {

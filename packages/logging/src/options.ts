@@ -1,4 +1,11 @@
-import { parseEnv, parseOptions, type ServiceOptions, serviceSchema } from '@fastify-observability/observation/internal'
+import {
+  type KeepOptions,
+  keepSchema,
+  parseEnv,
+  parseOptions,
+  type ServiceOptions,
+  serviceSchema
+} from '@fastify-observability/observation/internal'
 import type { FastifyRequest } from 'fastify'
 import type { DestinationStream } from 'pino'
 import * as v from 'valibot'
@@ -27,6 +34,11 @@ export interface LoggingOptions {
   allow?: string[]
   /** A level for one request's `request.log` and `logger()`; `undefined` leaves the app's. */
   levelFor?: (request: FastifyRequest) => Level | undefined
+  /**
+   * Writes the lines below the level, too, of requests that failed or were slow: they are held until the request has ended.
+   * `true` for those that failed. @default false
+   */
+  keep?: KeepOptions | boolean
 }
 
 export type Level = (typeof LEVELS)[number]
@@ -61,6 +73,7 @@ const schema = v.strictObject({
   otlp: v.optional(v.boolean()),
   redact: names,
   allow: names,
+  keep: keepSchema,
   levelFor: v.optional(v.custom<NonNullable<LoggingOptions['levelFor']>>((f) => typeof f === 'function', 'a function'))
 })
 // Platforms set it for services of all languages.

@@ -1,6 +1,8 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
 export type { FlushReport, Holder, Signal, Undelivered } from './delivery.ts'
+export { Holding, Holdings } from './holding.ts'
+export { type KeepOptions, type KeepReason, type KeepRule, keepRule, keepSchema } from './keep.ts'
 export { heldIn, lossesOf, lostIn, sumOf } from './losses.ts'
 export type { PartObserver } from './observers.ts'
 export { ignoreVariable, isOpenTelemetryDisabled, listFromEnv } from './options/environment.ts'

@@ -40,6 +40,10 @@ export interface Slots {
   sentryEventId: string | undefined
   /** Receives each line of the request's log, as it was written: without secrets. Written by sentry, called by logging. */
   onLine: ((level: string, message: string | undefined) => void) | undefined
+  /** Lines below the level, until the request has ended. Written by logging where it keeps what failed. */
+  heldLines: object | undefined
+  /** Whether code of the request has run in another context than `context`. Written by tracing. */
+  hasInnerContexts: boolean
 }
 
 /** What the observations of an app share: the moments that Node reports to them, and the rules of their fields. */
@@ -84,6 +88,8 @@ export class RequestObservation implements Observation, Slots {
   context: Context | undefined
   sentryEventId: string | undefined
   onLine: Slots['onLine']
+  heldLines: object | undefined
+  hasInnerContexts = false
 
   /** Whether the observers have received its start. */
   started = false

@@ -36,7 +36,9 @@ export function ofRequest(context: Context, observation: RequestObservation): Co
 function scopeOf(context: Context): Scope {
   const observation = context.getValue(REQUEST)
   if (!(observation instanceof RequestObservation)) return { observation: currentScope()?.observation, context }
-  return observation.context === context ? observation : { observation, context }
+  if (observation.context === context) return observation
+  observation.hasInnerContexts = true
+  return { observation, context }
 }
 
 // The API keeps the key to itself, and asks any context for it.
