@@ -17,7 +17,8 @@ export interface Accounts {
   series: readonly Series[]
 }
 
-export type Dropped = (typeof DROPPED)[number]
+/** `held_full` is for spans only, and shown once it was counted. */
+export type Dropped = (typeof DROPPED)[number] | 'held_full'
 export type Lost = (typeof LOST)[number]
 
 /** How a signal's items are called in series and logs. */

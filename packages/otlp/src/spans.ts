@@ -34,6 +34,8 @@ export interface SpanExport {
   /** Loads what the first batch needs. Never rejects. */
   open(): Promise<void>
   processor: SpanQueue
+  /** Counts spans that were to be exported and could not be held until then. */
+  lose(spans: number): void
   /** For logs: how and where to. */
   protocol: 'OTLP/gRPC' | 'OTLP/HTTP'
   endpoint: string
@@ -91,6 +93,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
       forceFlush: queue.flush,
       shutdown: () => queue.close(shutdownTimeoutMs)
     },
+    lose: (spans) => accounts.drop('held_full', spans),
     protocol: destination.protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
     endpoint: shown,
     note: destination.note,

@@ -3,6 +3,7 @@ import {
   answerOf,
   heldIn,
   isFailure,
+  keepRule,
   lostIn,
   registryOf,
   resolveService,
@@ -17,7 +18,7 @@ import { traceLifecycle } from './instrumentation/lifecycle-spans.ts'
 import { checkRoute, resolveOptions, type TracingOptions } from './options.ts'
 import { startPipeline } from './pipeline.ts'
 import { OWN_ATTRIBUTES } from './server/attributes.ts'
-import { serverSpans } from './server/span.ts'
+import { KEEP_REASON, serverSpans } from './server/span.ts'
 import { SCOPE as NAME } from './span.ts'
 
 export type { TracingOptions } from './options.ts'
@@ -37,6 +38,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   const settings = resolveOptions(options, (message) => app.log.warn(`tracing: ${message}`))
   if (!settings) return
   const { trustInbound = true, isError, instrumentations = [] } = settings
+  const rule = keepRule(settings.keep)
 
   await app.register(observation)
   const registry = registryOf(app)
@@ -51,6 +53,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     sampleRatio: settings.sampleRatio,
     sampler: settings.sampler,
     spanProcessors: settings.spanProcessors,
+    keep: rule !== undefined,
     propagateTo: settings.propagateTo,
     traceContext: settings.traceContext,
     baggage: settings.baggage,
@@ -76,13 +79,14 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     to: pipeline.destinations,
     hint: pipeline.destinations.length > 0 ? undefined : (settings.obstacle ?? EXPORT_HINT)
   }))
-  registry.reserve(OWN_ATTRIBUTES)
+  registry.reserve(rule ? [...OWN_ATTRIBUTES, KEEP_REASON] : OWN_ATTRIBUTES)
   app.decorateRequest('span', undefined)
   app.addHook('onRoute', ({ config }) => checkRoute(config))
   observe(
     serverSpans({
       startSpan: pipeline.startSpan,
       hasSharedContext: pipeline.hasSharedContext,
+      rule,
       isTrusted: (raw) =>
         typeof trustInbound === 'boolean'
           ? trustInbound

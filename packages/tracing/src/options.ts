@@ -6,6 +6,8 @@ import {
   ignoreVariable,
   isOpenTelemetryDisabled,
   isRecord,
+  type KeepOptions,
+  keepSchema,
   listFromEnv,
   parseEnv,
   parseOptions,
@@ -70,6 +72,11 @@ export interface TracingOptions {
   spanProcessors?: SpanProcessor[]
   /** Decides what is recorded, in the place of `sampleRatio` and of a caller. @default none */
   sampler?: Sampler
+  /**
+   * Exports the traces that begin here and are not sampled, whole, when their request failed, as `isError` says, or was slow;
+   * the span of the request then says why in `keep.reason`. `true` for those that failed. @default false
+   */
+  keep?: KeepOptions | boolean
 }
 
 const URL_RULE = 'an http:// or https:// URL'
@@ -95,7 +102,8 @@ const schema = v.strictObject({
   lifecycleSpans: v.optional(v.boolean('true or false')),
   instrumentations: v.optional(v.array(instrumentation, 'an array of OpenTelemetry instrumentations')),
   spanProcessors: v.optional(v.array(processor, 'an array of OpenTelemetry span processors')),
-  sampler: v.optional(v.custom<Sampler>(isSampler, 'an OpenTelemetry sampler'))
+  sampler: v.optional(v.custom<Sampler>(isSampler, 'an OpenTelemetry sampler')),
+  keep: keepSchema
 })
 const route = v.object({
   trace: v.optional(v.union([v.boolean(), v.strictObject({ ratio: ratioSchema })], ROUTE_RULE))

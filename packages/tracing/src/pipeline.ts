@@ -26,6 +26,7 @@ import { NoopSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } f
 import type { FastifyBaseLogger } from 'fastify'
 import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
 import { guarded } from './processing/guarded.ts'
+import { holdTraces } from './processing/held-traces.ts'
 import { limitsFromEnv } from './processing/limits.ts'
 import { scrubSpans } from './processing/scrubber.ts'
 import { printTraces } from './processing/tree.ts'
@@ -64,6 +65,8 @@ interface Settings {
   sampleRatio: number | undefined
   sampler: Sampler | undefined
   spanProcessors: SpanProcessor[] | undefined
+  /** Whether traces that are not sampled may be kept. */
+  keep: boolean
   propagateTo: Hosts | undefined
   traceContext: boolean
   baggage: boolean
@@ -104,6 +107,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
     }
   } else if (hasProvider()) {
     log.info('tracing: a tracer provider is already registered and stays')
+    if (settings.keep) log.warn('tracing: it decides what is recorded: the option "keep" keeps none of its traces')
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
     return {
@@ -153,25 +157,46 @@ function start(
   redactor: () => Redactor,
   shutdownTimeoutMs = 5_000
 ): Omit<Running, 'settings' | 'holders'> {
-  const { service, endpoint, obstacle, console, sampleRatio, sampler, spanProcessors = [], propagateTo } = settings
+  const {
+    service,
+    endpoint,
+    obstacle,
+    console,
+    sampleRatio,
+    sampler,
+    spanProcessors = [],
+    keep,
+    propagateTo
+  } = settings
   const warn = (message: string): void => log.warn(`tracing: ${message}`)
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
     ...(spanExport ? [spanExport.processor] : []),
-    ...(console ? [printTraces((text) => process.stderr.write(text))] : []),
+    ...(console ? [printTraces((text) => process.stderr.write(text), keep)] : []),
     ...spanProcessors.map((processor) => guarded(processor, shutdownTimeoutMs, report))
   ]
+  const scrubbing = processors.length > 0 ? scrubSpans(redactor, processors) : undefined
+  const traces =
+    keep && scrubbing
+      ? holdTraces({
+          next: scrubbing,
+          isWatched: console || spanProcessors.length > 0,
+          lose: (spans) => spanExport?.lose(spans)
+        })
+      : undefined
   const home: SpanHome = {
     resource: resourceOf(service),
     sampler: createSampler({
       sampleRatio,
       sampler,
       report,
+      keepsTraces: traces !== undefined,
       warn,
       ...(propagateTo && { mayCarry: hostMatcher(propagateTo) })
     }),
     limits: limitsFromEnv(warn),
-    processor: processors.length > 0 ? scrubSpans(redactor, processors) : new NoopSpanProcessor()
+    processor: traces?.processor ?? scrubbing ?? new NoopSpanProcessor(),
+    traces
   }
   const provider = new TracerProvider({
     resource: home.resource,

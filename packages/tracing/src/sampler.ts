@@ -1,5 +1,5 @@
 import { type AnswerRule, answerOf, ignoreVariable, isRecord } from '@fastify-observability/observation/internal'
-import { type Context, createContextKey, SpanKind } from '@opentelemetry/api'
+import { type Context, createContextKey, SpanKind, trace } from '@opentelemetry/api'
 import {
   AlwaysOffSampler,
   AlwaysOnSampler,
@@ -10,6 +10,7 @@ import {
   TraceIdRatioBasedSampler
 } from '@opentelemetry/sdk-trace'
 import * as v from 'valibot'
+import { heldTraceOf } from './processing/held-traces.ts'
 import { released, withheld } from './propagation/trace-context.ts'
 
 const SAMPLERS = [
@@ -36,6 +37,8 @@ export interface SamplerOptions {
   report?: (error: unknown) => void
   /** Whether calls to a host may carry the trace. @default all may */
   mayCarry?: (host: string) => boolean
+  /** Whether the spans of a trace that may be kept are recorded although it is not sampled. */
+  keepsTraces?: boolean
   warn: (message: string) => void
 }
 
@@ -55,6 +58,7 @@ export function createSampler({
   sampler,
   report = () => undefined,
   mayCarry,
+  keepsTraces = false,
   warn
 }: SamplerOptions): Sampler {
   const base = sampler
@@ -65,7 +69,8 @@ export function createSampler({
   return {
     shouldSample(context, traceId, name, kind, attributes, links) {
       const own = context.getValue(ROUTE_SAMPLER)
-      const result = (isSampler(own) ? own : base).shouldSample(context, traceId, name, kind, attributes, links)
+      const decided = (isSampler(own) ? own : base).shouldSample(context, traceId, name, kind, attributes, links)
+      const result = keepsTraces ? recordedIfHeld(decided, context) : decided
       if (!mayCarry || kind !== SpanKind.CLIENT) return result
       const host = attributes['server.address']
       // The only mark that a span which is not recorded can carry to the propagator.
@@ -76,6 +81,12 @@ export function createSampler({
     },
     toString: () => String(base)
   }
+}
+
+function recordedIfHeld(decided: SamplingResult, context: Context): SamplingResult {
+  if (decided.decision !== SamplingDecision.NOT_RECORD) return decided
+  const isHeld = heldTraceOf(trace.getSpan(context))?.isRecorded === true
+  return isHeld ? { ...decided, decision: SamplingDecision.RECORD } : decided
 }
 
 export function isSampler(value: unknown): value is Sampler {

@@ -1,9 +1,12 @@
 import { createRedactor, isRecord } from '@fastify-observability/observation/internal'
 import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
+import type { InstrumentationScope } from '@opentelemetry/core'
 import manifest from '../package.json' with { type: 'json' }
 
 export const SCOPE = '@fastify-observability/tracing'
 export const VERSION: string = manifest.version
+/** Of all spans of the suite's own. */
+export const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE, version: VERSION }
 /** The event for the moment when the headers were written. */
 export const FIRST_BYTE = 'http.response.first_byte'
 export const redactor = createRedactor()

@@ -1,5 +1,5 @@
 import { inspect, stripVTControlCharacters } from 'node:util'
-import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
+import { SpanKind, SpanStatusCode, TraceFlags } from '@opentelemetry/api'
 import { hrTimeToMilliseconds } from '@opentelemetry/core'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 
@@ -13,12 +13,16 @@ interface OpenTrace {
 const MAX_TRACES = 1_000
 const MAX_SPANS = 500
 
-/** Writes each trace as a tree, for people, when the last of its spans has ended. */
-export function printTraces(write: (text: string) => void): SpanProcessor {
+/**
+ * Writes each trace as a tree, for people, when the last of its spans has ended.
+ * @param onlySampled whether a trace of which no span is sampled is left out.
+ */
+export function printTraces(write: (text: string) => void, onlySampled = false): SpanProcessor {
   const traces = new Map<string, OpenTrace>()
 
   function print(traceId: string, trace: OpenTrace): void {
     traces.delete(traceId)
+    if (onlySampled && !trace.spans.some(isSampled)) return
     try {
       write(render(traceId, trace))
     } catch {
@@ -71,6 +75,10 @@ function render(traceId: string, { open, spans, unshown }: OpenTrace): string {
   }
   const missing = [...(unshown ? [`${unshown} more spans`] : []), ...(open ? [`${open} spans have not ended`] : [])]
   return [`trace ${traceId}`, ...below('', ''), ...missing, ''].join('\n')
+}
+
+function isSampled(span: ReadableSpan): boolean {
+  return (span.spanContext().traceFlags & TraceFlags.SAMPLED) !== 0
 }
 
 function byStart(one: ReadableSpan, other: ReadableSpan): number {

@@ -24,16 +24,17 @@ import {
   cleanSimpleAttributes,
   hrTimeDuration,
   hrTimeToMilliseconds,
-  type InstrumentationScope,
   isTimeInput,
   isTracingSuppressed,
   timeInputToHrTime
 } from '@opentelemetry/core'
 import type { Resource } from '@opentelemetry/resources'
 import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
+import type { HeldTraces } from '../processing/held-traces.ts'
 import type { Limits } from '../processing/limits.ts'
-import { SCOPE, VERSION } from '../span.ts'
+import { SCOPE_OF_ALL } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'
+import { UnsampledRoot } from './unsampled-root.ts'
 
 /** What all server spans of a pipeline share. */
 export interface SpanHome {
@@ -41,10 +42,18 @@ export interface SpanHome {
   sampler: Sampler
   limits: Limits
   processor: SpanProcessor
+  /** Where traces that are not sampled may be kept. */
+  traces: HeldTraces | undefined
 }
 
 /** Starts the span of a request; with a link, as the root of a trace of its own. */
-export type StartRequestSpan = (observation: RequestObservation, parent: Context, link: Link | undefined) => Span
+export type StartRequestSpan = (
+  observation: RequestObservation,
+  parent: Context,
+  link: Link | undefined,
+  /** Whether the trace may be kept although it is not sampled. */
+  mayKeep: boolean
+) => Span
 
 type TimedEvent = ReadableSpan['events'][number]
 
@@ -78,7 +87,7 @@ function nextIds(): number {
  * other spans are the SDK's, and both go through the same sampler, limits and processors.
  */
 export function startRequestSpans(home: SpanHome): StartRequestSpan {
-  return (observation, parent, link) => {
+  return (observation, parent, link, mayKeep) => {
     if (isTracingSuppressed(parent)) return trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
     const around = link ? trace.deleteSpan(parent) : parent
     const above = trace.getSpanContext(around)
@@ -99,8 +108,18 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
     }
     const state = traceState ?? parentSpanContext?.traceState
     if (state) spanContext.traceState = state
+    if (mayKeep && home.traces && decision !== SamplingDecision.RECORD_AND_SAMPLED && !parentSpanContext) {
+      return new UnsampledRoot(home.traces, record, spanContext, observation, around, links)
+    }
     if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
-    const span = new RequestSpan(home, spanContext, parentSpanContext, idBytes, name, observation, links)
+    return begun(new RequestSpan(home, spanContext, parentSpanContext, idBytes, name, observation, links), around)
+  }
+
+  function record(context: SpanContext, observation: RequestObservation, around: Context, links: Link[]): Span {
+    return begun(new RequestSpan(home, context, undefined, undefined, nameOf(observation), observation, links), around)
+  }
+
+  function begun(span: RequestSpan, around: Context): Span {
     home.processor.onStart(span, around)
     return span
   }
@@ -115,7 +134,6 @@ const ORIGIN_MS = ORIGIN - 1_000 * ORIGIN_SECONDS
 // Fifteen years; the milliseconds since 1970 are more.
 const MAX_UPTIME_MS = 5e11
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
-const SCOPE_OF_ALL: InstrumentationScope = { name: SCOPE, version: VERSION }
 
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
 class RequestSpan implements Span, EncodableSpan {

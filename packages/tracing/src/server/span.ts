@@ -3,6 +3,7 @@ import type { KeptValue, Outcome } from '@fastify-observability/observation'
 import {
   elapsedMs,
   isFailure,
+  type KeepRule,
   type PartObserver,
   type RequestObservation
 } from '@fastify-observability/observation/internal'
@@ -21,11 +22,15 @@ import {
   trace
 } from '@opentelemetry/api'
 import { suppressTracing } from '@opentelemetry/core'
+import { HeldTrace } from '../processing/held-traces.ts'
 import { ofRequest, SpanFrame } from '../propagation/context.ts'
 import { withRatio } from '../sampler.ts'
 import { exceptionOf, FIRST_BYTE, SCOPE } from '../span.ts'
 import { attributesOf, nameOf } from './attributes.ts'
 import type { StartRequestSpan } from './request-span.ts'
+
+/** The attribute of a trace that is kept although it was not sampled. */
+export const KEEP_REASON = 'keep.reason'
 
 export interface ServerSpanOptions {
   startSpan: StartRequestSpan
@@ -33,10 +38,18 @@ export interface ServerSpanOptions {
   hasSharedContext: boolean
   isTrusted: (request: IncomingMessage) => boolean
   isError: (outcome: Outcome, observation: RequestObservation) => boolean
+  /** Of which requests a trace that is not sampled is kept. */
+  rule: KeepRule | undefined
 }
 
 /** The one server span of a request: started when it arrives, or taken over from an HTTP instrumentation, and completed at its end. */
-export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }: ServerSpanOptions): PartObserver {
+export function serverSpans({
+  startSpan,
+  hasSharedContext,
+  isTrusted,
+  isError,
+  rule
+}: ServerSpanOptions): PartObserver {
   // Spans that another instrumentation has opened and ends.
   const foreign = new WeakSet<Span>()
   // Whether request-id is registered after this part.
@@ -79,7 +92,7 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     const mayCarryContext = !hasSharedContext || headers.traceparent !== undefined || headers.baggage !== undefined
     if (mayCarryContext) [parent, link] = callerContext(raw, parent)
     if (typeof config.trace === 'object') parent = withRatio(parent, config.trace.ratio)
-    const span = startSpan(observation, parent, link)
+    const span = startSpan(observation, parent, link, rule !== undefined)
     observation.context = new SpanFrame(parent, span, observation)
     return span
   }
@@ -118,6 +131,14 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (!span) return
     const { startedAt, fields, headersAt } = observation
     const { statusCode, headersSent, error, errorType, durationMs } = outcome
+    const hasFailed = isError(outcome, observation)
+    const held = rule && traceBegunWith(span)
+    const reason = held && rule(observation.config, outcome, hasFailed)
+    if (held && reason === undefined && !held.isWatched) {
+      held.decide(false)
+      return
+    }
+    if (reason !== undefined) span.setAttribute(KEEP_REASON, reason)
     if (hasIdsLater) addIds(span, observation)
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
@@ -125,8 +146,9 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     if (fields.size > 0) for (const [name, value] of fields) span.setAttribute(name, attributeOf(value))
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, startedAt + elapsedMs(startedAt, headersAt))
     if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
-    if (isError(outcome, observation)) span.setStatus({ code: SpanStatusCode.ERROR })
+    if (hasFailed) span.setStatus({ code: SpanStatusCode.ERROR })
     if (!foreign.has(span)) span.end(startedAt + durationMs)
+    held?.decide(reason !== undefined)
   }
 
   // Where the context manager is somebody else's, it has to enter the context of each request.
@@ -134,6 +156,11 @@ export function serverSpans({ startSpan, hasSharedContext, isTrusted, isError }:
     context.with(own, next)
   }
   return { name: SCOPE, start, end, ...(!hasSharedContext && { run: enter, resume: enter }) }
+}
+
+/** The trace that this span decides of. */
+function traceBegunWith(span: Span): HeldTrace | undefined {
+  return span instanceof HeldTrace ? span : undefined
 }
 
 function addIds(span: Span, { requestId, correlationId }: RequestObservation): void {
