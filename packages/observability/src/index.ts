@@ -4,6 +4,8 @@ import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
 import observation from '@fastify-observability/observation'
 import {
   type FlushReport,
+  type KeepOptions,
+  keepSchema,
   parseOptions,
   registryOf,
   type ServiceOptions,
@@ -69,6 +71,7 @@ export type {
 export { currentObservation } from '@fastify-observability/observation'
 export type {
   FlushReport,
+  KeepOptions,
   Service,
   Signal,
   SignalReport,
@@ -118,6 +121,11 @@ export interface ObservabilityOptions {
    * all that is known of its request has been delivered, two seconds at most. @default false
    */
   serverless?: boolean
+  /**
+   * Everything of the requests that failed or were slow: lines below the level, and traces that are not sampled. `true` for those
+   * that failed. Handed to logging and tracing where they do not bring their own. @default false
+   */
+  keep?: KeepOptions | boolean
   requestId?: RequestIdOptions | boolean
   logging?: LoggingOptions | boolean
   tracing?: TracingOptions | boolean
@@ -143,6 +151,7 @@ const schema = v.strictObject({
   service: serviceSchema,
   management: managementSchema,
   serverless: v.optional(v.boolean()),
+  keep: keepSchema,
   requestId: part,
   logging: part,
   tracing: part,
@@ -158,7 +167,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
     return
   }
   app.decorate(REGISTERED, true)
-  const { service = {}, serverless = false } = options
+  const { service = {}, serverless = false, keep } = options
   const ids = optionsOf(options.requestId)
   const logs = optionsOf(options.logging)
   const traces = optionsOf(options.tracing)
@@ -181,8 +190,8 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
 
   // Order matters: observers start in this order and end in the reverse one.
   if (ids) await app.register(requestId, ids)
-  if (logs) await app.register(logging, { service, sync: serverless, ...logs })
-  if (traces) await app.register(tracing, { service, ...traces })
+  if (logs) await app.register(logging, { service, sync: serverless, keep, ...logs })
+  if (traces) await app.register(tracing, { service, keep, ...traces })
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
