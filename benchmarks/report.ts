@@ -1,8 +1,8 @@
 import { cpus } from 'node:os'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
-import { overBare, ratio, total, typical } from './statistics.ts'
-import { type VariantName, variants } from './variants.ts'
+import { lowestTenth, over, ratio, total, typical } from './statistics.ts'
+import { pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
   rounds: Round[]
@@ -79,7 +79,7 @@ function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string
         2
       ),
       fixed(of(pacedP99), 2),
-      fixed(overBare(rounds, name, pacedP99), 2),
+      fixed(over(rounds, name, pacedP99), 2),
       fixed(of(({ rssBytes }) => rssBytes / MEGABYTE)),
       fixed(ratio(rounds, name, storedCost), 2),
       fixed(of(storedCost), 1)
@@ -114,7 +114,7 @@ function summary({ rounds, names, startUps, grown }: Results): string {
       row('the same with a query, at full load', (name) => fixed(ratio(rounds, name, storedCost), 2)),
       row('overhead (ratio − 1) against hand-wired: at full load', less(fullCost)),
       row(`the same ${perSecond}`, less(pacedCost)),
-      row(`p99 ${perSecond}, ms over bare`, (name) => fixed(overBare(rounds, name, pacedP99), 2)),
+      row(`p99 ${perSecond}, ms over bare`, (name) => fixed(over(rounds, name, pacedP99), 2)),
       row(`RSS after ${GROWN_REQUESTS} requests, MB over bare`, (name) => fixed(grownOverBare(grown, name))),
       row('start-up, ms over bare', (name) => fixed(startOverBare(startUps, name)))
     ]
@@ -133,6 +133,23 @@ function startOverBare(startUps: StartUp[], what: string): number | undefined {
   return own === undefined || bare === undefined ? undefined : own - bare
 }
 
+const PAIR_HEAD = ['variant', 'beside', 'CPU a request, times it', 'of the cheapest tenth', 'µs more']
+
+/** What each variant costs more than the one it is made from, each within its round. */
+function pairRows({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string[][] {
+  const measured = pairs.filter((pair) => pair.every((name) => names.includes(name)))
+  return measured.map(([name, base]) => {
+    const more = over(rounds, name, fullCost, base)
+    const cheapest = (lowestTenth(rounds, name, fullCost) ?? Number.NaN) / (lowestTenth(rounds, base, fullCost) ?? 1)
+    return [name, base, fixed(ratio(rounds, name, fullCost, base), 3), fixed(cheapest, 3), fixed(more, 2)]
+  })
+}
+
+/** The same as text. */
+export function pairText(results: Pick<Results, 'rounds' | 'names'>): string {
+  return table(PAIR_HEAD, pairRows(results))
+}
+
 export function markdown(results: Results): string {
   const { rounds, names, startUps, grown, missing } = results
   const sections = [
@@ -147,6 +164,7 @@ export function markdown(results: Results): string {
       ['variant', 'what it is'],
       names.map((name) => [name, variants[name].what])
     ),
+    ...(pairRows(results).length > 0 ? ['## What is added', table(PAIR_HEAD, pairRows(results))] : []),
     ...(startUps.length > 0
       ? [
           '## Start-up',

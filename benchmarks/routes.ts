@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Pool } from 'pg'
 
 const byId = {
@@ -12,8 +12,14 @@ const byId = {
 } as const
 
 /** What every variant serves: a small answer and, with a database, one query. */
-export function addRoutes(app: FastifyInstance, pool: Pool | undefined): void {
-  app.get<{ Params: { id: number } }>('/users/:id', { schema: byId }, async ({ params: { id } }) => {
+export function addRoutes(
+  app: FastifyInstance,
+  work: ((request: FastifyRequest) => void) | undefined,
+  pool: Pool | undefined
+): void {
+  app.get<{ Params: { id: number } }>('/users/:id', { schema: byId }, async (request) => {
+    const { id } = request.params
+    work?.(request)
     return { id, name: 'Ada Lovelace', active: true }
   })
   if (!pool) return

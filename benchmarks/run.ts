@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import { ratios, regressions } from './guard.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
-import { chart, GROWN_REQUESTS, markdown, type Results } from './report.ts'
+import { chart, GROWN_REQUESTS, markdown, pairText, type Results } from './report.ts'
 import { rssAfter, takeRounds } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
@@ -93,8 +93,8 @@ function write(results: Results): void {
 }
 
 /** Resolves with what has become too dear: in each of several measurements, because what is dear for good is so in all. */
-async function quick(ends: Ends): Promise<string[]> {
-  const plan = { names: GUARDED, ends, ...QUICK, isPaced: false, stored: [] }
+async function quick(ends: Ends, names: VariantName[]): Promise<string[]> {
+  const plan = { names, ends, ...QUICK, isPaced: false, stored: [] }
   const file = beside('ratios.json')
   if (values.keep) {
     writeFileSync(file, `${JSON.stringify(ratios(await takeRounds(plan, tell)), undefined, 2)}\n`)
@@ -102,7 +102,12 @@ async function quick(ends: Ends): Promise<string[]> {
   }
   const kept = JSON.parse(readFileSync(file, 'utf8'))
   for (let tries = 1; ; tries++) {
-    const measured = ratios(await takeRounds(plan, tell))
+    const rounds = await takeRounds(plan, tell)
+    if (values.only) {
+      console.log(pairText({ rounds, names }))
+      return []
+    }
+    const measured = ratios(rounds)
     console.log(`times bare: ${JSON.stringify(measured)}, kept: ${JSON.stringify(kept)}`)
     const found = regressions(measured, kept)
     if (found.length === 0 || tries === QUICK_TRIES) return found
@@ -119,7 +124,7 @@ stayBesideLoad()
 const sink = await startSink()
 try {
   if (values.quick) {
-    const found = await quick(sink.ends)
+    const found = await quick(sink.ends, values.only ? names : GUARDED)
     for (const regression of found) console.error(regression)
     if (found.length > 0) process.exitCode = 1
   } else {

@@ -1,5 +1,5 @@
 import { addRoutes } from './routes.ts'
-import { isVariant, variants } from './variants.ts'
+import { isVariant, type Variant, variants } from './variants.ts'
 
 /** What the server has used since it began, asked for over IPC so that start-up and warm-up can be left out. */
 export interface Usage {
@@ -12,8 +12,9 @@ const [name] = process.argv.slice(2)
 const { BENCH_OTLP = '', BENCH_DSN = '', BENCH_DATABASE_URL: connectionString } = process.env
 if (!isVariant(name)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
 
-const app = await variants[name].build({ endpoint: BENCH_OTLP, dsn: BENCH_DSN })
-addRoutes(app, connectionString ? new (await import('pg')).Pool({ connectionString, max: 10 }) : undefined)
+const { build, work }: Variant = variants[name]
+const app = await build({ endpoint: BENCH_OTLP, dsn: BENCH_DSN })
+addRoutes(app, work, connectionString ? new (await import('pg')).Pool({ connectionString, max: 10 }) : undefined)
 const url = await app.listen({ host: '127.0.0.1', port: 0 })
 
 process.on('disconnect', () => process.exit())

@@ -32,34 +32,37 @@ export function lowestTenth(
   return values.sort((a, b) => a - b)[Math.floor(values.length / 10)]
 }
 
-/** The median of a figure's ratios against bare, each within its round: what slows a whole round down cancels out. */
+/** The median of a figure's ratios against another's, each within its round: what slows a whole round down cancels out. */
 export function ratio(
   rounds: Round[],
   name: VariantName,
-  figure: (sample: Sample) => number | undefined
+  figure: (sample: Sample) => number | undefined,
+  base: VariantName = 'bare'
 ): number | undefined {
-  return paired(rounds, name, figure, (own, bare) => own / bare)
+  return paired(rounds, name, figure, base, (own, other) => own / other)
 }
 
-/** The median of what a figure is over bare, each within its round. */
-export function overBare(
+/** The median of what a figure is over another's, each within its round. */
+export function over(
   rounds: Round[],
   name: VariantName,
-  figure: (sample: Sample) => number | undefined
+  figure: (sample: Sample) => number | undefined,
+  base: VariantName = 'bare'
 ): number | undefined {
-  return paired(rounds, name, figure, (own, bare) => own - bare)
+  return paired(rounds, name, figure, base, (own, other) => own - other)
 }
 
 function paired(
   rounds: Round[],
   name: VariantName,
   figure: (sample: Sample) => number | undefined,
-  compare: (own: number, bare: number) => number
+  base: VariantName,
+  compare: (own: number, other: number) => number
 ): number | undefined {
   const pairs = rounds.flatMap((round) => {
     const own = round[name] && figure(round[name])
-    const bare = round.bare && figure(round.bare)
-    return own === undefined || bare === undefined ? [] : [compare(own, bare)]
+    const other = round[base] && figure(round[base])
+    return own === undefined || other === undefined ? [] : [compare(own, other)]
   })
   return pairs.length > 0 ? median(pairs) : undefined
 }

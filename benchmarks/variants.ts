@@ -1,4 +1,5 @@
-import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
+import type { ObservabilityOptions } from 'fastify-observability'
 
 export interface Ends {
   /** Where the OTLP sink listens. */
@@ -7,10 +8,12 @@ export interface Ends {
   dsn: string
 }
 
-interface Variant {
+export interface Variant {
   /** For the table. */
   what: string
   build(ends: Ends): Promise<FastifyInstance>
+  /** What its handler does beside answering. */
+  work?(request: FastifyRequest): void
 }
 
 const SERVICE = { name: 'users', version: '1.0.0', environment: 'production' }
@@ -34,11 +37,17 @@ async function alone<Options extends object>(
 }
 
 /** All parts, each switched on. Sentry needs a DSN. */
-async function everything({ endpoint, dsn }: Ends, sampleRatio: number, withSentry: boolean): Promise<FastifyInstance> {
+async function everything(
+  { endpoint, dsn }: Ends,
+  sampleRatio: number,
+  withSentry: boolean,
+  keep: ObservabilityOptions['keep'] = false
+): Promise<FastifyInstance> {
   const app = await bare()
   const { default: observability } = await import('fastify-observability')
   await app.register(observability, {
     service: SERVICE,
+    keep,
     tracing: { endpoint, sampleRatio },
     health: { checks: { self: () => undefined }, pressure: PRESSURE },
     sentry: withSentry && { dsn }
@@ -46,11 +55,50 @@ async function everything({ endpoint, dsn }: Ends, sampleRatio: number, withSent
   return app
 }
 
+const KEEP = { errors: true, slowerThanMs: 1_000 }
+const LINES = 10
+
+/** Lines that the level leaves out. */
+function logLines({ log, id }: FastifyRequest): void {
+  for (let step = 0; step < LINES; step++) log.debug({ user: id, step }, 'looking it up')
+}
+
+let users = 0
+
+function addFields({ observation }: FastifyRequest): void {
+  observation.add({ 'user.id': ++users, plan: 'pro', items: 3 })
+}
+
 export const variants = {
   bare: { what: 'Fastify alone', build: bare },
   ours: { what: 'everything on but Sentry, every trace exported', build: (ends) => everything(ends, 1, false) },
   'ours-10': { what: 'the same, one trace in ten exported', build: (ends) => everything(ends, 0.1, false) },
   'ours-sentry': { what: 'everything on and a Sentry DSN', build: (ends) => everything(ends, 1, true) },
+  lines: {
+    what: 'ours, with ten debug lines a request at level info',
+    build: (ends) => everything(ends, 1, false),
+    work: logLines
+  },
+  keep: {
+    what: 'the same with keep, and no request that fails',
+    build: (ends) => everything(ends, 1, false, KEEP),
+    work: logLines
+  },
+  'lines-10': {
+    what: 'ours-10, with ten debug lines a request at level info',
+    build: (ends) => everything(ends, 0.1, false),
+    work: logLines
+  },
+  'keep-10': {
+    what: 'the same with keep, and no request that fails',
+    build: (ends) => everything(ends, 0.1, false, KEEP),
+    work: logLines
+  },
+  fields: {
+    what: 'ours, with three fields added to each request',
+    build: (ends) => everything(ends, 1, false),
+    work: addFields
+  },
   'hand-wired': {
     what: 'NodeSDK, @fastify/otel, fastify-metrics, under-pressure and Fastify’s log lines',
     build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint)
@@ -81,6 +129,13 @@ export const variants = {
     build: ({ dsn }) => alone(import('@fastify-observability/sentry'), { service: SERVICE, dsn })
   }
 } satisfies Record<string, Variant>
+
+/** Variants of which one is the other with something more, which is what it costs. */
+export const pairs: readonly (readonly [name: VariantName, base: VariantName])[] = [
+  ['keep', 'lines'],
+  ['keep-10', 'lines-10'],
+  ['fields', 'ours']
+]
 
 export type VariantName = keyof typeof variants
 
