@@ -142,6 +142,19 @@ async function checkPart(part: string, tarballs: Dependencies): Promise<void> {
   })
 }
 
+/** Beside a Fastify below the peer range, which yarn 1 lets pass. */
+async function checkRefused(fastify: string, tarballs: Dependencies): Promise<void> {
+  await check(`beside Fastify ${fastify}: one sentence at registration`, async () => {
+    const dependencies = { fastify, 'fastify-observability': '*', ...API }
+    const { folder } = await project(`fastify-${fastify}`, yarn, dependencies, tarballs)
+    const said = (await use(folder, ['refused.mjs'])).trim()
+    assert.match(
+      said,
+      /^fastify-plugin: fastify-observability - expected '\^5\.\d+\.0' fastify version, '[\d.]+' is installed$/
+    )
+  })
+}
+
 const names = [...(await publishedFolders()).keys()]
 let packed: Tarball[] = []
 await check('packs', async () => {
@@ -153,6 +166,7 @@ for (const manager of [npm, pnpm, yarn]) {
   await checkUmbrella(manager, 'beside the API and Sentry', { ...API, ...SENTRY }, tarballs)
 }
 for (const part of ['logging', 'metrics']) await checkPart(part, tarballs)
+for (const fastify of ['4', '5.9.0']) await checkRefused(fastify, tarballs)
 
 await rm(work, { recursive: true })
 conclude()

@@ -232,13 +232,13 @@ await check(`packs ${names.join(', ')}`, async () => {
   tarballs = (await pack(names, work)).map(({ filename }) => filename)
 })
 const only = process.argv[2]
-for (const { name, packages, services, overrides = {} } of PROJECTS) {
+for (const { name, packages, services } of PROJECTS) {
   const wanted = services.filter(({ file, title = file }) => !only || title.includes(only))
   if (wanted.length === 0) continue
   const project = join(work, name)
   await check(`${name}: npm installs the tarballs beside ${packages.join(', ')}`, async () => {
     await cp('.ci/services', project, { recursive: true })
-    const manifest = { name, version: VERSION, private: true, type: 'module', overrides }
+    const manifest = { name, version: VERSION, private: true, type: 'module' }
     await writeFile(join(project, 'package.json'), JSON.stringify(manifest))
     await run('npm', ['install', '--no-audit', '--no-fund', ...tarballs, ...packages], { cwd: project })
   })

@@ -42,8 +42,6 @@ export interface Project {
   name: string
   packages: string[]
   services: Service[]
-  /** npm's, of its package.json. */
-  overrides?: Record<string, string>
 }
 
 const ORDER: Ask = { path: '/orders/7?token=secret', status: 200, route: '/orders/:id', answered: /7/ }
@@ -208,47 +206,53 @@ const PLUGINS: Service[] = [
   { file: 'aws-lambda.mjs', args: ['lambda-url.mjs', './aws-lambda.mjs'], asks: [ORDER, BOOM, MISSING] }
 ]
 
+const PLUGIN_PACKAGES = [
+  '@opentelemetry/api@>=1.10.0 <1.11.0',
+  '@sentry/node@11',
+  '@fastify/autoload@6',
+  '@fastify/aws-lambda@6',
+  '@fastify/compress@9',
+  '@fastify/cookie@11',
+  '@fastify/cors@11',
+  '@fastify/express@4',
+  '@fastify/helmet@13',
+  '@fastify/http-proxy@11',
+  '@fastify/middie@9',
+  '@fastify/multipart@10',
+  '@fastify/rate-limit@11',
+  '@fastify/reply-from@12',
+  '@fastify/session@11',
+  '@fastify/sse@0.6',
+  '@fastify/static@10',
+  '@fastify/swagger@9',
+  '@fastify/under-pressure@9',
+  '@fastify/websocket@11',
+  '@trpc/server@11',
+  'fastify-cli@8',
+  'fastify-metrics@14',
+  'graphql@16',
+  'mercurius@16'
+]
+// Of the peer range.
+const LOWEST_FASTIFY = '5.10.0'
+
 export const PROJECTS: Project[] = [
+  { name: 'plugins', packages: ['fastify@5', ...PLUGIN_PACKAGES], services: PLUGINS },
   {
-    name: 'plugins',
-    packages: [
-      'fastify@5',
-      '@opentelemetry/api@>=1.10.0 <1.11.0',
-      '@sentry/node@11',
-      '@fastify/autoload@6',
-      '@fastify/aws-lambda@6',
-      '@fastify/compress@9',
-      '@fastify/cookie@11',
-      '@fastify/cors@11',
-      '@fastify/express@4',
-      '@fastify/helmet@13',
-      '@fastify/http-proxy@11',
-      '@fastify/middie@9',
-      '@fastify/multipart@10',
-      '@fastify/rate-limit@11',
-      '@fastify/reply-from@12',
-      '@fastify/session@11',
-      '@fastify/sse@0.6',
-      '@fastify/static@10',
-      '@fastify/swagger@9',
-      '@fastify/under-pressure@9',
-      '@fastify/websocket@11',
-      '@trpc/server@11',
-      'fastify-cli@8',
-      'fastify-metrics@14',
-      'graphql@16',
-      'mercurius@16'
-    ],
-    services: PLUGINS
+    name: 'lowest',
+    packages: [`fastify@${LOWEST_FASTIFY}`, ...PLUGIN_PACKAGES],
+    services: PLUGINS.map((service) => ({
+      ...service,
+      title: `${service.title ?? service.file}, Fastify ${LOWEST_FASTIFY}`
+    }))
   },
   ...['11', '12'].map((major): Project => {
     const nest = ['common', 'core', 'platform-fastify'].map((part) => `@nestjs/${part}@${major}`)
     return {
       name: `nest-${major}`,
-      packages: [...nest, ...NEST_PACKAGES],
-      services: [{ ...NEST_SERVICE, title: `NestJS ${major}` }],
-      // NestJS 11 pins a Fastify that is older than the peer range.
-      ...(major === '11' && { overrides: { fastify: '5.12.8' } })
+      // The Fastify that NestJS 11 pins, so that there is one copy and one set of types.
+      packages: [...nest, ...NEST_PACKAGES, ...(major === '11' ? ['fastify@5.11.3'] : [])],
+      services: [{ ...NEST_SERVICE, title: `NestJS ${major}` }]
     }
   })
 ]

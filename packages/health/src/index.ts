@@ -170,4 +170,4 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   }
 }
 
-export default fp(health, { name: NAME, fastify: '^5.12.0' })
+export default fp(health, { name: NAME, fastify: '^5.10.0' })

@@ -240,4 +240,4 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   })
 }
 
-export default fp(logging, { name: NAME, fastify: '^5.12.0' })
+export default fp(logging, { name: NAME, fastify: '^5.10.0' })

@@ -247,4 +247,4 @@ function aggregate(samples: Sample[], aggregator = 'sum'): Sample {
   return { ...(samples[0] ?? { labels: {} }), value: results[aggregator] ?? sum, exemplar }
 }
 
-export const clusterMetrics = fp(clusterMetricsPlugin, { name: `${NAME}/cluster`, fastify: '^5.12.0' })
+export const clusterMetrics = fp(clusterMetricsPlugin, { name: `${NAME}/cluster`, fastify: '^5.10.0' })

@@ -171,4 +171,4 @@ function targetInfo(service: ServiceOptions | undefined): Series {
   }
 }
 
-export default fp(metrics, { name: NAME, fastify: '^5.12.0' })
+export default fp(metrics, { name: NAME, fastify: '^5.10.0' })

@@ -202,4 +202,4 @@ function optionsOf<Options extends object>(part: Options | boolean | undefined):
   return part === undefined || part === true ? {} : part
 }
 
-export default fp(observability, { name: NAME, fastify: '^5.12.0' })
+export default fp(observability, { name: NAME, fastify: '^5.10.0' })

@@ -37,4 +37,4 @@ async function observation(app: FastifyInstance): Promise<void> {
   )
 }
 
-export default fp(observation, { name: NAME, fastify: '^5.12.0' })
+export default fp(observation, { name: NAME, fastify: '^5.10.0' })

@@ -157,4 +157,4 @@ function propagate(outgoing: OutgoingHeaders, name: string, id: string | undefin
   if (set === undefined || (set === inbound && set !== id)) outgoing.set(name, id)
 }
 
-export default fp(requestId, { name: NAME, fastify: '^5.12.0' })
+export default fp(requestId, { name: NAME, fastify: '^5.10.0' })

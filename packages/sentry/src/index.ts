@@ -212,4 +212,4 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   })
 }
 
-export default fp(sentry, { name: NAME, fastify: '^5.12.0' })
+export default fp(sentry, { name: NAME, fastify: '^5.10.0' })

@@ -106,4 +106,4 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   })
 }
 
-export default fp(tracing, { name: NAME, fastify: '^5.12.0' })
+export default fp(tracing, { name: NAME, fastify: '^5.10.0' })

@@ -1,4 +1,5 @@
-import { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, LogController } from 'fastify'
+import { isRecord } from '../values/record.ts'
 
 interface LogListeners {
   /** Whether the request belongs to this app and not to a sibling. */
@@ -30,7 +31,8 @@ export function observeLogController(
   if (!controller) return { mute, isSilenced: () => false }
 
   // Methods that a subclass, or the object itself, has instead of Fastify's.
-  const own = new Set<string>(METHODS.filter((method) => controller[method] !== LogController.prototype[method]))
+  const fastifys = basePrototype(controller)
+  const own = new Set<string>(METHODS.filter((method) => controller[method] !== Reflect.get(fastifys, method)))
   const { incomingRequest, requestCompleted, defaultErrorLog, streamError, routeNotFound } = controller
   const isMuted = (request: FastifyRequest, method: (typeof METHODS)[number]): boolean =>
     muted && isOurs(request) && !own.has(method)
@@ -70,7 +72,22 @@ function findController(app: object): LogController | undefined {
       ({ description }) => description === 'fastify.logController'
     )
     const controller: unknown = symbol && Reflect.get(target, symbol)
-    if (controller instanceof LogController) return controller
+    if (isLogController(controller)) return controller
   }
   return undefined
+}
+
+// Importing the class would fail before a Fastify that has none could say which version is asked for.
+function isLogController(value: unknown): value is LogController {
+  return isRecord(value) && METHODS.every((method) => typeof value[method] === 'function')
+}
+
+/** What Fastify's own class has, whichever class of the application's extends it. */
+function basePrototype(controller: object): object {
+  let base = controller
+  for (let next = Object.getPrototypeOf(base); next !== null && next !== Object.prototype; ) {
+    base = next
+    next = Object.getPrototypeOf(next)
+  }
+  return base
 }
