@@ -27,8 +27,8 @@ const SENDABLE = /^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/
 // Those of Fastify's default generator, which are unique in one process only.
 const NUMBERED = /^req-[0-9a-z]{1,6}$/
 const AN_ID: AnswerRule = {
-  allows: (answer) => answer === undefined || SENDABLE.test(String(answer)),
-  words: '1 to 255 printable ASCII characters'
+  allows: (answer) => answer === undefined || SENDABLE.test(textOf(answer) ?? ''),
+  words: 'a number, or 1 to 255 printable ASCII characters'
 }
 
 type Replaced = 'empty' | 'too long' | 'unsafe characters' | 'repeated'
@@ -38,6 +38,11 @@ function reasonToReplace(id: string | string[]): Replaced | undefined {
   if (id === '') return 'empty'
   if (id.length > MAX_LENGTH) return 'too long'
   return PLAIN.test(id) ? undefined : 'unsafe characters'
+}
+
+/** An id as a header has it. Any other object or symbol would be the same text for each request, if it has one at all. */
+function textOf(id: unknown): string | undefined {
+  return ['string', 'number', 'bigint'].includes(typeof id) ? String(id) : undefined
 }
 
 /** The generator that the application has set, `undefined` where that is Fastify's default. */

@@ -154,7 +154,13 @@ const GENERATORS: [string, FastifyServerOptions, (app: FastifyInstance) => unkno
   ['requestIdHeader, absent', { requestIdHeader: 'x-other', genReqId: () => 'own' }, () => undefined, 'own'],
   ['requestIdHeader, absent, by default', { requestIdHeader: 'x-other' }, () => undefined, UUID],
   ['an id that no header can carry', { genReqId: () => 'a\r\nb' }, () => undefined, UUID],
-  ['a generator that throws', { genReqId: () => JSON.parse('{') }, () => undefined, UUID]
+  ['a generator that throws', { genReqId: () => JSON.parse('{') }, () => undefined, UUID],
+  ['an async generator', { genReqId: Object(async () => 'late') }, () => undefined, UUID],
+  ['a number', { genReqId: Object(() => 42) }, () => undefined, '42'],
+  ['an empty id', { genReqId: () => '' }, () => undefined, UUID],
+  ['an object', { genReqId: Object(() => ({ id: 7 })) }, () => undefined, UUID],
+  ['an object without a text', { genReqId: Object(() => Object.create(null)) }, () => undefined, UUID],
+  ['requestIdHeader: false', { requestIdHeader: false }, () => undefined, UUID]
 ]
 
 test('keeps the id that the application generates where no safe one comes in', async (t) => {
