@@ -81,6 +81,10 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   }
 
   for (const [name, given] of Object.entries(checks)) add(name, given)
+  registry.claims.set(
+    'health',
+    `${NAME}: app.health is there already; rename that decorator, or set the option health: false`
+  )
   app.decorate('health', {
     add(name, given) {
       validateCheck(name, given)

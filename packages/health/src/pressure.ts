@@ -1,6 +1,6 @@
 import { getHeapStatistics } from 'node:v8'
 import underPressure from '@fastify/under-pressure'
-import { clearInterval, setInterval } from '@fastify-observability/observation/internal'
+import { clearInterval, registryOf, setInterval } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CheckReport } from './check.ts'
 import { NAME, type PressureMode, type PressureOptions } from './options.ts'
@@ -12,7 +12,10 @@ export interface Pressure {
 
 const SAMPLE_MS = 1_000
 const RETRY_AFTER_S = 10
-const TWICE = `${NAME}: @fastify/under-pressure is registered already by the application; leave out the option "pressure", or that plugin`
+const TWICE = `${NAME}: @fastify/under-pressure is registered by the application too; leave out the option "pressure", or that plugin`
+
+// What under-pressure decorates the app with.
+const UNDER_PRESSURE = ['memoryUsage', 'isUnderPressure']
 
 /** Limits that a service reaches only when it is about to fail. */
 function defaultLimits(): Omit<PressureOptions, 'mode'> {
@@ -58,6 +61,7 @@ export async function watchPressure(app: FastifyInstance, given: PressureMode | 
     pressureHandler: mode === 'readiness' ? () => undefined : shedUnlessExempt
   })
 
+  for (const name of UNDER_PRESSURE) registryOf(app).claims.set(name, TWICE)
   let isHigh = false
   // under-pressure emits no event; it takes a sample this often.
   const timer = setInterval(compare, SAMPLE_MS).unref()

@@ -93,7 +93,11 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     root.warn(`${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`)
   }
 
-  const { observe, publish, report, muteFastify, isSilenced } = registry
+  const { claims, observe, publish, report, muteFastify, isSilenced } = registry
+  claims.set(
+    'logging',
+    `${NAME}: app.logging is there already; rename that decorator, or set the option logging: false`
+  )
   app.decorate('logging', {
     get level(): string {
       return root.level

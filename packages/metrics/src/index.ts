@@ -83,9 +83,10 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
-  const { admit, observe, publish, published, onFlush, descriptions, report: reportError } = registryOf(app)
+  const { admit, claims, observe, publish, published, onFlush, descriptions, report: reportError } = registryOf(app)
   if (!admit(NAME)) return
   if (app.hasDecorator('metrics')) throw new Error(TAKEN)
+  claims.set('metrics', TAKEN)
   const report = (error: unknown): void => reportError(NAME, error)
   const appRegistry = createRegistry()
   const { registry } = appRegistry

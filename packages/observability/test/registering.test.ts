@@ -151,6 +151,48 @@ const TAKEN: Record<string, [register: Register, message: RegExp]> = {
     },
     /metrics: app\.metrics is there already, .* metrics: false$/
   ],
+  'an app.all on /metrics after': [
+    async (app) => {
+      await app.register(observability)
+      app.all('/metrics', async () => 'mine')
+    },
+    /^fastify-observability: GET \/metrics is a route of .* option metrics\.path/
+  ],
+  'a route of several methods on /health before': [
+    async (app) => {
+      app.route({ method: ['GET', 'POST'], url: '/health', handler: async () => 'mine' })
+      await app.register(observability)
+    },
+    /^fastify-observability: GET \/health is a route of .* health\.paths/
+  ],
+  'fastify-metrics after': [
+    async (app) => {
+      await app.register(observability)
+      await app.register(fastifyMetrics.default, { endpoint: null, clearRegisterOnInit: true })
+    },
+    /metrics: app\.metrics is there already, .* metrics: false$/
+  ],
+  'an app.health before': [
+    async (app) => {
+      app.decorate('health', Object(null))
+      await app.register(observability)
+    },
+    /health: app\.health is there already; .* health: false$/
+  ],
+  'a request.span after': [
+    async (app) => {
+      await app.register(observability)
+      app.decorateRequest('span', undefined)
+    },
+    /tracing: request\.span is there already; .* tracing: false$/
+  ],
+  'under-pressure after, and `pressure`': [
+    async (app) => {
+      await app.register(observability, { health: { pressure: 'shed' } })
+      await app.register(underPressure)
+    },
+    /^@fastify-observability\/health: @fastify\/under-pressure .* option "pressure"/
+  ],
   'under-pressure before, and `pressure`': [
     async (app) => {
       await app.register(underPressure)

@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Observation } from './observation.ts'
@@ -37,6 +38,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   readonly answerHeaders: Set<string>
   /** Whether the part is new here; else one warning says that its registration is ignored. */
   admit(part: string): boolean
+  /** What to say where another plugin makes a decorator that a part makes, by its name. */
+  readonly claims: Claims
   /** Silences Fastify's own lines about requests, for a part that writes its own. */
   muteFastify(): void
   /** Whether `disableRequestLogging` asks for no lines about the request; `undefined` for one that Fastify did not make. */
@@ -91,6 +94,7 @@ export function decorateWithRegistry(
       app.log.warn(`${part}: already registered here or by a parent instance; this registration is ignored`)
       return false
     },
+    claims: new Map(),
     observe: observers.add,
     report: observers.report,
     publish: (series) => void published.push(series),
@@ -127,6 +131,7 @@ export function decorateWithRegistry(
   const face: ObservationRegistry = Object.freeze({ observe, report, publish })
   app.decorate('observation', face)
   app.decorate(REGISTRY, registry)
+  explainTaken(app, registry.claims)
   app.decorateRequest('observation', {
     getter() {
       return this.raw[OBSERVATION] ?? UNOBSERVED

@@ -53,16 +53,18 @@ export function spareFromPressure(route: RouteOptions): void {
  */
 export function routeGuard(): (app: FastifyInstance, route: RouteOptions) => void {
   const own = new Set<string>()
-  return (app, { method, url, config, constraints }) => {
-    if (typeof method !== 'string' || constraints) return
+  return (app, { method: methods, url, config, constraints }) => {
+    if (constraints) return
     const isOwn = config?.observability?.operational === true
-    const name = `${method} ${url}`
-    if (isOwn ? app.hasRoute({ method, url }) : own.has(name)) {
-      throw new Error(
-        `fastify-observability: ${name} is a route of the application and of the suite; move the suite's with the ` +
-          'option metrics.path, health.paths or management'
-      )
+    for (const method of [methods].flat()) {
+      const name = `${method} ${url}`
+      if (isOwn ? app.hasRoute({ method, url }) : own.has(name)) {
+        throw new Error(
+          `fastify-observability: ${name} is a route of the application and of the suite; move the suite's with the ` +
+            'option metrics.path, health.paths or management'
+        )
+      }
+      if (isOwn) own.add(name)
     }
-    if (isOwn) own.add(name)
   }
 }

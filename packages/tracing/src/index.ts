@@ -80,6 +80,10 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     hint: pipeline.destinations.length > 0 ? undefined : (settings.obstacle ?? EXPORT_HINT)
   }))
   registry.reserve(rule ? [...OWN_ATTRIBUTES, KEEP_REASON] : OWN_ATTRIBUTES)
+  registry.claims.set(
+    'span',
+    `${NAME}: request.span is there already; rename that decorator, or set the option tracing: false`
+  )
   app.decorateRequest('span', undefined)
   app.addHook('onRoute', ({ config }) => checkRoute(config))
   observe(

@@ -1,0 +1,31 @@
+import type { FastifyInstance } from 'fastify'
+
+/** Decorators that a part makes, and what to do where another plugin makes one of the same name, in a sentence. */
+export type Claims = Map<string, string>
+
+const METHODS = ['decorate', 'decorateRequest'] as const
+
+/**
+ * Has the error of a decorator that is made twice say whose it is and which option moves it, whoever comes first. Fastify's
+ * own names neither.
+ */
+export function explainTaken(app: FastifyInstance, claims: Claims): void {
+  for (const method of METHODS) {
+    const decorate = app[method]
+    Object.assign(app, {
+      [method](this: FastifyInstance, ...args: unknown[]): unknown {
+        try {
+          return Reflect.apply(decorate, this, args)
+        } catch (error) {
+          throw explained(error, claims.get(String(args[0])))
+        }
+      }
+    })
+  }
+}
+
+function explained(error: unknown, sentence: string | undefined): unknown {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  if (sentence === undefined || code !== 'FST_ERR_DEC_ALREADY_PRESENT') return error
+  return Object.assign(new Error(sentence, { cause: error }), { code })
+}
