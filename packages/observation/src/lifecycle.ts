@@ -137,7 +137,10 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root
   // knows that nobody else will.
   if (Object.hasOwn(app, 'server')) {
-    app.server.prependListener('request', arrive)
+    app.server.prependListener('request', (raw, response) => {
+      // Adapters of serverless platforms emit requests of their own making, without one.
+      if (raw.socket) arrive(raw, response)
+    })
     app.server.prependListener('clientError', refuse)
   }
 
@@ -167,10 +170,8 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   })
 
   app.addHook('onError', ({ raw }, _reply, error, done) => {
-    const observation = raw[OBSERVATION]
-    // One that the application has reported itself is the cause of what it throws next.
-    if (observation?.failed) observation.replaceError(error)
-    else if (observation) observation.error = error
+    // One before it, reported by the application or answered until an onSend hook threw this one, is its cause.
+    raw[OBSERVATION]?.replaceError(error)
     done()
   })
 }

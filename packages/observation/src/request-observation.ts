@@ -57,6 +57,9 @@ export interface Moments {
   close(observation: RequestObservation): void
 }
 
+/** Methods that a response has had of its own before it was observed. */
+export type ResponseMethods = Partial<Pick<ServerResponse, 'writeHead' | 'write' | 'end'>>
+
 // As deep as the logs follow them.
 const MAX_CAUSES = 8
 const ORIGIN = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i
@@ -106,6 +109,7 @@ export class RequestObservation implements Observation, Slots {
   responseBytes = 0
   /** The response could not be finished because its source failed. */
   broken = false
+  methods: ResponseMethods | undefined
   /** Whether the last chunk is being written. */
   ending = false
   /** Whether the last chunk is held back. */

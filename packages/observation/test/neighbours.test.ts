@@ -1,4 +1,7 @@
 import { EventEmitter, once } from 'node:events'
+import { createServer, IncomingMessage, ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
+import { Readable } from 'node:stream'
 import { setTimeout as wait } from 'node:timers/promises'
 import express from '@fastify/express'
 import middie from '@fastify/middie'
@@ -116,6 +119,78 @@ test('takes what an error handler throws for the error, with the first as its ca
   })
   t.match(await ask('/frozen'), { statusCode: 500, errorType: 'SyntaxError', error: { cause: undefined } })
   t.match(await ask('/same'), { statusCode: 500, error: { message: 'thrown again', cause: undefined } })
+})
+
+test('has the last error of several, and the first as its cause, whichever hook or handler throws', async (t) => {
+  const rejects = async (error: unknown): Promise<never> => Promise.reject(error)
+  const { ask } = await service(t, (app) => {
+    app.setErrorHandler(async () => rejects(new TypeError('of the outer handler')))
+    app.register(async (scope) => {
+      scope.setErrorHandler(async () => rejects(new RangeError('of the inner handler')))
+      scope.get('/nested', () => rejects(new Error('first')))
+      scope.get('/null', { errorHandler: async () => rejects(null) }, () => rejects(new Error('first')))
+    })
+    app.get(
+      '/sent',
+      { errorHandler: (_, __, reply) => void reply.send('handled'), onSend: () => rejects(new TypeError('of onSend')) },
+      () => rejects(new Error('first'))
+    )
+    app.get('/text', { errorHandler: () => rejects('text') }, () => rejects(new Error('first')))
+  })
+  const cause = { message: 'first' }
+  t.match(await ask('/nested'), { statusCode: 500, error: { message: 'of the outer handler', cause } })
+  t.match(await ask('/null'), { statusCode: 500, error: { message: 'of the outer handler', cause } })
+  t.match(await ask('/sent'), { error: { message: 'of onSend', cause: { message: 'of the outer handler', cause } } })
+  t.match(await ask('/text'), { statusCode: 500, error: { message: 'of the outer handler', cause } })
+})
+
+test('calls what an agent has wrapped on a request or a response, before it and after', async (t) => {
+  const called: string[] = []
+  const wrap = (target: object, name: string): unknown => {
+    const method = Reflect.get(target, name)
+    return Reflect.set(target, name, function (this: unknown, ...args: unknown[]) {
+      called.push(name)
+      return Reflect.apply(method, this, args)
+    })
+  }
+  const { app, ask } = await service(t, (app) => {
+    app.addHook('onRequest', async (_request, { raw }) => void wrap(raw, 'end'))
+    app.post('/', async (_request, reply) => reply.send(Readable.from(['ab', 'cd'])))
+  })
+  app.server.prependListener('request', (raw, response) => {
+    wrap(raw, 'push')
+    for (const name of ['writeHead', 'write', 'end']) wrap(response, name)
+  })
+  t.match(await ask('/', { method: 'POST', body: 'five!' }), { statusCode: 200, requestBytes: 5, responseBytes: 4 })
+  t.same(new Set(called), new Set(['push', 'writeHead', 'write', 'end']))
+  t.equal(called.filter((name) => name === 'end').length, 2)
+})
+
+test('answers where two apps share a server', async (t) => {
+  const shared = createServer()
+  const { app, ask } = await service(t, (app) => app.post('/', async () => 'served'), {
+    serverFactory: (handler) => shared.on('request', handler)
+  })
+  const second = Fastify({ serverFactory: () => shared })
+  await second.register(observation)
+  await second.ready()
+  t.match(await ask('/', { method: 'POST', body: 'five!' }), { statusCode: 200, requestBytes: 5, responseBytes: 6 })
+  t.equal(app.server, second.server)
+})
+
+test('serves requests of an adapter’s own making, with no socket or one that is an object', async (t) => {
+  const { app } = await service(t, (app) => app.get('/', async () => 'served'))
+  for (const socket of [undefined, {}, { remoteAddress: '203.0.113.5' }]) {
+    for (const serve of [app.routing, (...args: unknown[]) => app.server.emit('request', ...args)]) {
+      const head = { method: 'GET', url: '/', headers: {}, httpVersion: '1.1', httpVersionMajor: 1, socket }
+      const raw = Object.assign(Readable.from([]), head)
+      const response = new ServerResponse(new IncomingMessage(new Socket()))
+      const answered = once(response, 'answered')
+      Object.assign(response, { end: (body: string) => response.emit('answered', body) })
+      serve(Object(raw), response)
+      t.same(await answered, ['served'])
+    }
+  }
 })
 
 test('logs the error of an onResponse hook once, also where a part writes its own lines', async (t) => {

@@ -11,18 +11,30 @@ export function watchRequest(raw: IncomingMessage, observation: RequestObservati
   const { headers } = observation
   // HTTP/2 needs no header to have a body.
   if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined || httpVersionMajor > 1) {
-    Object.assign(raw, wrappers)
+    const isWrapped = Object.hasOwn(raw, 'push') && raw.push !== wrappers.push
+    Object.assign(raw, isWrapped ? { push: counting(raw.push) } : wrappers)
   }
   if (headers.upgrade !== undefined && httpVersionMajor === 1) watchUpgrade(raw, observation)
 }
 
 const wrappers = {
   push(this: IncomingMessage, ...args: unknown[]): unknown {
-    const [chunk] = args
-    const observation = this[OBSERVATION]
-    if (observation && chunk instanceof Uint8Array) observation.requestBytes += chunk.byteLength
+    count(this, args[0])
     return Reflect.apply(Object.getPrototypeOf(this).push, this, args)
   }
+}
+
+/** Of a request whose method somebody has wrapped before. */
+function counting(push: IncomingMessage['push']): (this: IncomingMessage, ...args: unknown[]) => unknown {
+  return function (...args) {
+    count(this, args[0])
+    return Reflect.apply(push, this, args)
+  }
+}
+
+function count(raw: IncomingMessage, chunk: unknown): void {
+  const observation = raw[OBSERVATION]
+  if (observation && chunk instanceof Uint8Array) observation.requestBytes += chunk.byteLength
 }
 
 // The 101 is written to the socket itself, past the response.

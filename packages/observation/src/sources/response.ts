@@ -1,18 +1,33 @@
 import { Buffer } from 'node:buffer'
 import type { ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
-import { OBSERVATION, type RequestObservation } from '../request-observation.ts'
+import { OBSERVATION, type RequestObservation, type ResponseMethods } from '../request-observation.ts'
 
 /**
  * Reports when the headers and how much body are written, and when the response has closed. Node has no event for the
  * first two, so three methods are wrapped on each response: by the same functions, which keeps responses alike to the engine.
  */
 export function watchResponse(response: ServerResponse, observation: RequestObservation): void {
+  // Apps that share a server watch each response once for each, and the methods that it has then are these.
+  const earlier = response[OBSERVATION]
+  observation.methods = earlier ? earlier.methods : ownMethods(response)
   response[OBSERVATION] = observation
   wrap(response)
   // The one end of success, error, stream, hijack, 404 and abort alike; onResponse misses aborts.
   // Before the listeners of others, because an instrumentation may end its server span in one of those.
   response.prependListener('close', closed)
+}
+
+/** What an agent or another plugin has wrapped on this response before: it is called, not skipped. */
+function ownMethods(response: ServerResponse): ResponseMethods | undefined {
+  const isOwn = (name: string): boolean => Object.hasOwn(response, name)
+  if (!isOwn('writeHead') && !isOwn('write') && !isOwn('end')) return undefined
+  const { writeHead, write, end } = response
+  return {
+    ...(isOwn('writeHead') && { writeHead }),
+    ...(isOwn('write') && { write }),
+    ...(isOwn('end') && { end })
+  }
 }
 
 // One by one: Object.assign takes several times as long.
@@ -32,12 +47,12 @@ function writeHead(this: ServerResponse, ...args: unknown[]): unknown {
     observation.headersAt = performance.now()
     observation.beforeHeaders(args.at(-1))
   }
-  return Reflect.apply(Object.getPrototypeOf(this).writeHead, this, args)
+  return Reflect.apply(observation?.methods?.writeHead ?? Object.getPrototypeOf(this).writeHead, this, args)
 }
 
 function write(this: ServerResponse, ...args: unknown[]): unknown {
   count(this, args[0], args[1])
-  return Reflect.apply(Object.getPrototypeOf(this).write, this, args)
+  return Reflect.apply(this[OBSERVATION]?.methods?.write ?? Object.getPrototypeOf(this).write, this, args)
 }
 
 function end(this: ServerResponse, ...args: unknown[]): unknown {
@@ -48,12 +63,13 @@ function end(this: ServerResponse, ...args: unknown[]): unknown {
   const isFirst = observation?.ending === false
   if (observation) observation.ending = true
   if (isFirst && observation.isHoldable) return holdBack(this, observation, args)
-  return Reflect.apply(Object.getPrototypeOf(this).end, this, args)
+  return Reflect.apply(observation?.methods?.end ?? Object.getPrototypeOf(this).end, this, args)
 }
 
 // Apart from end(), where a closure would make the engine keep the arguments of every response.
 function holdBack(response: ServerResponse, observation: RequestObservation, args: unknown[]): ServerResponse {
-  observation.hold(() => Reflect.apply(Object.getPrototypeOf(response).end, response, args))
+  const { end = Object.getPrototypeOf(response).end } = observation.methods ?? {}
+  observation.hold(() => Reflect.apply(end, response, args))
   return response
 }
 
