@@ -22,10 +22,13 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   const wrapped = new WeakMap<ChildLoggerFactory, ChildLoggerFactory>()
   const own = new WeakSet<ChildLoggerFactory>()
 
+  // pino's hook for each child that is made, which may give it methods.
+  const hasHook = isPino(given) && given.onChild.name !== 'noop'
+
   const standard: ChildLoggerFactory = (_logger, bindings, options) => {
     // A label that the application has chosen for the id of a request.
     if (!(LABEL in bindings)) return root.child(bindings, options)
-    return options.level || options.serializers ? root.child({}, options) : root
+    return hasHook || options.level || options.serializers ? root.child({}, options) : root
   }
   own.add(standard)
 
@@ -48,7 +51,7 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
     if (this !== given) return Reflect.apply(child, this, [bindings, options])
     const { [LABEL]: id, ...others } = Object(bindings)
     if (id === undefined) return root.child(others, options)
-    return isEmpty(others) && isEmpty(options) ? loose(root) : root.child(others, options)
+    return !hasHook && isEmpty(others) && isEmpty(options) ? loose(root) : root.child(others, options)
   })
 
   function adopt({ log }: FastifyRequest): Logger {

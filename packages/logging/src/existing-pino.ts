@@ -64,6 +64,7 @@ export function readPino(logger: object): ExistingPino | undefined {
   const isPlain =
     settings.every((setting) => !setting) &&
     !hasTime &&
+    !asksForMetadata(stream) &&
     messageKey === 'msg' &&
     errorKey === 'err' &&
     get('end') === '}\n' &&
@@ -103,6 +104,8 @@ export function levelOwner(logger: Logger): Logger {
   return logger
 }
 
+// What pino calls a stream that asks for it by.
+const METADATA = Symbol.for('pino.metadata')
 const INTERNALS = ['chindings', 'stream', 'serializers', 'formatters', 'hooks', 'lsCache', 'setLevel', 'time']
 
 export function isPino(logger: object): logger is Logger {
@@ -152,8 +155,12 @@ function ownLevelFormatter(formatter: unknown): ExistingPino['formatLevel'] {
   return format && JSON.stringify(format('info', 30)) !== '{"level":30}' ? format : undefined
 }
 
+/** Whether it is pino's own time, in milliseconds. */
 function isEpoch(time: unknown): boolean {
-  return typeof time === 'function' && /^,"time":\d+$/.test(String(time()))
+  if (typeof time !== 'function') return false
+  const startedAt = Date.now()
+  const [, written] = /^,"time":(\d+)$/.exec(String(time())) ?? []
+  return written !== undefined && Number(written) >= startedAt && Number(written) <= Date.now()
 }
 
 function isStream(stream: unknown): stream is DestinationStream {
@@ -164,6 +171,11 @@ function isStream(stream: unknown): stream is DestinationStream {
 function isMultiple(stream: unknown): boolean {
   const symbol = Symbol.for('pino.transport.usesMultistream')
   return isRecord(stream) && Reflect.get(stream, symbol) === true
+}
+
+/** Whether the stream asks for what a line says, as pino's own for several streams does, to choose by the level. */
+export function asksForMetadata(stream: unknown): boolean {
+  return isRecord(stream) && Reflect.get(stream, METADATA) === true
 }
 
 function isStandardOutput(stream: DestinationStream): boolean {

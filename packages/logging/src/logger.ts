@@ -15,7 +15,7 @@ import {
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { addedText } from './added-fields.ts'
 import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
-import type { ExistingPino } from './existing-pino.ts'
+import { asksForMetadata, type ExistingPino } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
 import { openFile } from './file.ts'
 import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
@@ -198,7 +198,7 @@ function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: Rea
 /** What pino writes to: a stream that asks for what a line says, as pino's own for several streams does, receives it. */
 function destination({ stream }: ExistingPino, sinks: Sink[]): DestinationStream {
   const target = {
-    [METADATA]: stream !== undefined && Reflect.get(stream, METADATA) === true,
+    [METADATA]: asksForMetadata(stream),
     write(line: string): void {
       const { write: _, flushSync: __, ...metadata } = target
       if (stream && target[METADATA]) Object.assign(stream, metadata)
@@ -353,6 +353,10 @@ function streamSink(stream: DestinationStream): Sink {
 
 /** Resolves when the stream has passed on what it holds, as far as it can tell. */
 async function flushed(stream: DestinationStream): Promise<void> {
+  if ('streams' in stream && Array.isArray(stream.streams)) {
+    await Promise.all(stream.streams.map(({ stream }) => flushed(stream)))
+    return
+  }
   if (stream instanceof Writable) {
     if (stream.writableLength > 0) await new Promise<unknown>((done) => stream.write('', done))
     return

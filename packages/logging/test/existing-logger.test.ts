@@ -1,4 +1,6 @@
-import Fastify, { type FastifyBaseLogger, type FastifyServerOptions } from 'fastify'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Fastify, { type FastifyBaseLogger, type FastifyRequest, type FastifyServerOptions } from 'fastify'
 import { type Logger, type LoggerOptions, pino } from 'pino'
 import { test } from 'tap'
 import logging, { type LoggingOptions } from '../src/index.ts'
@@ -30,6 +32,13 @@ async function written(options: LoggerOptions, handler: (log: Logger) => void, l
   return lines
 }
 
+function levelsIn(file: string): unknown[] {
+  return readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line).level)
+}
+
 function logMethod(this: Logger, args: unknown[], method: (...args: never[]) => void): void {
   Reflect.apply(method, this, [{ hooked: true }, args.at(-1)])
 }
@@ -44,6 +53,13 @@ const SETTINGS: [name: string, LoggerOptions, (log: Logger) => void, line: Line,
   [
     'customLevels',
     { customLevels: { audit: 35 } },
+    (log) => Reflect.apply(Reflect.get(log, 'audit'), log, ['a']),
+    { level: 'audit', msg: 'a' },
+    { level: 'info' }
+  ],
+  [
+    'useOnlyCustomLevels',
+    { customLevels: { trace: 1, debug: 2, info: 3, warn: 4, error: 5, fatal: 6, audit: 7 }, useOnlyCustomLevels: true },
     (log) => Reflect.apply(Reflect.get(log, 'audit'), log, ['a']),
     { level: 'audit', msg: 'a' },
     { level: 'info' }
@@ -106,6 +122,20 @@ const SETTINGS: [name: string, LoggerOptions, (log: Logger) => void, line: Line,
     (log) => log.info('a'),
     { ts: 'now', time: undefined },
     { ts: 'now' }
+  ],
+  [
+    'timestamp in seconds',
+    { timestamp: pino.stdTimeFunctions.unixTime },
+    (log) => log.info('a'),
+    { time: Number, msg: 'a' },
+    { time: Number }
+  ],
+  [
+    'formatters.bindings',
+    { formatters: { bindings: ({ pid }) => ({ process: pid }) } },
+    (log) => log.info('a'),
+    { process: process.pid, pid: undefined },
+    { process: process.pid }
   ],
   [
     'formatters.level',
@@ -246,6 +276,36 @@ for (const way of ['logger', 'loggerInstance'] as const) {
     app.log.child({ apiKey: 'planted' }).info('child')
     t.match(lines[0], { iban: '[Redacted]', licence: '[redacted]', password: '[redacted]', msg: 'token=[redacted]' })
     t.notMatch(JSON.stringify(lines), 'planted')
+  })
+}
+
+test('keeps what onChild gives to the logger of a request, in routes declared before and after', async (t) => {
+  const onChild = (child: Logger): void => void Object.assign(child, { audit: () => child.info('audited') })
+  const { app, lines } = lived('logger', { onChild })
+  const audit = ({ log }: FastifyRequest): unknown => Reflect.apply(Reflect.get(log, 'audit'), log, [])
+  app.get('/before', async (request) => void audit(request))
+  await app.register(logging, { service })
+  app.get('/after', async (request) => void audit(request))
+  for (const url of ['/before', '/after']) t.equal((await app.inject(url)).statusCode, 200)
+  t.same(lines.filter(({ msg }) => msg === 'audited').length, 2)
+  t.match(lines.at(-2), { path: '/after', request_id: 'req-2' })
+})
+
+for (const dedupe of [false, true]) {
+  test(`writes each line to ${dedupe ? 'the highest stream' : 'all streams'} of its level, until the app has closed`, async (t) => {
+    const folder = t.testdir()
+    const [all, errors] = [join(folder, 'all'), join(folder, 'errors')]
+    const open = (dest: string) => pino.destination({ dest, sync: false })
+    const streams = pino.multistream([{ stream: open(all) }, { level: 'error', stream: open(errors) }], { dedupe })
+    const loggerInstance: FastifyBaseLogger = pino({}, streams)
+    const app = Fastify({ loggerInstance })
+    await app.register(logging, { service })
+    app.get('/', async ({ log }) => log.error('in the handler'))
+    app.get('/bad', async (_request, reply) => reply.code(500).send())
+    for (const url of ['/', '/bad']) await app.inject(url)
+    await app.close()
+    t.same(levelsIn(errors), ['error', 'error'])
+    t.same(levelsIn(all), dedupe ? ['info'] : ['error', 'info', 'error'])
   })
 }
 
