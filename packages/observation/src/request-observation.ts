@@ -110,6 +110,8 @@ export class RequestObservation implements Observation, Slots {
   /** The response could not be finished because its source failed. */
   broken = false
   methods: ResponseMethods | undefined
+  /** Values, by names in lower case, in the place of those that code gives to writeHead itself. */
+  writtenInstead: Map<string, string> | undefined
   /** Whether the last chunk is being written. */
   ending = false
   /** Whether the last chunk is held back. */
@@ -172,6 +174,12 @@ export class RequestObservation implements Observation, Slots {
   setHeader(name: string, value: string): void {
     if (this.reply) this.reply.header(name, value)
     else if (!hasSentHeaders(this.response)) this.response.setHeader(name, value)
+  }
+
+  /** Sets a header of the answer whose value code that writes the head itself has given to writeHead. */
+  overrideWritten(name: string, value: string): void {
+    this.writtenInstead ??= new Map()
+    this.writtenInstead.set(name, value)
   }
 
   get fields(): ReadonlyMap<string, KeptValue> {

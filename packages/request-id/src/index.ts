@@ -129,8 +129,8 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
       const isReplys =
         isRecord(written) && written[header] === requestId && written[correlationHeader] === correlationId
       if (!isReplys) {
-        keepHeader(observation, header, requestId)
-        keepHeader(observation, correlationHeader, correlationId)
+        keepHeader(observation, written, header, requestId)
+        keepHeader(observation, written, correlationHeader, correlationId)
       }
       if (serverTiming !== false) addServerTiming(observation, written, isReplys, withTraceparent)
     }
@@ -148,11 +148,18 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
 }
 
 /** Sets a header of the answer again which a proxied answer has brought its own value of. */
-function keepHeader(observation: RequestObservation, name: string, value: string | undefined): void {
+function keepHeader(observation: RequestObservation, written: unknown, name: string, value: string | undefined): void {
   const { reply, response } = observation
   if (value === undefined) return
+  if (isRecord(written) && namesIn(written).includes(name)) observation.overrideWritten(name, value)
   if (response.hasHeader(name)) response.setHeader(name, value)
   if (reply && reply.getHeader(name) !== value) reply.header(name, value)
+}
+
+/** Names, in lower case, of the headers that code gives to writeHead itself; of a list, values may be among them. */
+function namesIn(written: Record<string, unknown>): string[] {
+  const names = Array.isArray(written) ? written : Object.keys(written)
+  return names.map((name) => String(name).toLowerCase())
 }
 
 /** @param inbound what the caller has sent: a proxy forwards that, it has not chosen it. */

@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { createServer, get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
-import { connect } from 'node:net'
+import { createServer as createHttp2Server } from 'node:http2'
+import { connect, type Server } from 'node:net'
 import { Readable } from 'node:stream'
 import { json, text } from 'node:stream/consumers'
 import { mock } from 'node:test'
@@ -19,6 +20,14 @@ async function service(options: RequestIdOptions = {}): Promise<FastifyInstance>
   app.get('/', async (request) => request.id)
   app.get('/boom', async () => Promise.reject(new Error('boom')))
   return app
+}
+
+/** The origin of a server of the test's own. */
+async function listening(t: Test, server: Server): Promise<string> {
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const address = server.address()
+  return `http://127.0.0.1:${typeof address === 'object' && address?.port}`
 }
 
 test('generates an id, gives it to the request and echoes it', async (t) => {
@@ -268,6 +277,40 @@ for (const undici of [true, false]) {
     t.match(headers['server-timing'], /^db;dur=5, total;dur=\d+\.\d$/)
   })
 }
+
+test('gives an answer that a handler forwards by itself its own ids, however it writes the headers', async (t) => {
+  const forwarded = { 'X-Request-Id': 'upstream-77', 'x-correlation-id': 'upstream-78', 'x-own': '1' }
+  for (const head of [[forwarded], ['Fine', forwarded], [Object.entries(forwarded).flat()]]) {
+    const app = await service()
+    app.get('/forward', (_request, reply) => {
+      const { raw } = reply.hijack()
+      Reflect.apply(raw.writeHead, raw, [200, ...head])
+      raw.end('forwarded')
+    })
+    const ids = { 'x-request-id': 'r1', 'x-correlation-id': 'c1' }
+    t.match((await app.inject({ url: '/forward', headers: ids })).headers, { ...ids, 'x-own': '1' })
+  }
+  t.match(forwarded, { 'X-Request-Id': 'upstream-77' })
+})
+
+test('gives an upstream over HTTP/2 the id that rewriteRequestHeaders adds, and the answer the same', async (t) => {
+  const received: IncomingHttpHeaders[] = []
+  const upstream = createHttp2Server(({ headers }, response) => {
+    received.push(headers)
+    response.writeHead(200, { 'x-request-id': 'upstream-77' }).end('ok')
+  })
+  const app = await service({ trustInbound: false })
+  app.register(proxy, {
+    upstream: await listening(t, upstream),
+    prefix: '/api',
+    http2: true,
+    replyOptions: { rewriteRequestHeaders: ({ id }, headers) => ({ ...headers, 'x-request-id': id }) }
+  })
+  t.teardown(() => app.close())
+  const { headers } = await app.inject({ url: '/api/x', headers: { 'x-request-id': 'spoofed "id"' } })
+  t.match(headers['x-request-id'], UUID)
+  t.match(received, [{ 'x-request-id': headers['x-request-id'] }])
+})
 
 test('propagates them only to hosts that propagateTo names, by name, subdomain or pattern', async (t) => {
   for (const [propagateTo, sent] of [

@@ -2,6 +2,7 @@ import { Buffer } from 'node:buffer'
 import type { ServerResponse } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { OBSERVATION, type RequestObservation, type ResponseMethods } from '../request-observation.ts'
+import { isRecord } from '../values/record.ts'
 
 /**
  * Reports when the headers and how much body are written, and when the response has closed. Node has no event for the
@@ -46,8 +47,18 @@ function writeHead(this: ServerResponse, ...args: unknown[]): unknown {
   if (observation && observation.headersAt === undefined) {
     observation.headersAt = performance.now()
     observation.beforeHeaders(args.at(-1))
+    if (observation.writtenInstead) args.push(overridden(args.pop(), observation.writtenInstead))
   }
   return Reflect.apply(observation?.methods?.writeHead ?? Object.getPrototypeOf(this).writeHead, this, args)
+}
+
+/** The headers given to writeHead, an object or a flat list, with other values for some. */
+function overridden(written: unknown, values: ReadonlyMap<string, string>): unknown {
+  const value = (name: unknown, given: unknown): unknown => values.get(String(name).toLowerCase()) ?? given
+  if (!isRecord(written)) return written
+  if (Array.isArray(written))
+    return written.map((item, index) => (index % 2 === 1 ? value(written[index - 1], item) : item))
+  return Object.fromEntries(Object.entries(written).map(([name, given]) => [name, value(name, given)]))
 }
 
 function write(this: ServerResponse, ...args: unknown[]): unknown {
