@@ -47,6 +47,28 @@ test('knows status and error of what it serves beside @fastify/express', async (
   t.match(await ask('/plain'), { ...answered, statusCode: 200, ttfbMs: Number })
 })
 
+for (const [name, plugin] of [
+  ['express', express],
+  ['middie', middie]
+] as const) {
+  test(`knows status, error and size of what middleware of @fastify/${name} answers or fails with`, async (t) => {
+    const { ask } = await service(t, async (app) => {
+      await app.register(plugin)
+      app.use('/failing', (_request: unknown, _response: unknown, next: (error: Error) => void) =>
+        next(new RangeError('of middleware'))
+      )
+      app.use(
+        '/streaming',
+        (_request: unknown, response: ServerResponse) => void Readable.from(['ab', 'cd']).pipe(response)
+      )
+      app.use('/answering', (_request: unknown, response: ServerResponse) => response.writeHead(503).end('busy'))
+    })
+    t.match(await ask('/failing'), { statusCode: 500, error: { message: 'of middleware' }, errorType: 'RangeError' })
+    t.match(await ask('/streaming'), { statusCode: 200, aborted: false, responseBytes: 4, errorType: undefined })
+    t.match(await ask('/answering'), { statusCode: 503, error: undefined, errorType: '503' })
+  })
+}
+
 test('keeps the whole path of a request whose URL middleware cuts before it answers', async (t) => {
   const { app, ask } = await service(t, async (app) => {
     await app.register(middie)
@@ -98,6 +120,26 @@ test('has the address of the socket where trustProxy throws', async (t) => {
   t.equal(await addressFor('203.0.113.5'), '203.0.113.5')
   t.equal(await addressFor('10.0.0.2, y x, 127.0.0.1'), '127.0.0.1')
   t.equal(await addressFor('10.0.0.1, y x'), '127.0.0.1')
+})
+
+test('has the address that Fastify has, whatever trustProxy is', async (t) => {
+  const trusts: FastifyServerOptions['trustProxy'][] = [
+    true,
+    false,
+    1,
+    '127.0.0.1',
+    Object(async () => true),
+    Object(() => ({}))
+  ]
+  for (const trustProxy of trusts) {
+    const ips: string[] = []
+    const { ask } = await service(t, (app) => app.get('/', async ({ ip }) => ips.push(ip)), {
+      trustProxy,
+      logger: false
+    })
+    const { clientAddress } = await ask('/', { headers: { 'x-forwarded-for': '203.0.113.5' } })
+    t.same(ips, [clientAddress])
+  }
 })
 
 test('takes what an error handler throws for the error, with the first as its cause', async (t) => {
