@@ -47,12 +47,14 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
 
   // Routes declared before the plugin keep their factory, and Fastify hands it the first logger, which no other app has.
   const { child } = given
-  Reflect.set(given, 'child', function (this: unknown, bindings: object, options: object = {}) {
+  function childOfRoot(this: unknown, bindings: object, options: object = {}): unknown {
     if (this !== given) return Reflect.apply(child, this, [bindings, options])
     const { [LABEL]: id, ...others } = Object(bindings)
     if (id === undefined) return root.child(others, options)
     return !hasHook && isEmpty(others) && isEmpty(options) ? loose(root) : root.child(others, options)
-  })
+  }
+  // One from createLogger is the suite's already.
+  if (given !== root) Reflect.set(given, 'child', childOfRoot)
 
   function adopt({ log }: FastifyRequest): Logger {
     if (isOurs(log)) return log

@@ -85,6 +85,21 @@ test('changes its level at run time, for new lines of running requests too', asy
   t.throws(() => Object.assign(app.logging, { level: 'loud' }), /option "level" must be one of fatal, .*got 'loud'/)
 })
 
+test("makes children of the app's logger, of its own and of one that was given", async (t) => {
+  for (const isGiven of [true, false]) {
+    const { lines, stream } = array()
+    const app = Fastify(isGiven ? { loggerInstance: createLogger({ stream }) } : {})
+    const first = app.log
+    await app.register(logging, isGiven ? {} : { stream })
+    app.get('/', async () => {
+      app.log.child({ module: 'late' }).info('here')
+      first.child({ module: 'early' }).child({ part: 'two' }).info('here')
+    })
+    await app.inject('/')
+    t.match(lines, [{ module: 'late', path: '/' }, { module: 'early', part: 'two', path: '/' }, { path: '/' }])
+  }
+})
+
 test('gives one request a level of its own', async (t) => {
   const { lines, stream } = array()
   const app = Fastify()
