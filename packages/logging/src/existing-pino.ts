@@ -104,8 +104,8 @@ export function levelOwner(logger: Logger): Logger {
   return logger
 }
 
-// What pino calls a stream that asks for it by.
-const METADATA = Symbol.for('pino.metadata')
+/** What pino calls a stream by that asks for more than the line. */
+export const METADATA: unique symbol = Symbol.for('pino.metadata')
 const INTERNALS = ['chindings', 'stream', 'serializers', 'formatters', 'hooks', 'lsCache', 'setLevel', 'time']
 
 export function isPino(logger: object): logger is Logger {

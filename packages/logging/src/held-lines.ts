@@ -2,10 +2,10 @@ import { currentScope, isRecord, type RequestObservation, runIn } from '@fastify
 import { type Context, context, createContextKey, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
 import { ancestorOf, contextFields, fieldsOf, observationOf } from './context.ts'
-import { symbolOf } from './existing-pino.ts'
+import { asksForMetadata, METADATA, symbolOf } from './existing-pino.ts'
 import { serializersOf, unreportedMethod } from './guard.ts'
 import { type HeldLine, isPlain, isScalar, LineBuffer, Particulars, type WrittenLine } from './line-buffer.ts'
-import { type Journal, METADATA, timeField } from './logger.ts'
+import { type Journal, timeField } from './logger.ts'
 import type { Fields } from './safe.ts'
 
 /** The lines below the level of a root logger and its children, until it is known of each request whether they are wanted. */
@@ -77,7 +77,7 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
   function writeText(logger: Logger, { text, write: _, ...metadata }: WrittenLine): void {
     const target: unknown = Reflect.get(logger, stream)
     if (!isRecord(target)) return
-    if (Reflect.get(target, METADATA) === true) Object.assign(target, metadata)
+    if (asksForMetadata(target)) Object.assign(target, metadata)
     call(target.write, target, [text])
   }
 

@@ -15,7 +15,7 @@ import {
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { addedText } from './added-fields.ts'
 import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
-import { asksForMetadata, type ExistingPino } from './existing-pino.ts'
+import { asksForMetadata, type ExistingPino, METADATA } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
 import { openFile } from './file.ts'
 import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
@@ -62,8 +62,6 @@ export interface ReadyLines {
 
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
-/** What pino calls a stream by that asks for more than the line. */
-export const METADATA: unique symbol = Symbol.for('pino.metadata')
 const MINUTE_MS = 60_000
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
