@@ -1,3 +1,4 @@
+import { isRecord } from '@fastify-observability/observation/internal'
 import type { FastifyBaseLogger, FastifyRequest, RouteOptions } from 'fastify'
 import type { Logger } from 'pino'
 import { isOurs, loose } from './context.ts'
@@ -49,9 +50,11 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   const { child } = given
   function childOfRoot(this: unknown, bindings: object, options: object = {}): unknown {
     if (this !== given) return Reflect.apply(child, this, [bindings, options])
-    const { [LABEL]: id, ...others } = Object(bindings)
-    if (id === undefined) return root.child(others, options)
-    return !hasHook && isEmpty(others) && isEmpty(options) ? loose(root) : root.child(others, options)
+    // Nearly all requests have nothing else, and an object without the label would be one more for each.
+    const isPlain = isRecord(bindings) && LABEL in bindings && hasOnly(bindings, LABEL) && hasOnly(options)
+    if (isPlain && !hasHook) return loose(root)
+    const { [LABEL]: _, ...others } = Object(bindings)
+    return root.child(others, options)
   }
   // One from createLogger is the suite's already.
   if (given !== root) Reflect.set(given, 'child', childOfRoot)
@@ -65,8 +68,9 @@ export function childLoggers(root: Logger, given: FastifyBaseLogger): ChildLogge
   return { standard, wrap, adopt }
 }
 
-function isEmpty(fields: object): boolean {
-  for (const _ in fields) return false
+/** Whether there is no field, or none but this. */
+function hasOnly(fields: object, name?: string): boolean {
+  for (const key in fields) if (key !== name) return false
   return true
 }
 

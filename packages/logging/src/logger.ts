@@ -3,13 +3,13 @@ import { Writable } from 'node:stream'
 import { currentObservation, type LogLevel } from '@fastify-observability/observation'
 import {
   atMostEvery,
-  attempt,
   createRedactor,
   type Redactor,
   type RequestObservation,
   requireOf,
   resolveService,
   type Service,
+  watchResult,
   within
 } from '@fastify-observability/observation/internal'
 import { type DestinationStream, type Logger, pino } from 'pino'
@@ -335,7 +335,11 @@ function streamSink(stream: DestinationStream): Sink {
     destination: "the application's stream",
     dropped,
     write(line) {
-      attempt(() => stream.write(line), refused)
+      try {
+        watchResult(stream.write(line), refused)
+      } catch {
+        refused()
+      }
     },
     flush,
     flushSync() {

@@ -3,7 +3,7 @@ import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
 import { type Counts, countBy } from './series.ts'
 import { atMostEvery } from './time/rate-limit.ts'
-import { watchResult } from './values/answer.ts'
+import { isThenable, watchResult } from './values/answer.ts'
 
 /**
  * Sees every request of the app. `start` runs in the order of registration, `end` in the reverse order.
@@ -75,7 +75,8 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
   }
 
   function watch({ name }: Runner | PartObserver, result: unknown): void {
-    watchResult(result, (error) => report(name, error))
+    // Asked first: nearly none returns anything, and what reports would be made for each.
+    if (isThenable(result)) watchResult(result, (error) => report(name, error))
   }
 
   function runThrough(chain: Runner[], observation: RequestObservation, next: () => void, index = 0): void {
