@@ -410,7 +410,7 @@ test('keeps exactly the lines of the failed and the slow among 1,000 requests at
   t.equal(lines.filter((line) => line.held).length, 200)
 })
 
-test('holds for an app what a logger from createLogger leaves out, whoever of them is asked to', async (t) => {
+test('holds lines of a logger from createLogger, by its own option or by that of the app', async (t) => {
   for (const [own, given] of [
     [true, {}],
     [undefined, { keep: true }]
@@ -479,7 +479,7 @@ test('writes no line below the level where nothing is to be kept', async (t) => 
   }
 })
 
-test('refuses what it cannot keep by', async (t) => {
+test('refuses a wrong option of keep', async (t) => {
   const NAME = '@fastify-observability/logging'
   await t.rejects(
     keeping({ keep: { slowerThanMs: -1 } }),

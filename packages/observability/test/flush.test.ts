@@ -90,7 +90,7 @@ test('never rejects, whatever a part does', async (t) => {
   t.match(await app.observability.flush(Number.NaN), { points: { pending: 8 } })
 })
 
-test('takes a time that is none for no time, without a warning of Node', async (t) => {
+test('takes NaN and negative times for 0, without a warning of Node', async (t) => {
   const warnings: Error[] = []
   const warned = (warning: Error): void => void warnings.push(warning)
   process.on('warning', warned)

@@ -108,7 +108,7 @@ test('lets no field take a name that says what is kept', async (t) => {
   t.equal(spans[0]?.attributes['keep.reason'], 'error')
 })
 
-test('refuses what it cannot keep by', async (t) => {
+test('refuses a wrong option of keep', async (t) => {
   await t.rejects(
     async () => Fastify().register(observability, { keep: { slowerThanMs: Number.NaN } }),
     new TypeError(
