@@ -1,4 +1,4 @@
-import { currentScope, RequestObservation } from '@fastify-observability/observation/internal'
+import { currentScope, JobObservation, RequestObservation } from '@fastify-observability/observation/internal'
 import { type SpanContext, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
 import type { ContextName } from './fields.ts'
@@ -13,7 +13,7 @@ const PLAIN = /^[ !#-[\]-~]*$/
 const LOOSE = Symbol('fastify-observability.logging.loose')
 
 /** Cheaper than pino's child(), and children made from it find the binding through their prototype. */
-export function bind(logger: Logger, observation: RequestObservation | undefined): Logger {
+export function bind(logger: Logger, observation: RequestObservation | JobObservation | undefined): Logger {
   const bound = BOUND in logger && logger[BOUND] === LOOSE ? logger : Object.create(logger)
   bound[BOUND] = observation
   return bound
@@ -40,10 +40,17 @@ export function ancestorOf(logger: Logger): Logger {
   return ancestor
 }
 
-/** The request that a line of the logger belongs to. */
-export function observationOf(logger: object): RequestObservation | undefined {
+/** The request or job that a line of the logger belongs to. */
+export function observationOf(logger: object): RequestObservation | JobObservation | undefined {
   const bound = BOUND in logger ? logger[BOUND] : undefined
-  return bound instanceof RequestObservation ? bound : currentScope()?.observation
+  const isBound = bound instanceof RequestObservation || bound instanceof JobObservation
+  return isBound ? bound : currentScope()?.observation
+}
+
+/** The request that a line of the logger belongs to, `undefined` for one of a job. */
+export function requestOf(logger: object): RequestObservation | undefined {
+  const observation = observationOf(logger)
+  return observation instanceof RequestObservation ? observation : undefined
 }
 
 /** The context of a line that is written now. */
@@ -52,23 +59,24 @@ export function contextFields(logger: object): Record<ContextName, unknown> {
   return fieldsOf(observation, spanOf(observation))
 }
 
-/** The context of a line of the request, in a span. */
+/** The context of a line of the request or job, in a span. */
 export function fieldsOf(
-  observation: RequestObservation | undefined,
+  observation: RequestObservation | JobObservation | undefined,
   span: SpanContext | undefined
 ): Record<ContextName, unknown> {
+  const request = observation && 'raw' in observation ? observation : undefined
   return {
     request_id: escapedId(observation?.requestId),
     correlation_id: escapedId(observation?.correlationId),
-    method: observation?.method,
-    path: observation && escapeLoose(observation.path),
+    method: request?.method,
+    path: request && escapeLoose(request.path),
     trace_id: span?.traceId,
     span_id: span?.spanId
   }
 }
 
 // Read for each line: the active span changes while a request runs.
-function spanOf(observation: RequestObservation | undefined): SpanContext | undefined {
+function spanOf(observation: RequestObservation | JobObservation | undefined): SpanContext | undefined {
   const isCurrent = observation === currentScope()?.observation
   const active = isCurrent ? trace.getActiveSpan()?.spanContext() : undefined
   return active ?? observation?.spanContext

@@ -1,7 +1,7 @@
 import { currentScope, isRecord, type RequestObservation, runIn } from '@fastify-observability/observation/internal'
 import { type Context, context, createContextKey, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
-import { ancestorOf, contextFields, fieldsOf, observationOf } from './context.ts'
+import { ancestorOf, contextFields, fieldsOf, requestOf } from './context.ts'
 import { asksForMetadata, METADATA, symbolOf } from './existing-pino.ts'
 import { serializersOf, unreportedMethod } from './guard.ts'
 import { type HeldLine, isPlain, isScalar, LineBuffer, Particulars, type WrittenLine } from './line-buffer.ts'
@@ -147,7 +147,7 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
   function methodFor(level: number): Method {
     return function hold(first?: unknown, second?: unknown, ...others: unknown[]): void {
       try {
-        const observation = observationOf(this)
+        const observation = requestOf(this)
         const lines = observation?.heldLines
         if (!observation || !(lines instanceof LineBuffer)) return
         if (others.length === 0 && holdUsual(lines, observation, this, level, first, second)) return
@@ -176,7 +176,7 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
     install(this)
   })
   root.setBindings = function (this: Logger, bindings): void {
-    const lines = observationOf(this)?.heldLines
+    const lines = requestOf(this)?.heldLines
     if (lines instanceof LineBuffer) lines.fixBindings(this, Reflect.get(this, chindings))
     call(setBindings, this, [bindings])
   }

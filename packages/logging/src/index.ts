@@ -196,6 +196,21 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       root.warn(fields, 'request completed')
     }
   })
+  observe({
+    name: NAME,
+    kind: 'job',
+    start(observation) {
+      observation.log = bind(root, observation)
+    },
+    end(observation, outcome) {
+      const { job, attempt, fields, sentryEventId } = observation
+      const { result, error, isLast, durationMs } = outcome
+      const level = result === 'completed' ? 'info' : isLast ? 'error' : 'warn'
+      const own = { job, attempt, duration_ms: Math.round(durationMs * 1000) / 1000, sentry_event_id: sentryEventId }
+      const all = { ...Object.fromEntries(fields), ...own, ...(error !== undefined && { err: error }) }
+      bind(root, observation)[level](all, `job ${result}`)
+    }
+  })
   publish({
     name: 'log_lines_total',
     help: 'Log lines written.',

@@ -1,9 +1,10 @@
 import { EventEmitter, once } from 'node:events'
 import { Writable } from 'node:stream'
-import { currentObservation, type LogLevel } from '@fastify-observability/observation'
+import type { LogLevel } from '@fastify-observability/observation'
 import {
   atMostEvery,
   createRedactor,
+  currentScope,
   type Redactor,
   type RequestObservation,
   requireOf,
@@ -207,9 +208,10 @@ function destination({ stream }: ExistingPino, sinks: Sink[]): DestinationStream
   return target
 }
 
-/** The logger of the request that the calling code works for; outside of one, the process's latest. */
+/** The logger of the request or job that the calling code works for; outside of one, the process's latest. */
 export function logger(): Logger {
-  const log = currentObservation()?.request?.log
+  const current = currentScope()?.observation
+  const log = current && 'job' in current ? current.log : current?.request?.log
   if (log && isOurs(log)) return log
   return latest() ?? createLogger()
 }

@@ -21,6 +21,7 @@ import { countLosses } from './losses.ts'
 import { isBuckets, type MetricsOptions, schema } from './options.ts'
 import { pushPoints } from './otlp/push.ts'
 import { createRegistry } from './registry.ts'
+import { observeJobs } from './sources/jobs.ts'
 import { observeOutgoing } from './sources/outgoing.ts'
 import { createPools, type PoolState } from './sources/pools.ts'
 import { registerPublished } from './sources/published.ts'
@@ -113,6 +114,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   observe(
     observeRequests(factory, { durationBuckets, bodySizeBuckets, groupStatusCodes, exclude, customLabels }, report)
   )
+  observe(observeJobs(factory))
   for (const series of [targetInfo(service), ...losses]) publish(series)
   if (outgoing) {
     const stop = observeOutgoing(factory, outgoing.hosts)

@@ -1,7 +1,7 @@
 import health, { type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
-import observation from '@fastify-observability/observation'
+import observation, { type Observe } from '@fastify-observability/observation'
 import {
   type FlushReport,
   type KeepOptions,
@@ -56,19 +56,28 @@ export type {
   AddedFields,
   FieldItem,
   FieldValue,
+  Job,
+  JobFunction,
+  JobObserver,
+  JobOptions,
+  JobOrigin,
+  JobOutcome,
   KeptValue,
   LogLevel,
   Observation,
   ObservationRegistry,
+  Observe,
   Observer,
   Outcome,
   Refusal,
   RouteMetrics,
   RouteObservability,
   Sample,
-  Series
+  Series,
+  Work,
+  WorkObserver
 } from '@fastify-observability/observation'
-export { currentObservation } from '@fastify-observability/observation'
+export { currentObservation, observe } from '@fastify-observability/observation'
 export type {
   FlushReport,
   KeepOptions,
@@ -106,6 +115,8 @@ export interface Observability {
    * @param timeoutMs milliseconds, a day at most. @default 2000
    */
   flush(timeoutMs?: number): Promise<FlushReport>
+  /** Runs a function as a job of this app, where a process has several; else as the `observe` that is exported. */
+  observe: Observe
   /** Says where each signal goes, without secrets, what would send it further, and what was lost so far. */
   report(): Report
 }
@@ -138,6 +149,8 @@ const NAME = 'fastify-observability'
 // The same for every copy of this package in a process.
 const REGISTERED = Symbol.for('fastify-observability.registered')
 const FLUSH_MS = 2_000
+/** What jobs may take after the app has begun to close, unless health's shutdown says otherwise. */
+const DRAIN_MS = 10_000
 const DAY_MS = 86_400_000
 const PART_RULE = "an object with the part's options, true or false"
 // The parts check their own options.
@@ -184,6 +197,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   app.decorate('observability', {
     // Node warns of a timer that is negative or no number.
     flush: (timeoutMs = FLUSH_MS) => registry.flush(timeoutMs >= 0 ? Math.min(timeoutMs, DAY_MS) : 0),
+    observe: registry.jobs.observe,
     report
   })
   logReport(app, report)
@@ -195,6 +209,12 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
+  // Before the parts close, which are registered earlier: the last line and span of a job go out.
+  const timeoutMs = probes && typeof probes.shutdown === 'object' ? probes.shutdown.timeoutMs : undefined
+  app.addHook('onClose', async () => {
+    const late = await registry.jobs.drain(timeoutMs ?? DRAIN_MS)
+    if (late.length > 0) app.log.warn({ jobs: late }, 'closed; jobs were aborted')
+  })
 }
 
 /** The options of a part, `false` where it is left out. */

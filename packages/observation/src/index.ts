@@ -4,12 +4,14 @@ import { observeRequests } from './lifecycle.ts'
 import { createObservers } from './observers.ts'
 
 export type { AddedFields, FieldItem, FieldValue, KeptValue } from './fields.ts'
+export { type JobFunction, type Observe, observe } from './jobs.ts'
 export type { Observation, Outcome, Refusal } from './observation.ts'
-export type { Observer } from './observers.ts'
+export type { JobObserver, Observer, WorkObserver } from './observers.ts'
 export type { ObservationRegistry } from './registry.ts'
 export type { LogLevel, RouteMetrics, RouteObservability } from './route.ts'
 export { currentObservation } from './scope.ts'
 export type { Sample, Series } from './series.ts'
+export type { Job, JobOptions, JobOrigin, JobOutcome, Work } from './work.ts'
 
 const NAME = '@fastify-observability/observation'
 // What `engines` says; nothing else stops an older Node, where the suite would fail later and in silence.

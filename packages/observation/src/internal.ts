@@ -2,9 +2,11 @@
 
 export type { FlushReport, Holder, Signal, Undelivered } from './delivery.ts'
 export { Holding, Holdings } from './holding.ts'
+export { JobObservation } from './job.ts'
+export type { Jobs } from './jobs.ts'
 export { type KeepOptions, type KeepReason, type KeepRule, keepRule, keepSchema } from './keep.ts'
 export { heldIn, lossesOf, lostIn, sumOf } from './losses.ts'
-export type { PartObserver } from './observers.ts'
+export type { PartJobObserver, PartObserver } from './observers.ts'
 export { ignoreVariable, isOpenTelemetryDisabled, listFromEnv } from './options/environment.ts'
 export { type Hosts, hostMatcher, hostsSchema } from './options/hosts.ts'
 export { parseEnv, parseOptions, waitSchema } from './options/parse.ts'

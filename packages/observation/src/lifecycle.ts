@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { createFieldRules } from './fields.ts'
+import { createJobs, openJobs } from './jobs.ts'
 import type { Outcome, Refusal } from './observation.ts'
 import type { Observers } from './observers.ts'
 import { outcomeOf, outlookOf } from './outcome.ts'
@@ -21,8 +22,10 @@ const NAME = '@fastify-observability/observation'
 export function observeRequests(app: FastifyInstance, observers: Observers): void {
   // Node calls these two: what they throw would end the request or the process.
   const fieldRules = createFieldRules()
+  const jobs = createJobs(observers, fieldRules)
   const moments: Moments = {
     fieldRules,
+    jobs,
     headers(observation, written) {
       try {
         beforeHeaders(observation, written)
@@ -132,7 +135,9 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
       observation.broken = true
     }
   })
-  const registry = decorateWithRegistry(app, observers, controller, fieldRules)
+  const registry = decorateWithRegistry(app, observers, controller, fieldRules, jobs)
+  const forgetJobs = openJobs(jobs)
+  app.addHook('onClose', async () => forgetJobs())
 
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root
   // knows that nobody else will.

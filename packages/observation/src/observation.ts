@@ -2,9 +2,12 @@ import type { SpanContext } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { AddedFields, KeptValue } from './fields.ts'
 import type { RouteObservability } from './route.ts'
+import type { Work } from './work.ts'
 
 /** One request, from its arrival to the close of its response. */
-export interface Observation {
+export interface Observation extends Work {
+  /** The name of a job, which a request is not. */
+  readonly job?: undefined
   /** A method that HTTP defines or that a route of the app has, or `_OTHER`: over HTTP/2 a caller can send any word. */
   readonly method: string
   /** The route's pattern (`/orders/:id`), or `unmatched`. */

@@ -2,8 +2,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
+import type { Jobs } from './jobs.ts'
 import type { Observation } from './observation.ts'
-import type { Observer, Observers, PartObserver } from './observers.ts'
+import type { JobObserver, Observer, Observers, PartJobObserver, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
 import { createDescriptions, type Descriptions } from './report.ts'
 import { OBSERVATION } from './request-observation.ts'
@@ -22,8 +23,8 @@ declare module 'fastify' {
 
 /** `app.observation`: for observers of your own. */
 export interface ObservationRegistry {
-  /** Adds an observer for the requests to come. */
-  observe(observer: Observer): void
+  /** Adds an observer for the requests, or those of `kind: 'job'` for the jobs, to come. */
+  observe(observer: Observer | JobObserver): void
   /** Counts an error of an observer that happened outside its methods, and logs it at most once a minute. */
   report(observer: string, error: unknown): void
   /** Offers a series to whatever shows metrics. */
@@ -32,7 +33,8 @@ export interface ObservationRegistry {
 
 /** Where the parts of the suite meet. */
 export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Holders, 'flush' | 'flushSync'> {
-  observe(observer: PartObserver): void
+  observe(observer: PartObserver | PartJobObserver): void
+  readonly jobs: Jobs
   readonly published: readonly Series[]
   /** Names, in lower case, of reply headers that streamed, hijacked and early answers must carry too. */
   readonly answerHeaders: Set<string>
@@ -83,7 +85,8 @@ export function decorateWithRegistry(
   app: FastifyInstance,
   observers: Observers,
   { mute, isSilenced }: { mute(): void; isSilenced: Registry['isSilenced'] },
-  { reserved, dropped }: FieldRules
+  { reserved, dropped }: FieldRules,
+  jobs: Jobs
 ): Registry {
   const published: Series[] = []
   const parts = new Set<string>()
@@ -96,6 +99,7 @@ export function decorateWithRegistry(
     },
     claims: new Map(),
     observe: observers.add,
+    jobs,
     report: observers.report,
     publish: (series) => void published.push(series),
     published,

@@ -49,6 +49,7 @@ export interface Slots {
 /** What the observations of an app share: the moments that Node reports to them, and the rules of their fields. */
 export interface Moments {
   readonly fieldRules: FieldRules
+  readonly jobs: object
   headers(observation: RequestObservation, written: unknown): void
   /** Whether answers are held back, to be sent by `answer`. */
   holdsAnswers(): boolean
@@ -154,6 +155,11 @@ export class RequestObservation implements Observation, Slots {
   /** As the scope of the code that serves the request. */
   get observation(): this {
     return this
+  }
+
+  /** Those of the request's app. */
+  get jobs(): object {
+    return this.moments.jobs
   }
 
   get path(): string {

@@ -1,11 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Context, context, createContextKey, ROOT_CONTEXT } from '@opentelemetry/api'
+import type { JobObservation } from './job.ts'
 import type { Observation } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
+import type { Job } from './work.ts'
 
 /** What code runs for, through all that it awaits. */
 export interface Scope {
-  readonly observation: RequestObservation | undefined
+  readonly observation: RequestObservation | JobObservation | undefined
   /** OpenTelemetry's, `undefined` for its root. */
   readonly context: Context | undefined
 }
@@ -54,7 +56,7 @@ export function currentScope(): Scope | undefined {
   return storage.getStore()
 }
 
-/** The observation of the request that the calling code works for, `undefined` outside of one. */
-export function currentObservation(): Observation | undefined {
+/** The request or the job that the calling code works for, `undefined` outside of one. Only a job has a name, `job`. */
+export function currentObservation(): Observation | Job | undefined {
   return storage.getStore()?.observation
 }

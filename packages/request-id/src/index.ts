@@ -62,7 +62,7 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   const withTraceparent = typeof serverTiming === 'boolean' || serverTiming.traceparent !== false
 
   await app.register(observation)
-  const { admit, answerHeaders, observe, report } = registryOf(app)
+  const { admit, answerHeaders, jobs, observe, report } = registryOf(app)
   if (!admit(NAME)) return
   const reportError = (error: unknown): void => report(NAME, error)
 
@@ -136,11 +136,23 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
     }
   })
 
+  observe({
+    name: NAME,
+    kind: 'job',
+    start(job) {
+      job.requestId = uuidv7()
+      job.correlationId ??= job.requestId
+    }
+  })
+
   const mayCarry = hostMatcher(propagateTo)
   const stop = onOutgoing((host, outgoing) => {
     const current = currentScope()?.observation
-    if (current?.request?.server.observation !== app.observation || current.outcome || !mayCarry(host)) return
-    const { headers, requestId, correlationId } = current
+    if (current === undefined || current.outcome || !mayCarry(host)) return
+    const isOurs = 'job' in current ? jobs.has(current) : current.request?.server.observation === app.observation
+    if (!isOurs) return
+    const { requestId, correlationId } = current
+    const headers = 'job' in current ? {} : current.headers
     propagate(outgoing, header, requestId, headers[header])
     propagate(outgoing, correlationHeader, correlationId, headers[correlationHeader])
   })

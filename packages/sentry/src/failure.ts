@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Outcome } from '@fastify-observability/observation'
-import type { RequestObservation } from '@fastify-observability/observation/internal'
+import type { JobObservation, RequestObservation } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { NodeClient, Scope } from '@sentry/node'
 
@@ -66,18 +66,10 @@ export function captureFailure(
   eventId: string,
   tagFields: readonly string[]
 ): void {
-  const { method, route, spanContext, request, raw, url, clientAddress, fields } = observation
+  const { method, route, request, raw, url, clientAddress } = observation
   describe(scope, observation)
   scope.setTag('status_code', statusCode)
-  if (fields.size > 0) scope.setContext('fields', Object.fromEntries(fields))
-  for (const name of tagFields) {
-    const value = fields.get(name)
-    if (value !== undefined && value !== null) scope.setTag(name, String(value))
-  }
-  if (spanContext) {
-    scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
-    continueTrace(scope, spanContext)
-  }
+  describeWork(scope, observation, tagFields)
   // The SDK takes from these what `dataCollection` allows, but for the body, which it allows or not when it is read.
   const takesBody = client.getDataCollectionOptions().httpBodies.includes('incomingRequest')
   scope.setSDKProcessingMetadata({
@@ -97,6 +89,40 @@ export function captureFailure(
     client.captureException(error, { ...hint, originalException: error }, scope)
     if (typeof error === 'object' && error !== null) captured.add(error)
   }
+}
+
+/** Captures the last failure of a job, in a scope of its own. */
+export function captureJob(
+  client: NodeClient,
+  scope: Scope,
+  observation: JobObservation,
+  error: unknown,
+  eventId: string,
+  tagFields: readonly string[]
+): void {
+  const { job, attempt } = observation
+  scope.setTransactionName(job)
+  if (attempt !== undefined) scope.setTag('attempt', attempt)
+  describeWork(scope, observation, tagFields)
+  const hint = { event_id: eventId, data: ADMITTED, mechanism: { handled: false, type: 'job' } }
+  client.captureException(error, { ...hint, originalException: error }, scope)
+  if (typeof error === 'object' && error !== null) captured.add(error)
+}
+
+/** Labels the event with the fields and the trace of its request or job. */
+function describeWork(
+  scope: Scope,
+  { fields, spanContext }: Pick<JobObservation, 'fields' | 'spanContext'>,
+  tagFields: readonly string[]
+): void {
+  if (fields.size > 0) scope.setContext('fields', Object.fromEntries(fields))
+  for (const name of tagFields) {
+    const value = fields.get(name)
+    if (value !== undefined && value !== null) scope.setTag(name, String(value))
+  }
+  if (!spanContext) return
+  scope.setContext('trace', { trace_id: spanContext.traceId, span_id: spanContext.spanId })
+  continueTrace(scope, spanContext)
 }
 
 function headersOf({ headers }: IncomingMessage): Record<string, string> {

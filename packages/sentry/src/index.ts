@@ -6,6 +6,7 @@ import {
   currentScope,
   isRecord,
   isShed,
+  type JobObservation,
   outlookOf,
   type RequestObservation,
   registryOf,
@@ -14,11 +15,12 @@ import {
   YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
+import type { Scope } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
 import { publishCounters } from './counters.ts'
-import { captureFailure, hasFailed, isCaptured, isReadable } from './failure.ts'
+import { captureFailure, captureJob, continueTrace, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { fingerprintOf } from './rate-limit.ts'
 import { RequestScopes, requestScopes } from './request-scopes.ts'
@@ -118,11 +120,11 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   }
 
   /** The id of the event that may be sent, `undefined` for none. */
-  function admit({ route }: RequestObservation, error: unknown): string | undefined {
+  function admit(source: string, error: unknown): string | undefined {
     const reason = isCaptured(error)
       ? 'already_captured'
       : isReadable(error)
-        ? rateLimit(error === undefined ? route : fingerprintOf(error), false)
+        ? rateLimit(error === undefined ? source : fingerprintOf(error), false)
         : 'unreadable'
     if (reason === undefined) return randomUUID().replaceAll('-', '')
     counters.dropped.add(reason)
@@ -161,7 +163,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     end(observation, outcome) {
       const { raw } = observation
       if (!isWanted(observation, outcome)) return
-      const { eventId } = raw[ADMISSION] ?? { eventId: admit(observation, outcome.error) }
+      const { eventId } = raw[ADMISSION] ?? { eventId: admit(observation.route, outcome.error) }
       if (eventId === undefined) return
       // Another request may have failed by the same object since this one was admitted.
       if (raw[ADMISSION]) isCaptured(outcome.error)
@@ -182,16 +184,47 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       observation.sentryEventId = eventId
     }
   })
+  const jobScopes = new WeakMap<JobObservation, Scope>()
+  observe({
+    name: NAME,
+    kind: 'job',
+    run(observation, next) {
+      const { job, requestId, correlationId, spanContext } = observation
+      Sentry.withIsolationScope((scope) => {
+        scope.setTransactionName(job)
+        scope.setTags({ job, request_id: requestId, correlation_id: correlationId })
+        scope.clearBreadcrumbs()
+        if (spanContext) continueTrace(Sentry.getCurrentScope(), spanContext)
+        jobScopes.set(observation, scope)
+        next()
+      })
+    },
+    resume(observation, next) {
+      const scope = jobScopes.get(observation)
+      if (scope) Sentry.withIsolationScope(scope, next)
+      else next()
+    },
+    end(observation, { result, error, errorType, isLast }) {
+      if (result !== 'failed' || !isLast || errorType === 'SHUTDOWN') return
+      const eventId = admit(observation.job, error)
+      if (eventId === undefined) return
+      const scope = Sentry.getCurrentScope().clone()
+      if (settings.scrub && rules !== registry) scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
+      captureJob(client, scope, observation, error, eventId, settings.tagFields)
+      observation.sentryEventId = eventId
+    }
+  })
   if (eventIdInBody) {
     app.addHook('onSend', (_request, reply, payload, done) => {
-      const observation = currentScope()?.observation
+      const current = currentScope()?.observation
+      const observation = current && 'raw' in current ? current : undefined
       const isFailure = reply.statusCode >= 500 && observation?.error !== undefined
       const isJson = String(reply.getHeader('content-type')).includes('json')
       const isObject = isFailure && isJson && typeof payload === 'string' && objectOf(payload) !== undefined
       if (!isObject || !observation) return done(null, payload)
       if (!isWanted(observation, outlookOf(observation, reply.statusCode))) return done(null, payload)
       const { raw } = observation
-      raw[ADMISSION] ??= { eventId: admit(observation, observation.error) }
+      raw[ADMISSION] ??= { eventId: admit(observation.route, observation.error) }
       const { eventId } = raw[ADMISSION]
       done(null, eventId ? withMember(payload, `"sentry_event_id":"${eventId}"`) : payload)
     })

@@ -15,6 +15,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { addInstrumentations, reportInstrumentations } from './instrumentation/instrumentations.ts'
 import { traceLifecycle } from './instrumentation/lifecycle-spans.ts'
+import { jobSpans } from './job-span.ts'
 import { checkRoute, resolveOptions, type TracingOptions } from './options.ts'
 import { startPipeline } from './pipeline.ts'
 import { OWN_ATTRIBUTES } from './server/attributes.ts'
@@ -103,6 +104,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
       }
     })
   )
+  observe(jobSpans())
   // Not sooner, which would delay the start, and before there is something to export, which would delay a request.
   app.addHook('onListen', (done) => {
     setImmediate(pipeline.open)

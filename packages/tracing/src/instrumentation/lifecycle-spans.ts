@@ -71,7 +71,8 @@ function endingWithRequest(app: FastifyInstance, provider: TracerProvider): Trac
         // A plugin without a name is named after its source.
         const [title = ''] = name.split(/[\r\n]|=>|[({]/)
         const span = tracer.startSpan(title.trim().slice(0, MAX_NAME), ...rest)
-        const observation = currentScope()?.observation
+        const current = currentScope()?.observation
+        const observation = current && 'raw' in current ? current : undefined
         if (!observation) return span
         const spans = started.get(observation)
         if (spans) spans.push(span)

@@ -1,4 +1,10 @@
-import { currentScope, RequestObservation, runIn, type Scope } from '@fastify-observability/observation/internal'
+import {
+  currentScope,
+  JobObservation,
+  RequestObservation,
+  runIn,
+  type Scope
+} from '@fastify-observability/observation/internal'
 import { type Context, type ContextManager, createContextKey, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 
@@ -26,18 +32,20 @@ class SharedContextManager extends AsyncLocalStorageContextManager {
 }
 
 // Whatever OpenTelemetry binds to a context (callbacks of a database client, emitters, jobs) belongs to its request too.
-const REQUEST = createContextKey('fastify-observability.request')
+export const REQUEST: symbol = createContextKey('fastify-observability.request')
 
-/** The context as that of a request, also for what is derived from it. */
-export function ofRequest(context: Context, observation: RequestObservation): Context {
+/** The context as that of a request or job, also for what is derived from it. */
+export function ofRequest(context: Context, observation: RequestObservation | JobObservation): Context {
   return context.setValue(REQUEST, observation)
 }
 
 function scopeOf(context: Context): Scope {
   const observation = context.getValue(REQUEST)
-  if (!(observation instanceof RequestObservation)) return { observation: currentScope()?.observation, context }
+  const isRequest = observation instanceof RequestObservation
+  if (!isRequest && !(observation instanceof JobObservation))
+    return { observation: currentScope()?.observation, context }
   if (observation.context === context) return observation
-  observation.hasInnerContexts = true
+  if (isRequest) observation.hasInnerContexts = true
   return { observation, context }
 }
 

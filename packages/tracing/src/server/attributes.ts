@@ -44,7 +44,7 @@ function connectionOf(request: FastifyRequest): Connection {
   }
 }
 
-/** What a server span says of its request, and no added field can. */
+/** What a span says of its request or job, and no added field can. */
 export const OWN_ATTRIBUTES: readonly string[] = [
   'http.request.method',
   'http.request.method_original',
@@ -62,7 +62,9 @@ export const OWN_ATTRIBUTES: readonly string[] = [
   'network.peer.port',
   'request.id',
   'correlation.id',
-  'error.type'
+  'error.type',
+  'job.name',
+  'job.attempt'
 ]
 
 // One literal, and what there is not is `undefined`: adding one attribute after another takes several times as long. What

@@ -169,7 +169,7 @@ function addIds(span: Span, { requestId, correlationId }: RequestObservation): v
 }
 
 /** Attributes are lists that can be written to. */
-function attributeOf(value: KeptValue): AttributeValue {
+export function attributeOf(value: KeptValue): AttributeValue {
   return value !== null && typeof value === 'object' ? [...value] : value
 }
 
