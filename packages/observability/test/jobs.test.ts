@@ -166,6 +166,32 @@ test('setInterval: the job is no part of the request that has set it', async (t)
   )
 })
 
+test('a job that outlasts the deadline of the shutdown has failed by it, without an event', async (t) => {
+  const { app, ingest, lines, jobLines } = await observed(t, { health: { shutdown: { timeoutMs: 50, signals: [] } } })
+  void app.observability.observe('hung', () => new Promise(() => undefined))
+  await app.close()
+  t.match(jobLines(), [{ level: 'error', msg: 'job failed', job: 'hung', err: { code: 'SHUTDOWN' } }])
+  t.match(
+    lines().find(({ msg }) => msg === 'closed; jobs were aborted'),
+    { level: 'warn', jobs: ['hung'] }
+  )
+  t.same(ingest.events, [])
+})
+
+test('a job that closes its own app does not wait for itself', async (t) => {
+  const { app, jobLines } = await observed(t)
+  await app.observability.observe('closer', () => app.close())
+  t.equal(jobLines().length, 1)
+})
+
+test('the duration of a job has its trace as an exemplar', async (t) => {
+  const { app, jobLines } = await observed(t)
+  await app.observability.observe('traced', () => undefined)
+  const { body } = await app.inject({ url: '/metrics', headers: { accept: 'application/openmetrics-text' } })
+  const buckets = body.split('\n').filter((line) => line.startsWith('job_duration_seconds_bucket'))
+  t.match(buckets.join('\n'), `trace_id="${jobLines()[0].trace_id}"`)
+})
+
 test('SIGTERM amid a job: it ends, and everything is delivered', async (t) => {
   const { collector, env } = await startReceivers(t)
   const { child, line, lines, ended } = await start(t, env, 'job-service.ts')
