@@ -96,6 +96,7 @@ export const CANONICAL: readonly CanonicalField[] = [
 export type ContextName = (typeof CONTEXT_NAMES)[number]
 
 const CONTEXT_NAMES = ['request_id', 'correlation_id', 'method', 'path', 'trace_id', 'span_id'] as const
+const JOB_NAMES = ['job', 'attempt']
 const LINE_NAMES = ['level', 'time', 'msg', 'service', 'version', 'environment']
 
 /** Names that no field of the user's can take at the top of a line. */
@@ -105,5 +106,6 @@ export const RESERVED_NAMES: readonly string[] = [...LINE_NAMES, ...CONTEXT_NAME
 export const OWN_NAMES: readonly string[] = [
   ...RESERVED_NAMES,
   ...CANONICAL.map(({ name }) => name),
+  ...JOB_NAMES,
   ...['err', 'req', 'res', 'observer']
 ]

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { CounterOptions, GaugeOptions, HistogramOptions, PoolState } from '@fastify-observability/metrics'
-import type { Observer, Series } from '@fastify-observability/observation'
+import type { JobObserver, Observer, Series } from '@fastify-observability/observation'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { type Collector, startCollector } from '@fastify-observability/testing/collector'
 import { type Ingest, startIngest } from '@fastify-observability/testing/ingest'
@@ -38,6 +38,7 @@ type SdkFunction = keyof {
 /** Everything that takes a function of the user's, and calls it later. */
 interface Surface extends ObservabilityOptions {
   observer: Observer
+  jobObserver: JobObserver
   series: Series
   counter: CounterOptions
   gauge: GaugeOptions
@@ -100,6 +101,12 @@ const instrumentation = (method: string) => (wrong: Wrong) => {
 }
 const observer = (moment: string) => (app: FastifyInstance, wrong: Wrong) =>
   app.observation.observe({ name: 'own', [moment]: wrong })
+const jobObserver = (moment: string) => (app: FastifyInstance, wrong: Wrong) => {
+  app.observation.observe({ name: 'own', kind: 'job', [moment]: wrong })
+  app.addHook('onReady', async () => void (await app.observability.observe('import', () => 'done')))
+}
+const oneJob: Case['safe'] = (t, { lines }) => t.match(jobsOf(lines), [{ msg: 'job completed', job: 'import' }])
+const jobsOf = (lines: Seen['lines']) => lines.filter(({ msg }) => String(msg).startsWith('job '))
 const sdk = (hook: string) => (wrong: Wrong) => ({ sentry: { sdk: { [hook]: wrong } } })
 
 // Whoever adds an option that takes a function adds it here: the compiler says so.
@@ -200,6 +207,10 @@ const CASES: Record<Places<Surface>, Case> = {
   'observer.headers': { prepare: observer('headers'), fine: ANYTHING },
   'observer.end': { prepare: observer('end'), fine: ANYTHING },
   'observer.malformed': { prepare: observer('malformed'), fine: ANYTHING },
+  'jobObserver.start': { prepare: jobObserver('start'), fine: ANYTHING, safe: oneJob },
+  'jobObserver.run': { prepare: jobObserver('run'), fine: ANYTHING, safe: oneJob },
+  'jobObserver.resume': { prepare: jobObserver('resume'), fine: ANYTHING, safe: oneJob },
+  'jobObserver.end': { prepare: jobObserver('end'), fine: ANYTHING, safe: oneJob },
   'series.collect': {
     prepare: (app, collect) =>
       Reflect.apply(app.observation.publish, app.observation, [

@@ -83,6 +83,13 @@ for (const [clock, freeze] of Object.entries(CLOCKS)) {
     t.pass('it has closed')
   })
 
+  test(`closes in time while a job never ends under ${clock}`, async (t) => {
+    const { app } = await service(t, freeze, {}, { health: { shutdown: { timeoutMs: 50, signals: [] } } })
+    void app.observability.observe('hung', () => new Promise(() => undefined))
+    await app.close()
+    t.pass('it has closed')
+  })
+
   test(`answers probes, their checks included, under ${clock}`, async (t) => {
     const checks = { hung: { check: () => new Promise(() => undefined), timeoutMs: 20 }, well: () => 'ok' }
     const { app } = await service(t, freeze, {}, { health: { checks, pressure: 'both' } })

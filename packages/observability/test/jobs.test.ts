@@ -1,9 +1,11 @@
+import { inspect } from 'node:util'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import observability, {
   currentObservation,
+  type Job,
   type JobOrigin,
   logger,
   type ObservabilityOptions,
@@ -81,6 +83,22 @@ test('a job that fails for good is one event, with the ids of its last line', as
   })
 })
 
+test('the event of a job has the lines of the job as breadcrumbs, and none of what it runs in', async (t) => {
+  const { app, ingest } = await observed(t)
+  app.get('/', async ({ log }) => {
+    log.info('of the request')
+    const failing = () => {
+      logger().warn({ token: 'hunter2' }, 'of the job')
+      throw new Error('boom')
+    }
+    return observe('import', failing).catch(() => 'caught')
+  })
+  await app.inject('/')
+  await app.close()
+  t.equal(ingest.events.length, 1)
+  t.match(ingest.events[0]?.breadcrumbs, [{ category: 'log', level: 'warning', message: 'of the job' }])
+})
+
 test('lines and calls below a job carry its ids, and its fields are in line and span', async (t) => {
   const { app, lines, jobLines, collector } = await observed(t)
   const called = await observed(t, { tracing: false, sentry: false })
@@ -126,6 +144,49 @@ test('rejects with what the function throws at once', async (t) => {
   await t.rejects(app.observability.observe('thrower', thrower), error)
   t.match(jobLines(), [{ msg: 'job failed', err: { message: 'at once' } }])
 })
+
+test('an added field takes no name of the job itself', async (t) => {
+  const { app, collector, jobLines, metrics } = await observed(t)
+  const attributes = { job: 'mine', attempt: 7, 'job.name': 'mine', 'job.attempt': 7, source: 'ftp' }
+  await app.observability.observe('sync', { attributes, attempt: 1 }, () => undefined)
+  t.match(await metrics(), /observability_fields_dropped_total\{reason="reserved"\} 4/)
+  await app.close()
+  t.match(jobLines(), [{ job: 'sync', attempt: 1, source: 'ftp' }])
+  const span = collector.spans.find(({ name }) => name === 'sync')
+  t.match(span?.attributes, { 'job.name': 'sync', 'job.attempt': 1, source: 'ftp' })
+  t.same([span?.attributes.job, span?.attributes.attempt], [undefined, undefined])
+})
+
+test('a job keeps its name and attempt under an allow-list', async (t) => {
+  const texts: string[] = []
+  const stream = { write: (line: string) => void texts.push(line) }
+  const { app } = await observed(t, { logging: { allow: ['source'], stream } })
+  const attributes = { source: 'ftp', host: 'internal' }
+  await app.observability.observe('sync', { attributes, attempt: 2 }, () => undefined)
+  const line = texts.map((text) => JSON.parse(text)).find(({ msg }) => msg === 'job completed')
+  t.match(line, { job: 'sync', attempt: 2, duration_ms: Number, source: 'ftp', host: '[redacted]' })
+})
+
+test('an observer that fails after it has called next neither runs a job twice nor fails it', async (t) => {
+  const { app, jobLines, metrics } = await observed(t)
+  const fail = (_job: Job, next: () => void): void => {
+    next()
+    throw new Error('no')
+  }
+  app.observation.observe({ name: 'own', kind: 'job', run: fail, resume: fail })
+  let runs = 0
+  t.equal(await app.observability.observe('import', () => ++runs), 1)
+  t.match(jobLines(), [{ msg: 'job completed' }])
+  t.match(await metrics(), /observability_observer_errors_total\{observer="own"\} 2/)
+})
+
+for (const links of [null, 7, [null, 7, {}, 'none', Symbol('none')]]) {
+  test(`runs a job whose links are ${inspect(links)}`, async (t) => {
+    const { app, jobLines } = await observed(t)
+    t.equal(await Reflect.apply(app.observability.observe, undefined, ['import', { links }, () => 'done']), 'done')
+    t.match(jobLines(), [{ msg: 'job completed' }])
+  })
+}
 
 test('each app observes its own jobs', async (t) => {
   const [one, other] = [await observed(t, { sentry: false }), await observed(t, { sentry: false })]

@@ -3,7 +3,7 @@ import { runInBackground } from '@fastify-observability/observation/internal'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
-import observability, { logger, type ObservabilityOptions, withSpan } from '../src/index.ts'
+import observability, { logger, type ObservabilityOptions, observe, withSpan } from '../src/index.ts'
 
 type Line = Record<string, unknown>
 
@@ -115,4 +115,36 @@ test('refuses a wrong option of keep', async (t) => {
       'fastify-observability: option "keep.slowerThanMs" must be a number of milliseconds from 0 to 86400000, a day, got NaN'
     )
   )
+})
+
+test('a job in a request that failed is in its trace, and lines of the job below the level are not held', async (t) => {
+  const { app, lines, spans } = await keeping(t, { tracing: { sampleRatio: 0 } }, (app) => {
+    app.get('/', async ({ log }) => {
+      await observe('import', async () => {
+        log.debug('of the request')
+        logger().debug('of the job')
+      })
+      throw new Error('boom')
+    })
+  })
+  await app.inject('/')
+  await app.close()
+  const messages = lines.filter(({ job, path }) => job ?? path).map(({ msg }) => msg)
+  t.same(messages, ['job completed', 'of the request', 'request completed'])
+  t.same(spans.map(({ name }) => name).sort(), ['GET /', 'import'])
+})
+
+test('a job of its own that fails is one line, and no trace where it is not sampled', async (t) => {
+  const { app, lines, spans } = await keeping(t, { tracing: { sampleRatio: 0 } }, () => undefined)
+  const failing = async () => {
+    logger().debug({ step: 1 }, 'looking it up')
+    throw new Error('boom')
+  }
+  await t.rejects(app.observability.observe('import', failing), { message: 'boom' })
+  await app.close()
+  t.match(
+    lines.filter(({ job, step }) => job ?? step),
+    [{ msg: 'job failed', err: { message: 'boom' } }]
+  )
+  t.same(spans, [])
 })

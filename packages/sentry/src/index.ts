@@ -23,7 +23,7 @@ import { publishCounters } from './counters.ts'
 import { captureFailure, captureJob, continueTrace, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { fingerprintOf } from './rate-limit.ts'
-import { RequestScopes, requestScopes } from './request-scopes.ts'
+import { crumbOf, maxCrumbsOf, RequestScopes, requestScopes } from './request-scopes.ts'
 import { scrubEvent } from './scrub.ts'
 
 export type { SentryOptions } from './options.ts'
@@ -131,6 +131,26 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     return undefined
   }
 
+  /** Captures an admitted event in a scope of its own; one that cannot be read is counted as dropped. */
+  const send = (
+    observation: { sentryEventId: string | undefined },
+    eventId: string,
+    capture: (scope: Scope) => void
+  ): void => {
+    try {
+      const scope = Sentry.getCurrentScope().clone()
+      // Our own client scrubs all of its events, by the rules of the app that has opened it.
+      if (settings.scrub && rules !== registry) {
+        scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
+      }
+      capture(scope)
+      observation.sentryEventId = eventId
+    } catch (error) {
+      counters.dropped.add('unreadable')
+      report(NAME, error)
+    }
+  }
+
   /** Joins the trace that the SDK has begun or continued, and returns what it is sampled by. */
   const joinTrace = (observation: RequestObservation): number => {
     const { method, route, path, config } = observation
@@ -167,24 +187,16 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       if (eventId === undefined) return
       // Another request may have failed by the same object since this one was admitted.
       if (raw[ADMISSION]) isCaptured(outcome.error)
-      try {
-        const scope = Sentry.getCurrentScope().clone()
+      send(observation, eventId, (scope) => {
         const { request } = observation
         const identified = request && user && answerOf('user', () => user(request), undefined, reportError, A_USER)
         if (identified) scope.setUser(identified)
-        // Our own client scrubs all of its events, by the rules of the app that has opened it.
-        if (settings.scrub && rules !== registry) {
-          scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
-        }
         captureFailure(client, scope, observation, outcome, eventId, settings.tagFields)
-      } catch (error) {
-        counters.dropped.add('unreadable')
-        return report(NAME, error)
-      }
-      observation.sentryEventId = eventId
+      })
     }
   })
   const jobScopes = new WeakMap<JobObservation, Scope>()
+  const maxCrumbs = maxCrumbsOf(client)
   observe({
     name: NAME,
     kind: 'job',
@@ -196,6 +208,9 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
         scope.clearBreadcrumbs()
         if (spanContext) continueTrace(Sentry.getCurrentScope(), spanContext)
         jobScopes.set(observation, scope)
+        observation.onLine = (level, message) => {
+          if (message !== undefined) scope.addBreadcrumb(crumbOf(level, message), maxCrumbs)
+        }
         next()
       })
     },
@@ -208,10 +223,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       if (result !== 'failed' || !isLast || errorType === 'SHUTDOWN') return
       const eventId = admit(observation.job, error)
       if (eventId === undefined) return
-      const scope = Sentry.getCurrentScope().clone()
-      if (settings.scrub && rules !== registry) scope.addEventProcessor((event) => scrubEvent(event, registry.redactor))
-      captureJob(client, scope, observation, error, eventId, settings.tagFields)
-      observation.sentryEventId = eventId
+      send(observation, eventId, (scope) => captureJob(client, scope, observation, error, eventId, settings.tagFields))
     }
   })
   if (eventIdInBody) {

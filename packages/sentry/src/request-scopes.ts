@@ -57,7 +57,7 @@ export class RequestScopes {
 
   private line(level: string, message: string | undefined): void {
     if (message === undefined || this.maxCrumbs <= 0) return
-    const crumb: Breadcrumb = { category: 'log', level: levelOf(level), message, timestamp: Date.now() / 1_000 }
+    const crumb = crumbOf(level, message)
     if (this.own) {
       this.own.isolationScope.addBreadcrumb(crumb, this.maxCrumbs)
       return
@@ -102,6 +102,16 @@ export class RequestScopes {
   }
 }
 
+/** A log line as a breadcrumb. */
+export function crumbOf(level: string, message: string): Breadcrumb {
+  return { category: 'log', level: levelOf(level), message, timestamp: Date.now() / 1_000 }
+}
+
+/** How many breadcrumbs an event has at most. */
+export function maxCrumbsOf(client: NodeClient): number {
+  return client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
+}
+
 function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal' {
   if (level === 'trace' || level === 'debug') return 'debug'
   if (level === 'warn') return 'warning'
@@ -113,7 +123,7 @@ export function requestScopes(
   sdk: SDK,
   client: NodeClient
 ): (observation: RequestObservation, sampleRand?: number) => RequestScopes {
-  const maxCrumbs = client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
+  const maxCrumbs = maxCrumbsOf(client)
   const storage = storageOf(sdk, client)
   return (observation, sampleRand) => new RequestScopes(sdk, observation, maxCrumbs, storage, sampleRand)
 }
