@@ -2,14 +2,12 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import tap, { test } from 'tap'
+import { test } from 'tap'
 
 const cwd = new URL('../../', import.meta.url)
 // tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
 const WITHOUT_TAP = ['-u', 'NODE_OPTIONS']
 const run = (command: string, args: string[]) => promisify(execFile)('env', [...WITHOUT_TAP, command, ...args], { cwd })
-// It builds, deploys and starts a service.
-tap.setTimeout(300_000)
 const MANIFEST = new URL('packages/observability/package.json', cwd)
 const DOCKERFILE = readFileSync(new URL('examples/Dockerfile', cwd), 'utf8')
 

@@ -11,8 +11,6 @@ import { linkQueries, panelQueries, type Query, rules } from '../queries.ts'
 const { TEST_COLLECTOR, TEST_PROMETHEUS_3 } = process.env
 const skip = !(TEST_COLLECTOR && TEST_PROMETHEUS_3) && 'TEST_COLLECTOR or TEST_PROMETHEUS_3 names no program'
 // It brings up the services with all that they send to.
-tap.setTimeout(180_000)
-
 const queries = [...panelQueries(), ...linkQueries(), ...rules()]
 let stack: Stack | undefined
 let traceFile = ''

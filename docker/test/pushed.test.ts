@@ -14,7 +14,6 @@ const docker = (file: string) => fileURLToPath(new URL(`../${file}`, import.meta
 const POLL_MS = 50
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736'
 const programs: Program[] = []
-tap.setTimeout(120_000)
 tap.teardown(async () => {
   for (const program of programs) await program.stop()
 })

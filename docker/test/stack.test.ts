@@ -3,11 +3,9 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import tap, { test } from 'tap'
+import { test } from 'tap'
 
 // It brings up two services, with a PostgreSQL of their own.
-tap.setTimeout(180_000)
-
 const STACK = fileURLToPath(new URL('../stack.ts', import.meta.url))
 
 async function run(args: string[], env: Record<string, string> = {}) {

@@ -3,11 +3,9 @@ import { once } from 'node:events'
 import { connect, createServer, type Server } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import tap, { test } from 'tap'
+import { test } from 'tap'
 
 // The embedded PostgreSQL alone takes seconds on a busy machine.
-tap.setTimeout(180_000)
-
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
 
 async function listen(): Promise<[Server, string]> {

@@ -7,12 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
-import tap, { type Test, test } from 'tap'
+import { type Test, test } from 'tap'
 import { buildApp } from '../app.ts'
 
-// PGlite takes seconds to start on a busy machine, and Prometheus scrapes once a second.
-tap.setTimeout(120_000)
-process.env.LOG_LEVEL = 'silent'
+// PGlite takes seconds to start on a busy machine, and Prometheus scrapes once a second.process.env.LOG_LEVEL = 'silent'
 
 const PROMETHEUS = process.env.TEST_PROMETHEUS ?? 'prometheus'
 const isThere = spawnSync(PROMETHEUS, ['--version']).status === 0

@@ -1,11 +1,9 @@
 import { type Backend, type StoredSpan, startBackend } from '@fastify-observability/testing/backend'
 import { freePorts } from '@fastify-observability/testing/ports'
-import tap, { test } from 'tap'
+import { test } from 'tap'
 import { startService } from '../../demo/service.ts'
 
 // Without a PostgreSQL of the machine, orders brings its own, which takes seconds to start.
-tap.setTimeout(180_000)
-
 const { TEST_COLLECTOR, TEST_JAEGER, TEST_DATABASE_URL, NODE_OPTIONS = '' } = process.env
 const DATABASE = TEST_DATABASE_URL ? new URL(TEST_DATABASE_URL).pathname.slice(1) : 'postgres'
 const NO_BACKEND =

@@ -1,8 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import tap, { test } from 'tap'
+import { test } from 'tap'
 import { start, statusOf } from './process.ts'
-
-tap.setTimeout(90_000)
 
 const SPARED = ['/health', '/health/startup', '/metrics', '/vital']
 

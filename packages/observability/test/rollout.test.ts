@@ -7,10 +7,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Collector, startCollector } from '@fastify-observability/testing/collector'
-import tap, { type Test, test } from 'tap'
+import { type Test, test } from 'tap'
 import { answers, start, statusOf } from './process.ts'
-
-tap.setTimeout(240_000)
 
 /** Sends 200 requests a second over kept connections until told to stop; resolves with what came back. */
 function sendRequests(origin: string): { stop: () => Promise<{ sent: number; failures: unknown[] }> } {

@@ -4,17 +4,15 @@ import { readFileSync, utimesSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
+import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
-import tap, { type Test, test } from 'tap'
+import { type Test, test } from 'tap'
 import observability from '../src/index.ts'
 import { type Service, start, startReceivers } from './process.ts'
 
-tap.setTimeout(240_000)
-
 const SCRIPT = 'unattended.ts'
 const NODE = [process.execPath]
-// The longest that an end may take, and what a busy machine adds.
-const END_MS = 2_000 + 1_000
+const END_MS = 2_000 + STARVED_MS
 
 /** A service without any option, a collector and an ingest. */
 async function serve(t: Test, options: CollectorOptions = {}, env: NodeJS.ProcessEnv = {}, command: string[] = []) {

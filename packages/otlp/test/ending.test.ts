@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { SIGNALS } from './producer.ts'
 
@@ -23,8 +24,8 @@ for (const protocol of ['grpc', 'http/protobuf']) {
       )
       const { closing, ending, counts } = JSON.parse(stdout)
       t.comment({ closing, ending })
-      t.ok(closing < 1_100, `${closing} ms`)
-      t.ok(ending < 1_000, `${ending} ms`)
+      t.ok(closing < 1_000 + STARVED_MS, `${closing} ms`)
+      t.ok(ending < STARVED_MS, `${ending} ms`)
       t.same(counts, { shutdown: 10 })
     })
   }

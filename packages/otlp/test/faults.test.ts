@@ -4,6 +4,7 @@ import net from 'node:net'
 import { type Answer, startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
 import { freePorts } from '@fastify-observability/testing/ports'
+import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { type Producer, SIGNALS } from './producer.ts'
 
@@ -74,11 +75,11 @@ for (const protocol of ['grpc', 'http/protobuf'] as const) {
     test(`closes in time when no ${signal} are answered over ${protocol}`, async (t) => {
       setProtocol(t, protocol)
       const collector = await startCollector({ protocol, answer: () => 'never' })
-      const producer = start(collector.url)
+      const producer = start(collector.url, 1_000)
       producer.end(100)
       const started = performance.now()
       await producer.close()
-      t.ok(performance.now() - started < 5_500)
+      t.ok(performance.now() - started < 1_000 + STARVED_MS)
       t.same(producer.counts(), { shutdown: 100 })
       await collector.close()
     })
@@ -90,7 +91,7 @@ for (const protocol of ['grpc', 'http/protobuf'] as const) {
       producer.end(100)
       const started = performance.now()
       await producer.close()
-      t.ok(performance.now() - started < 1_500)
+      t.ok(performance.now() - started < 1_000 + STARVED_MS)
       t.same(producer.counts(), { shutdown: 100 })
     })
 

@@ -4,11 +4,9 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
-import tap, { type Test, test } from 'tap'
+import { type Test, test } from 'tap'
 
 // Each test starts processes.
-tap.setTimeout(120_000)
-
 const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
 const HAS_POSTGRES = Boolean(TEST_DATABASE_URL)
 const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'

@@ -143,8 +143,7 @@ test('shows when the headers were written, and lasts as long as the request', as
   t.match(span?.events, [{ name: 'http.response.first_byte' }])
   const [event] = span?.events ?? []
   const ttfbMs = (event?.timeMs ?? 0) - (span?.startMs ?? 0)
-  t.ok(ttfbMs >= 0 && ttfbMs < 30, `first byte after ${ttfbMs} ms`)
-  t.ok(span && span.durationMs >= 39, `ended after ${span?.durationMs} ms`)
+  t.ok(ttfbMs >= 0 && span && ttfbMs <= span.durationMs - 39, `first byte after ${ttfbMs} of ${span?.durationMs} ms`)
 })
 
 test('decides as the SDK does, whatever the ratio and the trace', (t) => {

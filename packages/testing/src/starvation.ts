@@ -1,0 +1,5 @@
+/**
+ * How late a process may be on a machine that is busy with other work, in milliseconds: what a test allows beyond the deadline
+ * that it proves. Less than the ten seconds after which a call to a collector ends by itself.
+ */
+export const STARVED_MS = 7_500
