@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import health, { disk, type HealthOptions, http } from '../src/index.ts'
@@ -385,7 +385,7 @@ test('does not count the work of starting up as pressure', async (t) => {
 
 // under-pressure takes its first sample a second after its start.
 async function underPressure(app: FastifyInstance): Promise<void> {
-  const deadline = AbortSignal.timeout(5_000)
+  const deadline = AbortSignal.timeout(PATIENCE_MS)
   while (!app.isUnderPressure()) {
     deadline.throwIfAborted()
     await new Promise((resolve) => setImmediate(resolve))

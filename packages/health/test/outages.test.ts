@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Pool } from 'pg'
 import { createClient } from 'redis'
@@ -44,7 +44,7 @@ async function probed(t: Test, check: Check): Promise<Probes> {
   })
   async function until(statusCode: number): Promise<number> {
     const startedAt = performance.now()
-    const deadline = AbortSignal.timeout(15_000)
+    const deadline = AbortSignal.timeout(PATIENCE_MS)
     while (readiness !== statusCode) {
       deadline.throwIfAborted()
       await wait(5)
@@ -69,7 +69,7 @@ async function outages(t: Test, server: Server, { until, dead }: Probes): Promis
   t.same([dead, rejections], [[], []])
 }
 
-test('notices that a real PostgreSQL stops, hangs and recovers', { skip: NO_POSTGRES, timeout: 60_000 }, async (t) => {
+test('notices that a real PostgreSQL stops, hangs and recovers', { skip: NO_POSTGRES }, async (t) => {
   const server = await startPostgres()
   const pool = new Pool({ connectionString: `postgresql://postgres@127.0.0.1:${server.port}/postgres`, max: 2 })
   const probes = await probed(t, postgres(pool))
@@ -98,7 +98,7 @@ test('serves two apps with one check of a pool at once', { skip: NO_POSTGRES }, 
   t.equal(pool.waitingCount, 0)
 })
 
-test('notices that a real Redis stops, hangs and recovers', { skip: NO_REDIS, timeout: 60_000 }, async (t) => {
+test('notices that a real Redis stops, hangs and recovers', { skip: NO_REDIS }, async (t) => {
   const server = await startRedis()
   const client = createClient({ url: `redis://127.0.0.1:${server.port}` })
   await client.connect()

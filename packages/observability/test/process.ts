@@ -6,6 +6,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { type Collector, type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
 import { type Ingest, startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import type { Test } from 'tap'
 
 export type Line = Record<string, unknown> & { msg: string }
@@ -73,18 +74,18 @@ export async function start(
 
 export async function statusOf(url: string, agent?: Agent): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>()
-  get(url, { agent, timeout: 5_000 }, (response) => {
+  get(url, { agent, timeout: PATIENCE_MS }, (response) => {
     response.resume()
     response.on('end', () => resolve(response.statusCode ?? 0)).on('error', reject)
   })
     .on('error', reject)
-    .on('timeout', () => reject(new Error('no answer within 5 s')))
+    .on('timeout', () => reject(new Error('no answer')))
   return await promise
 }
 
 /** Resolves when the URL answers with 200. */
 export async function answers(url: string): Promise<void> {
-  const deadline = AbortSignal.timeout(10_000)
+  const deadline = AbortSignal.timeout(PATIENCE_MS)
   while ((await statusOf(url).catch(() => 0)) !== 200) {
     deadline.throwIfAborted()
     await wait(50)

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Collector, startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { answers, start, statusOf } from './process.ts'
 
@@ -50,7 +51,7 @@ async function rollOut(t: Test, collector: Collector) {
   return { sent, failures, code, completed, spans, last: lines.at(-1) }
 }
 
-test('loses no request, line or span in ten roll-outs under 200 requests a second', { timeout: 200_000 }, async (t) => {
+test('loses no request, line or span in ten roll-outs under 200 requests a second', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
   for (let pair = 0; pair < 5; pair++) {
@@ -105,7 +106,7 @@ backend orders
 
 /** Resolves when the proxy has found all its servers ready. */
 async function allUp(proxy: string, servers: number): Promise<void> {
-  const deadline = AbortSignal.timeout(20_000)
+  const deadline = AbortSignal.timeout(PATIENCE_MS)
   for (let up = 0; up < servers; ) {
     deadline.throwIfAborted()
     await wait(50)
@@ -114,7 +115,7 @@ async function allUp(proxy: string, servers: number): Promise<void> {
   }
 }
 
-test('loses no request behind a haproxy that asks /health/ready', { skip: NO_HAPROXY, timeout: 60_000 }, async (t) => {
+test('loses no request behind a haproxy that asks /health/ready', { skip: NO_HAPROXY }, async (t) => {
   const ports = [await freePort(), await freePort()]
   const env = (port: number | undefined) => ({ SHUTDOWN: 'true', PORT: String(port) })
   const services = await Promise.all(ports.map((port) => start(t, env(port))))

@@ -3,3 +3,6 @@
  * that it proves. Less than the ten seconds after which a call to a collector ends by itself.
  */
 export const STARVED_MS = 7_500
+
+/** How long a test waits for what has to come at once on an idle machine, in milliseconds. */
+export const PATIENCE_MS = 120_000

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 
 // Each test starts processes.
@@ -30,7 +31,7 @@ async function serve(t: Test, service: string, args: string[], env: NodeJS.Proce
   t.teardown(() => collector.close())
   const { stdout, stderr } = await promisify(execFile)('env', [...NODE, ...args, join('test/fixtures', service)], {
     cwd: PACKAGE,
-    timeout: 20_000,
+    timeout: PATIENCE_MS,
     env: { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
   })
   t.equal(stderr, '')

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 
 const GRPC = '@grpc/grpc-js'
@@ -17,7 +18,10 @@ async function start(
 async function outputOf(fixture: string, env: NodeJS.ProcessEnv, args: string[] = []): Promise<string> {
   // tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
   const command = ['-u', 'NODE_OPTIONS', process.execPath, join(import.meta.dirname, 'fixtures', fixture), ...args]
-  const { stdout } = await promisify(execFile)('env', command, { timeout: 20_000, env: { ...process.env, ...env } })
+  const { stdout } = await promisify(execFile)('env', command, {
+    timeout: PATIENCE_MS,
+    env: { ...process.env, ...env }
+  })
   return stdout
 }
 
