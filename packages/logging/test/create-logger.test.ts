@@ -137,7 +137,7 @@ test('counts a levelFor that rejects, is async or returns nonsense, and takes no
     t.same([...(counted ?? [])], [[{ observer: '@fastify-observability/logging' }, 1]])
     t.same(
       lines.map(({ msg }) => msg),
-      ['an observer failed; the request is not affected', 'request completed']
+      ['an observer failed; what it observes is not affected', 'request completed']
     )
   }
 })

@@ -157,7 +157,7 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
     errors.add(observer)
     if (!mayLog()) return
     try {
-      log().error({ err: error, observer }, 'an observer failed; the request is not affected')
+      log().error({ err: error, observer }, 'an observer failed; what it observes is not affected')
     } catch {
       // A logger of the user's may fail too.
     }
