@@ -251,6 +251,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     return { to, hint: isExported ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
   })
   app.addHook('onClose', async () => {
+    await registry.jobs.close()
     unfollow?.()
     // What the user made stays the user's to close, and before the process ends there is a last line to come.
     const stays = isGiven || registry.ending

@@ -84,7 +84,17 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   } = parseOptions<MetricsOptions>(NAME, schema, options)
 
   await app.register(observation)
-  const { admit, claims, observe, publish, published, onFlush, descriptions, report: reportError } = registryOf(app)
+  const {
+    admit,
+    claims,
+    jobs,
+    observe,
+    publish,
+    published,
+    onFlush,
+    descriptions,
+    report: reportError
+  } = registryOf(app)
   if (!admit(NAME)) return
   if (app.hasDecorator('metrics')) throw new Error(TAKEN)
   claims.set('metrics', TAKEN)
@@ -118,7 +128,10 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   for (const series of [targetInfo(service), ...losses]) publish(series)
   if (outgoing) {
     const stop = observeOutgoing(factory, outgoing.hosts)
-    app.addHook('onClose', async () => stop())
+    app.addHook('onClose', async () => {
+      await jobs.close()
+      stop()
+    })
   }
 
   app.addHook('onRoute', ({ url, config }) => {
@@ -155,6 +168,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   }
   // The runtime's observers live as long as the process, and would keep the app with them.
   app.addHook('onClose', async () => {
+    await jobs.close()
     await leave()
     await points?.close(CLOSE_MS)
     registry.clear()

@@ -54,6 +54,9 @@ export type {
 export { clusterMetrics } from '@fastify-observability/metrics'
 export type {
   AddedFields,
+  BullmqContext,
+  BullmqSpan,
+  BullmqTelemetry,
   FieldItem,
   FieldValue,
   Job,
@@ -77,7 +80,7 @@ export type {
   Work,
   WorkObserver
 } from '@fastify-observability/observation'
-export { currentObservation, observe } from '@fastify-observability/observation'
+export { bullmqTelemetry, currentObservation, observe } from '@fastify-observability/observation'
 export type {
   FlushReport,
   KeepOptions,
@@ -149,8 +152,6 @@ const NAME = 'fastify-observability'
 // The same for every copy of this package in a process.
 const REGISTERED = Symbol.for('fastify-observability.registered')
 const FLUSH_MS = 2_000
-/** What jobs may take after the app has begun to close, unless health's shutdown says otherwise. */
-const DRAIN_MS = 10_000
 const DAY_MS = 86_400_000
 const PART_RULE = "an object with the part's options, true or false"
 // The parts check their own options.
@@ -209,12 +210,6 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
-  // Before the parts close, which are registered earlier: the last line and span of a job go out.
-  const timeoutMs = probes && typeof probes.shutdown === 'object' ? probes.shutdown.timeoutMs : undefined
-  app.addHook('onClose', async () => {
-    const late = await registry.jobs.drain(timeoutMs ?? DRAIN_MS)
-    if (late.length > 0) app.log.warn({ jobs: late }, 'closed; jobs were aborted')
-  })
 }
 
 /** The options of a part, `false` where it is left out. */

@@ -1,38 +1,12 @@
 import { inspect } from 'node:util'
+import logging from '@fastify-observability/logging'
 import { startCollector } from '@fastify-observability/testing/collector'
-import { startIngest } from '@fastify-observability/testing/ingest'
+import tracing from '@fastify-observability/tracing'
 import Fastify from 'fastify'
-import { type Test, test } from 'tap'
-import observability, {
-  currentObservation,
-  type Job,
-  type JobOrigin,
-  logger,
-  type ObservabilityOptions,
-  observe
-} from '../src/index.ts'
+import { test } from 'tap'
+import { currentObservation, type Job, type JobOrigin, logger, observe } from '../src/index.ts'
+import { type Observed, observed } from './observed.ts'
 import { start, startReceivers } from './process.ts'
-
-/** An app whose signals are at hand. */
-async function observed(t: Test, options: ObservabilityOptions = {}) {
-  const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
-  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
-  const texts: string[] = []
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(observability, {
-    logging: { stream: { write: (line) => void texts.push(line) } },
-    tracing: { endpoint: collector.url },
-    sentry: { dsn: ingest.dsn },
-    ...options
-  })
-  const lines = () => texts.map((line) => JSON.parse(line))
-  const metrics = async () => (await app.inject('/metrics')).body
-  const jobLines = () => lines().filter(({ msg }) => msg.startsWith('job '))
-  return { app, collector, ingest, lines, jobLines, metrics }
-}
-
-type Observed = Awaited<ReturnType<typeof observed>>
 
 /** A request enqueues a job, which fails so many times of at most three. */
 async function enqueue({ app }: Observed, failures: number): Promise<void> {
@@ -262,4 +236,135 @@ test('SIGTERM amid a job: it ends, and everything is delivered', async (t) => {
   const messages = lines.map(({ msg }) => msg)
   t.match(messages.slice(-4), ['shutting down', 'worked', 'job completed', 'shutdown finished'])
   t.ok(collector.spans.some(({ name }) => name === 'import-orders'))
+})
+
+for (const first of ['logging', 'tracing'] as const) {
+  test(`an app of single parts, ${first} first, waits for its jobs at its end and delivers what they leave`, async (t) => {
+    const collector = await startCollector()
+    t.teardown(() => collector.close())
+    const texts: string[] = []
+    const app = Fastify()
+    const parts = {
+      logging: () => app.register(logging, { stream: { write: (line) => void texts.push(line) } }),
+      tracing: () => app.register(tracing, { endpoint: collector.url })
+    }
+    await parts[first]()
+    await parts[first === 'logging' ? 'tracing' : 'logging']()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const job = observe('import', () => promise)
+    const closed = app.close()
+    setTimeout(resolve, 50)
+    await Promise.all([job, closed])
+    t.match(JSON.parse(texts.at(-1) ?? '{}'), { msg: 'job completed', job: 'import' })
+    t.match(collector.spans, [{ name: 'import' }])
+  })
+}
+
+test('a job has ended before the hooks of onClose, which close what it needs', async (t) => {
+  const { app, jobLines } = await observed(t)
+  const pool = { isOpen: true }
+  app.addHook('onClose', async () => {
+    pool.isOpen = false
+  })
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const job = app.observability.observe('import', async () => {
+    await promise
+    return pool.isOpen
+  })
+  const closed = app.close()
+  setTimeout(resolve, 50)
+  t.equal(await job, true)
+  await closed
+  t.equal(jobLines().length, 1)
+})
+
+test('a job that begins while the app closes is waited for too', async (t) => {
+  const { app, jobLines } = await observed(t)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  app.addHook('onClose', async () => {
+    void app.observability.observe('late', () => promise)
+    setTimeout(resolve, 50)
+  })
+  await app.close()
+  t.match(jobLines(), [{ job: 'late', msg: 'job completed' }])
+})
+
+test('a job within a job closes the app, and neither is waited for', async (t) => {
+  const { app, jobLines } = await observed(t)
+  await app.observability.observe('outer', () => observe('closer', () => app.close()))
+  t.equal(jobLines().filter(({ msg }) => msg === 'job failed').length, 0)
+})
+
+test('a thousand jobs at once have ids and a trace of their own each', async (t) => {
+  const { app, jobLines, metrics } = await observed(t)
+  const jobs = Array.from({ length: 1_000 }, (_, index) =>
+    app.observability.observe('import', async () => {
+      await new Promise((resolve) => setImmediate(resolve))
+      currentObservation()?.add({ index })
+    })
+  )
+  await Promise.all(jobs)
+  for (const name of ['index', 'request_id', 'trace_id'])
+    t.equal(new Set(jobLines().map((line) => line[name])).size, 1_000)
+  t.match(await metrics(), 'job_duration_seconds_count{job="import",outcome="completed"} 1000')
+})
+
+test('names of jobs are bounded in length and number', async (t) => {
+  const { app, jobLines, metrics } = await observed(t)
+  for (let index = 0; index < 600; index++) await app.observability.observe(`import-${index}`, () => undefined)
+  t.match(await metrics(), /job_duration_seconds_count\{job="__overflow__",outcome="completed"\} 100/)
+  await app.observability.observe('x'.repeat(1_000), () => undefined)
+  for (const name of [undefined, 7, '', Symbol('x')])
+    await Reflect.apply(app.observability.observe, undefined, [name, () => undefined])
+  t.same(
+    jobLines()
+      .slice(600)
+      .map(({ job }) => job),
+    ['x'.repeat(128), ...Array(4).fill('unnamed')]
+  )
+})
+
+for (const value of [0, -1, 1.5, Number.NaN, '2', null, {}]) {
+  test(`runs a job whose attempt, attempts, parent, attributes and correlation id are ${inspect(value)}`, async (t) => {
+    const { app, jobLines, ingest } = await observed(t)
+    const fail = () => Promise.reject(new Error('boom'))
+    const options = { attempt: value, attempts: value, parent: value, attributes: value, correlationId: `${value}\n` }
+    await t.rejects(Reflect.apply(app.observability.observe, undefined, ['import', options, fail]), /boom/)
+    const [line] = jobLines()
+    t.match(line, { level: 'error', msg: 'job failed', correlation_id: line.request_id })
+    t.notOk('attempt' in line)
+    await app.close()
+    t.equal(ingest.events.length, 1)
+  })
+}
+
+for (const options of [undefined, null, 7, []]) {
+  test(`runs a job whose options are ${inspect(options)}`, async (t) => {
+    const { app, jobLines } = await observed(t)
+    for (const one of [observe, app.observability.observe])
+      t.equal(await Reflect.apply(one, undefined, ['import', options, () => 'done']), 'done')
+    t.equal(jobLines().length, 2)
+  })
+}
+
+test('resolves with what a thenable gives, and rejects without a function', async (t) => {
+  const { app, jobLines } = await observed(t)
+  // biome-ignore lint/suspicious/noThenProperty: what query builders return.
+  const query: PromiseLike<number> = { then: (...handlers) => Promise.resolve(7).then(...handlers) }
+  t.equal(await app.observability.observe('query', () => query), 7)
+  await t.rejects(Reflect.apply(app.observability.observe, undefined, ['nothing', {}]), TypeError)
+  t.match(jobLines(), [
+    { job: 'query', msg: 'job completed' },
+    { job: 'nothing', msg: 'job failed' }
+  ])
+})
+
+test('what a job has left behind begins jobs of the same app', async (t) => {
+  const [one, other] = [await observed(t, { sentry: false }), await observed(t, { sentry: false })]
+  const { promise, resolve } = Promise.withResolvers<void>()
+  await other.app.observability.observe('first', () => void setTimeout(() => observe('second', () => resolve()), 20))
+  await promise
+  await other.app.close()
+  t.same(one.jobLines(), [])
+  t.match(other.jobLines(), [{ job: 'first' }, { job: 'second' }])
 })

@@ -1,65 +1,62 @@
-import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
-import fastifySchedule from '@fastify/schedule'
-import { freePorts } from '@fastify-observability/testing/ports'
-import { Queue, Worker } from 'bullmq'
-import Fastify from 'fastify'
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { type Test, test } from 'tap'
-import { AsyncTask, SimpleIntervalJob } from 'toad-scheduler'
-import observability, { currentObservation, type JobOrigin, observe } from '../src/index.ts'
+import { NO_REDIS, startRedis } from './redis.ts'
 
-const probe: SpawnSyncReturns<Buffer> = spawnSync('redis-server', ['--version'])
-const NO_REDIS = probe.status !== 0 && 'Redis is not installed'
+const PAGE = readFileSync(new URL('../../../docs/jobs.md', import.meta.url), 'utf8')
+const BLOCKS = new Map(
+  Array.from(PAGE.matchAll(/```ts\n\/\/ (\S+)\n(.*?)```/gs), ([, name, code = '']) => [name, code])
+)
+const PACKAGES = ['bullmq', 'fastify', '@fastify/schedule', 'toad-scheduler']
 
-async function observed(t: Test) {
-  const texts: string[] = []
-  const app = Fastify()
-  await app.register(observability, { logging: { stream: { write: (line) => void texts.push(line) } } })
-  t.teardown(() => app.close())
-  const jobLines = () => texts.map((line) => JSON.parse(line)).filter(({ msg }) => msg.startsWith('job '))
-  return { app, jobLines }
+/** What the work of the recipes is here, and what tells that it is done. */
+const PREFACE = `
+const { promise: imported, resolve } = Promise.withResolvers()
+async function importOrders(url) {
+  setTimeout(resolve, 20)
+  return url
 }
+`
+const CLOSE = 'await imported\nawait app.close()'
+const ENQUEUE = `await app.inject({ method: 'POST', url: '/imports' })\n${CLOSE}`
 
-async function startRedis(t: Test): Promise<{ host: string; port: number }> {
-  const [port = 0] = await freePorts(1)
-  const child = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', ''])
-  t.teardown(() => child.kill())
-  for await (const text of child.stdout) if (String(text).includes('Ready to accept connections')) break
-  return { host: '127.0.0.1', port }
-}
-
-test('BullMQ: each attempt of a job has its own line, on a real Redis', { skip: NO_REDIS }, async (t) => {
-  const connection = await startRedis(t)
-  const { app, jobLines } = await observed(t)
-  const queue = new Queue<{ origin: JobOrigin | undefined }>('orders', { connection })
-  const worker = new Worker<{ origin: JobOrigin | undefined }>(
-    'orders',
-    ({ name, data: { origin }, attemptsMade, opts: { attempts } }) =>
-      observe(name, { links: [origin], attempt: attemptsMade + 1, attempts }, async () => {
-        if (attemptsMade < 2) throw new Error('not yet')
-      }),
-    { connection }
+/** Runs a block of the page in a process of its own, sooner than it says. @returns the lines of its jobs */
+async function run(t: Test, name: string, tail: string, port = 6379): Promise<{ msg: string; job: string }[]> {
+  const sooner = (BLOCKS.get(name) ?? '')
+    .replace('6379', String(port))
+    .replace('60_000', '20')
+    .replace('minutes: 1', 'milliseconds: 20')
+  const source = PACKAGES.reduce(
+    (code, specifier) => code.replace(`'${specifier}'`, `'${import.meta.resolve(specifier)}'`),
+    sooner.replace("'fastify-observability'", `'${import.meta.resolve('../src/index.ts')}'`)
   )
-  const completed = once(worker, 'completed')
-  app.post('/', () => queue.add('import', { origin: currentObservation()?.spanContext }, { attempts: 3 }))
-  await app.inject({ method: 'POST', url: '/' })
-  await completed
-  await Promise.all([worker.close(), queue.close()])
-  const said = jobLines().map(({ level, msg, attempt }) => [level, msg, attempt])
-  t.same(said, [
-    ['warn', 'job failed', 1],
-    ['warn', 'job failed', 2],
-    ['info', 'job completed', 3]
-  ])
+  const file = join(t.testdir({ [name]: PREFACE + source + tail }), name)
+  const { stdout } = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const lines = (await text(stdout)).trim().split('\n')
+  return lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg.startsWith('job '))
+}
+
+test('every block of the page is run', async (t) => {
+  t.same(BLOCKS.size, PAGE.match(/```ts/g)?.length)
+  const named = ['bullmq-telemetry.ts', 'bullmq-observe.ts', 'schedule.ts', 'timer.ts', 'start.ts', 'script.ts']
+  t.same(Array.from(BLOCKS.keys()), named)
 })
 
-test('@fastify/schedule: each run of a task is a job', async (t) => {
-  const { app, jobLines } = await observed(t)
-  const { promise, resolve } = Promise.withResolvers<void>()
-  await app.register(fastifySchedule)
-  const task = new AsyncTask('tidy', () => observe('tidy', () => undefined).then(resolve))
-  await app.ready()
-  app.scheduler.addSimpleIntervalJob(new SimpleIntervalJob({ milliseconds: 20 }, task))
-  await promise
-  t.match(jobLines()[0], { msg: 'job completed', job: 'tidy' })
+for (const name of ['bullmq-telemetry.ts', 'bullmq-observe.ts']) {
+  test(`${name} makes a job of what a request has enqueued`, { skip: NO_REDIS }, async (t) => {
+    const { port } = await startRedis(t)
+    t.match(await run(t, name, ENQUEUE, port), [{ msg: 'job completed', job: 'orders.import', attempt: 1 }])
+  })
+}
+
+for (const name of ['schedule.ts', 'timer.ts', 'start.ts']) {
+  test(`${name} makes a job of each run`, async (t) => {
+    t.match((await run(t, name, CLOSE))[0], { msg: 'job completed', job: 'import' })
+  })
+}
+
+test('script.ts ends by itself, and its job has been logged', async (t) => {
+  t.match(await run(t, 'script.ts', ''), [{ msg: 'job completed', job: 'import' }])
 })

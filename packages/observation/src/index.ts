@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { observeRequests } from './lifecycle.ts'
 import { createObservers } from './observers.ts'
 
+export { type BullmqContext, type BullmqSpan, type BullmqTelemetry, bullmqTelemetry } from './bullmq.ts'
 export type { AddedFields, FieldItem, FieldValue, KeptValue } from './fields.ts'
 export { type JobFunction, type Observe, observe } from './jobs.ts'
 export type { Observation, Outcome, Refusal } from './observation.ts'

@@ -1,19 +1,37 @@
-import type { Context, SpanContext } from '@opentelemetry/api'
+import type { Attributes, Context, SpanContext } from '@opentelemetry/api'
 import type { FastifyBaseLogger } from 'fastify'
 import { type AddedFields, type FieldRules, Fields, type KeptValue, NO_FIELDS } from './fields.ts'
 import type { Job, JobOptions, JobOrigin, JobOutcome } from './work.ts'
 
 /** What a job runs in. */
-interface Surroundings {
+export interface Surroundings {
   readonly context: Context | undefined
   readonly correlationId: string | undefined
+  readonly outer?: Surroundings | undefined
 }
+
+/** What a library's telemetry says of a job beside its options. */
+export interface JobSource {
+  /** @default the job's name */
+  readonly spanName: string
+  /** Of the span alone. */
+  readonly attributes: Attributes
+  /** What the span begins a trace in, such as baggage. */
+  readonly context: Context
+}
+
+const MAX_NAME = 128
 
 /** The data of one attempt of a job, as the parts see and complete it. */
 export class JobObservation implements Job {
-  readonly job: string
-  readonly attempt: number | undefined
+  /** Known when the job ends; a library may give it after the start. */
+  job: string
+  /** Known when the job ends; a library may give it after the start. */
+  attempt: number | undefined
   readonly attempts: number | undefined
+  /** Those of the job's app, `undefined` without one. */
+  readonly jobs: object | undefined
+  readonly source: JobSource | undefined
   readonly request = undefined
   readonly origins: readonly JobOrigin[]
   readonly parent: JobOrigin | undefined
@@ -35,6 +53,8 @@ export class JobObservation implements Job {
   sentryEventId: string | undefined
   /** Written by sentry, called by logging. */
   onLine: ((level: string, message: string | undefined) => void) | undefined
+  /** `performance.now()` when its code had ended, where a library has gone on since. */
+  settledAt: number | undefined
   error: unknown
   /** The application has called `fail`. */
   failed = false
@@ -44,17 +64,20 @@ export class JobObservation implements Job {
   private readonly rules: FieldRules
 
   constructor(
-    job: string,
-    { attributes, links, parent, attempt, attempts, correlationId }: JobOptions,
+    name: string,
+    options: JobOptions | undefined,
     outer: Surroundings | undefined,
-    rules: FieldRules
+    { jobs, rules, source }: { jobs?: object; rules: FieldRules; source?: JobSource }
   ) {
-    this.job = job
-    this.attempt = attempt
-    this.attempts = attempts
-    // Of what came through a queue, which may be anything.
+    // Of JavaScript, or of what came through a queue: any of these may be anything.
+    const { attributes, links, parent, attempt, attempts, correlationId } = options ?? {}
+    this.job = jobName(name)
+    this.attempt = countOf(attempt)
+    this.attempts = countOf(attempts)
     this.origins = Array.isArray(links) ? links.filter((link) => link !== undefined) : []
     this.parent = parent
+    this.jobs = jobs
+    this.source = source
     this.outer = outer
     this.context = outer?.context
     this.correlationId = correlationId ?? outer?.correlationId
@@ -85,4 +108,13 @@ export class JobObservation implements Job {
     this.failed = true
     this.error = error
   }
+}
+
+/** A name of the length that a label may have. */
+export function jobName(name: unknown): string {
+  return typeof name === 'string' && name !== '' ? name.slice(0, MAX_NAME) : 'unnamed'
+}
+
+function countOf(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0 ? value : undefined
 }

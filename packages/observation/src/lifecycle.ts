@@ -17,12 +17,15 @@ import { watchResponse } from './sources/response.ts'
 import { addKnownMethods } from './values/method.ts'
 
 const NAME = '@fastify-observability/observation'
+const MAX_NAMED = 10
 
 /** The life of each request of an app, from top to bottom: arrive, adopt, start, headers, close, report. */
 export function observeRequests(app: FastifyInstance, observers: Observers): void {
   // Node calls these two: what they throw would end the request or the process.
   const fieldRules = createFieldRules()
-  const jobs = createJobs(observers, fieldRules)
+  const jobs = createJobs(observers, fieldRules, (names) => {
+    app.log.warn({ jobs_count: names.length, jobs: names.slice(0, MAX_NAMED) }, 'closed; jobs were aborted')
+  })
   const moments: Moments = {
     fieldRules,
     jobs,
@@ -137,7 +140,15 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   })
   const registry = decorateWithRegistry(app, observers, controller, fieldRules, jobs)
   const forgetJobs = openJobs(jobs)
-  app.addHook('onClose', async () => forgetJobs())
+  // Before the hooks that close what jobs need, such as a database's pool.
+  app.addHook('preClose', async () => {
+    for (const closing of registry.closing) closing()
+    await jobs.settle()
+  })
+  app.addHook('onClose', async () => {
+    await jobs.close()
+    forgetJobs()
+  })
 
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root
   // knows that nobody else will.

@@ -35,6 +35,8 @@ export interface ObservationRegistry {
 export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Holders, 'flush' | 'flushSync'> {
   observe(observer: PartObserver | PartJobObserver): void
   readonly jobs: Jobs
+  /** Called when the app begins to close, before its jobs are waited for. */
+  readonly closing: (() => void)[]
   readonly published: readonly Series[]
   /** Names, in lower case, of reply headers that streamed, hijacked and early answers must carry too. */
   readonly answerHeaders: Set<string>
@@ -100,6 +102,7 @@ export function decorateWithRegistry(
     claims: new Map(),
     observe: observers.add,
     jobs,
+    closing: [],
     report: observers.report,
     publish: (series) => void published.push(series),
     published,

@@ -141,7 +141,8 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
     kind: 'job',
     start(job) {
       job.requestId = uuidv7()
-      job.correlationId ??= job.requestId
+      const given = textOf(job.correlationId)
+      job.correlationId = given !== undefined && SENDABLE.test(given) ? given : job.requestId
     }
   })
 
@@ -149,14 +150,17 @@ async function requestId(app: FastifyInstance, options: RequestIdOptions): Promi
   const stop = onOutgoing((host, outgoing) => {
     const current = currentScope()?.observation
     if (current === undefined || current.outcome || !mayCarry(host)) return
-    const isOurs = 'job' in current ? jobs.has(current) : current.request?.server.observation === app.observation
+    const isOurs = 'job' in current ? current.jobs === jobs : current.request?.server.observation === app.observation
     if (!isOurs) return
     const { requestId, correlationId } = current
     const headers = 'job' in current ? {} : current.headers
     propagate(outgoing, header, requestId, headers[header])
     propagate(outgoing, correlationHeader, correlationId, headers[correlationHeader])
   })
-  app.addHook('onClose', async () => stop())
+  app.addHook('onClose', async () => {
+    await jobs.close()
+    stop()
+  })
 }
 
 /** Sets a header of the answer again which a proxied answer has brought its own value of. */

@@ -102,6 +102,8 @@ export function captureJob(
 ): void {
   const { job, attempt } = observation
   scope.setTransactionName(job)
+  // Since the job has begun, a library may have said which one it is.
+  scope.setTag('job', job)
   if (attempt !== undefined) scope.setTag('attempt', attempt)
   describeWork(scope, observation, tagFields)
   const hint = { event_id: eventId, data: ADMITTED, mechanism: { handled: false, type: 'job' } }

@@ -253,6 +253,7 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   })
   if (foreign) return
   app.addHook('onClose', async () => {
+    await registry.jobs.close()
     if (!(await release())) warn('the last events could not be sent')
   })
 }

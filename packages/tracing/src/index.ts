@@ -64,7 +64,10 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     report
   })
   // Before anything that can fail: an app that could not register closes too.
-  app.addHook('onClose', () => pipeline.release())
+  app.addHook('onClose', async () => {
+    await registry.jobs.close()
+    await pipeline.release()
+  })
   addInstrumentations(instrumentations, trace.getTracerProvider(), report)
   reportInstrumentations(app.log)
   if (settings.lifecycleSpans) await traceLifecycle(app)

@@ -1,6 +1,7 @@
 import type { JobOrigin } from '@fastify-observability/observation'
 import type { JobObservation, PartJobObserver } from '@fastify-observability/observation/internal'
 import {
+  type Attributes,
   type Context,
   context,
   defaultTextMapGetter,
@@ -9,6 +10,7 @@ import {
   type SpanContext,
   SpanKind,
   SpanStatusCode,
+  TraceFlags,
   trace
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
@@ -16,24 +18,26 @@ import { ofRequest, REQUEST } from './propagation/context.ts'
 import { attributeOf } from './server/span.ts'
 import { exceptionOf, SCOPE, tracer } from './span.ts'
 
+// Of what came through a queue: as many as a span has by default.
+const MAX_LINKS = 128
 const w3c = new W3CTraceContextPropagator()
 
 /** The one span of a job, which is active below it. */
 export function jobSpans(): PartJobObserver {
   function start(observation: JobObservation): void {
-    const { job, attempt, startedAt, requestId, correlationId } = observation
-    const links = observation.origins.map(spanContextOf).filter((origin) => origin !== undefined)
+    const { job, source, startedAt, requestId, correlationId } = observation
+    const links = observation.origins.slice(0, MAX_LINKS).flatMap((origin) => spanContextOf(origin) ?? [])
     const parent = parentOf(observation)
-    const isCaused = observation.origins.length > 0 || observation.parent !== undefined
+    const isCaused = links.length > 0 || observation.parent !== undefined || source !== undefined
     const span = tracer().startSpan(
-      job,
+      source?.spanName ?? job,
       {
         kind: isCaused ? SpanKind.CONSUMER : SpanKind.INTERNAL,
         startTime: startedAt,
         links: links.map((context) => ({ context })),
         attributes: {
-          'job.name': job,
-          ...(attempt !== undefined && { 'job.attempt': attempt }),
+          ...source?.attributes,
+          ...ofAttempt(observation),
           ...(requestId !== undefined && { 'request.id': requestId }),
           ...(correlationId !== undefined && { 'correlation.id': correlationId })
         }
@@ -58,6 +62,8 @@ export function jobSpans(): PartJobObserver {
     end(observation, { error, errorType, result, durationMs }) {
       const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
       if (!span) return
+      // A library may say late which job it is.
+      if (observation.source) span.setAttributes(ofAttempt(observation))
       for (const [name, value] of observation.fields) span.setAttribute(name, attributeOf(value))
       if (errorType !== undefined) span.setAttribute('error.type', errorType)
       if (error !== undefined) span.recordException(exceptionOf(error))
@@ -67,10 +73,15 @@ export function jobSpans(): PartJobObserver {
   }
 }
 
+function ofAttempt({ job, attempt }: JobObservation): Attributes {
+  return { 'job.name': job, ...(attempt !== undefined && { 'job.attempt': attempt }) }
+}
+
 /** A job that was enqueued begins a trace of its own; so does one that a timer of an ended request runs. */
-function parentOf({ parent, origins, outer }: JobObservation): Context {
+function parentOf({ parent, origins, outer, source }: JobObservation): Context {
   const given = parent === undefined ? undefined : spanContextOf(parent)
   if (given) return trace.setSpanContext(ROOT_CONTEXT, given)
+  if (source) return source.context
   if (origins.length > 0) return ROOT_CONTEXT
   const isLeftBehind = outer === undefined && context.active().getValue(REQUEST) !== undefined
   return isLeftBehind ? ROOT_CONTEXT : context.active()
@@ -81,6 +92,6 @@ function spanContextOf(origin: JobOrigin): SpanContext | undefined {
   if (typeof origin === 'string')
     return trace.getSpanContext(w3c.extract(ROOT_CONTEXT, { traceparent: origin }, defaultTextMapGetter))
   const { traceId, spanId, traceFlags } = Object(origin)
-  const known: SpanContext = { traceId, spanId, traceFlags: traceFlags === 1 ? 1 : 0, isRemote: true }
+  const known: SpanContext = { traceId, spanId, traceFlags: Number(traceFlags) & TraceFlags.SAMPLED, isRemote: true }
   return typeof traceId === 'string' && typeof spanId === 'string' && isSpanContextValid(known) ? known : undefined
 }

@@ -39,7 +39,8 @@ export function installShutdown(
   let silence: NodeJS.Timeout | undefined
   let deadline: NodeJS.Timeout | undefined
 
-  app.addHook('preClose', async () => {
+  observation.jobs.timeoutMs = timeoutMs
+  observation.closing.push(() => {
     connections.closeAfterRequests()
     drain()
     silence = setTimeout(connections.closeSilent, Math.min(SILENT_MS, timeoutMs))
