@@ -324,6 +324,14 @@ test('names of jobs are bounded in length and number', async (t) => {
   )
 })
 
+test('a job keeps as many attributes as a request does fields', async (t) => {
+  const { app, jobLines, metrics } = await observed(t)
+  const attributes = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`field_${index}`, index]))
+  await app.observability.observe('import', { attributes }, () => undefined)
+  t.equal(Object.keys(jobLines()[0]).filter((name) => name.startsWith('field_')).length, 64)
+  t.match(await metrics(), 'observability_fields_dropped_total{reason="too_many"} 9936')
+})
+
 for (const value of [0, -1, 1.5, Number.NaN, '2', null, {}]) {
   test(`runs a job whose attempt, attempts, parent, attributes and correlation id are ${inspect(value)}`, async (t) => {
     const { app, jobLines, ingest } = await observed(t)

@@ -50,10 +50,8 @@ export interface BullmqSpan {
 
 /** A job that a worker processes. */
 interface Processing {
-  readonly queue: unknown
-  readonly id: unknown
-  /** BullMQ has begun to store how the attempt ended. */
-  settle(operation: string): void
+  /** BullMQ has begun to store how the attempt of this job, or of another that the processor handles, has ended. */
+  settle(operation: string, queue: unknown, id: unknown): void
 }
 
 const NAME = '@fastify-observability/observation'
@@ -89,7 +87,7 @@ export function bullmqTelemetry(app?: FastifyInstance): BullmqTelemetry {
     tracer: {
       startSpan(name, { kind } = { kind: SpanKind.INTERNAL }, { metadata } = OUTSIDE) {
         if (kind === SpanKind.PRODUCER) return enqueue(name)
-        if (kind === SpanKind.CONSUMER) return process(name, metadata, own ?? currentJobs())
+        if (kind === SpanKind.CONSUMER) return consume(name, metadata, own ?? currentJobs())
         return operate(name)
       }
     },
@@ -117,12 +115,12 @@ function enqueue(name: string): BullmqSpan {
   let queue = ''
 
   function setAttributes(attributes: Attributes): void {
-    const { [QUEUE]: of, [OPERATION]: operation, [JOB_NAME]: job, ...others } = attributes
-    if (of !== undefined) queue = String(of)
+    const { [QUEUE]: queueName, [OPERATION]: operation, [JOB_NAME]: job, ...others } = attributes
+    if (queueName !== undefined) queue = String(queueName)
     // The name of a job may be of any number.
     if (operation !== undefined) span.updateName(`${operation} ${queue}`.trimEnd())
     if (job !== undefined) span.setAttribute('job.name', jobName(`${queue}.${job}`))
-    span.setAttributes(conventional({ ...others, [QUEUE]: of || undefined, [OPERATION]: operation }))
+    span.setAttributes(conventional({ ...others, [QUEUE]: queueName || undefined, [OPERATION]: operation }))
   }
 
   return {
@@ -140,12 +138,13 @@ function enqueue(name: string): BullmqSpan {
 }
 
 /** A worker processes a job, and says in what it tells of the span how that has ended. */
-function process(name: string, metadata: string, jobs: Jobs | undefined): BullmqSpan {
+function consume(spanName: string, metadata: string, jobs: Jobs | undefined): BullmqSpan {
   const { origin, base, correlationId } = originOf(metadata)
   let queue: Attributes[string]
   let id: Attributes[string]
   let operation: string | undefined
   let reason: unknown
+  let isStored = false
   let job: JobObservation | undefined
 
   function enter<Result>(fn: () => Result): Result {
@@ -157,9 +156,9 @@ function process(name: string, metadata: string, jobs: Jobs | undefined): Bullmq
       'messaging.operation.type': 'process'
     }
     const options = { links: [origin], correlationId, attributes: { 'messaging.destination.name': String(queue) } }
-    const created = jobs.create(String(queue), options, { spanName: name, attributes, context: base })
+    const created = jobs.create(String(queue), options, { spanName, attributes, context: base })
     job = created
-    processings.set(created, { queue, id, settle })
+    processings.set(created, { settle })
     let result: { value: Result } | undefined
     jobs.start(created, () => {
       result = { value: fn() }
@@ -167,21 +166,19 @@ function process(name: string, metadata: string, jobs: Jobs | undefined): Bullmq
     return result ? result.value : fn()
   }
 
-  function settle(next: string): void {
+  function settle(next: string, ofQueue: unknown, ofId: unknown): void {
+    if (ofQueue !== queue || ofId !== id) return
     operation = next
     if (job) job.settledAt ??= performance.now()
   }
 
   function setAttributes(attributes: Attributes): void {
-    const { [QUEUE]: of, [JOB_NAME]: named, [JOB_ID]: identified, 'bullmq.job.attempts.made': attempt } = attributes
-    queue ??= of
-    id ??= identified
+    const { [QUEUE]: queueName, [JOB_NAME]: name, [JOB_ID]: jobId, 'bullmq.job.attempts.made': attempt } = attributes
+    queue ??= queueName
+    id ??= jobId
     if (!job) return
-    if (named !== undefined) job.job = jobName(`${queue}.${named}`)
-    if (identified !== undefined) {
-      job.add({ 'messaging.message.id': String(identified) })
-      processings.set(job, { queue, id, settle })
-    }
+    if (name !== undefined) job.job = jobName(`${queue}.${name}`)
+    if (jobId !== undefined) job.add({ 'messaging.message.id': String(jobId) })
     if (typeof attempt === 'number') job.attempt = attempt
   }
 
@@ -190,7 +187,9 @@ function process(name: string, metadata: string, jobs: Jobs | undefined): Bullmq
     setAttribute: (attribute, value) => setAttributes({ [attribute]: value }),
     setAttributes,
     addEvent(event, attributes = {}) {
-      if (event === 'job failed') reason = attributes['bullmq.job.failed.reason'] ?? ''
+      if (event !== 'job failed') return
+      reason = attributes['bullmq.job.failed.reason'] ?? ''
+      isStored = true
     },
     recordException(exception) {
       // Of BullMQ's own, such as a lock that was lost: a text where it goes on, an error where it does not.
@@ -201,7 +200,8 @@ function process(name: string, metadata: string, jobs: Jobs | undefined): Bullmq
       if (!jobs || !job) return
       const hasFailed = operation !== undefined && FAILING.includes(operation)
       if (hasFailed && !job.failed) job.fail(reason instanceof Error ? reason : errorOf(reason))
-      jobs.end(job, operation !== 'retry' && operation !== 'delay')
+      // What could not be stored is processed again, as a stalled job.
+      jobs.end(job, !hasFailed || (operation === 'fail' && isStored))
     }
   }
 }
@@ -211,12 +211,11 @@ function operate(name: string): BullmqSpan {
   const [operation = ''] = name.split(' ', 1)
   let queue: unknown
 
-  function setAttributes({ [QUEUE]: of, [JOB_ID]: id }: Attributes): void {
-    queue ??= of
+  function setAttributes({ [QUEUE]: queueName, [JOB_ID]: id }: Attributes): void {
+    queue ??= queueName
+    if (id === undefined || (operation !== 'complete' && !FAILING.includes(operation))) return
     const current = currentScope()?.observation
-    const processing = current && processings.get(current)
-    if (!processing || id === undefined || id !== processing.id || queue !== processing.queue) return
-    if (operation === 'complete' || FAILING.includes(operation)) processing.settle(operation)
+    if (current) processings.get(current)?.settle(operation, queue, id)
   }
 
   return {
