@@ -261,3 +261,35 @@ test('BullMQ works without an app, and an app without the suite is refused', { s
   await Promise.all([worker.close(), queue.close()])
   t.throws(() => bullmqTelemetry(Fastify()), /needs the suite to be registered on the app first/)
 })
+
+test('a failure that BullMQ could not store is no last one', {
+  skip: NO_REDIS
+}, async (t) => {
+  const connection = await startRedis(t)
+  const all = await observed(t)
+  const options = { connection, telemetry: bullmqTelemetry(all.app) }
+  const queue = new Queue('orders', options)
+  const worker = new Worker('orders', loseJob, options)
+  async function loseJob(): Promise<void> {
+    await queue.obliterate({ force: true })
+    throw new Error('boom')
+  }
+  const lost = once(worker, 'error')
+  await queue.add('import', {})
+  await lost
+  await Promise.all([worker.close(), queue.close()])
+  await all.app.close()
+  t.match(all.jobLines(), [{ level: 'warn', msg: 'job failed', err: { message: /Missing (key|lock)/ } }])
+  t.same(all.ingest.events, [])
+})
+
+for (const part of ['requestId', 'logging', 'tracing', 'metrics', 'sentry'] as const) {
+  test(`by telemetry: processes jobs without ${part}`, { skip: NO_REDIS }, async (t) => {
+    const all = await observed(t, { [part]: false })
+    await process(t, all, BY_TELEMETRY, failTwice)
+    await all.app.close()
+    t.equal(all.jobLines().length, part === 'logging' ? 0 : 3)
+    t.equal(all.collector.spans.filter(({ kind }) => kind === 'CONSUMER').length, part === 'tracing' ? 0 : 3)
+    if (part === 'tracing') t.equal(all.jobLines()[0]?.correlation_id, 'c-1')
+  })
+}
