@@ -334,7 +334,7 @@ test('a job keeps as many attributes as a request does fields', async (t) => {
 
 for (const value of [0, -1, 1.5, Number.NaN, '2', null, {}]) {
   test(`runs a job whose attempt, attempts, parent, attributes and correlation id are ${inspect(value)}`, async (t) => {
-    const { app, jobLines, ingest } = await observed(t)
+    const { app, jobLines, ingest, collector } = await observed(t)
     const fail = () => Promise.reject(new Error('boom'))
     const options = { attempt: value, attempts: value, parent: value, attributes: value, correlationId: `${value}\n` }
     await t.rejects(Reflect.apply(app.observability.observe, undefined, ['import', options, fail]), /boom/)
@@ -342,6 +342,7 @@ for (const value of [0, -1, 1.5, Number.NaN, '2', null, {}]) {
     t.match(line, { level: 'error', msg: 'job failed', correlation_id: line.request_id })
     t.notOk('attempt' in line)
     await app.close()
+    t.match(collector.spans, [{ name: 'import', kind: 'INTERNAL', parentSpanId: '' }])
     t.equal(ingest.events.length, 1)
   })
 }

@@ -27,8 +27,9 @@ export function jobSpans(): PartJobObserver {
   function start(observation: JobObservation): void {
     const { job, source, startedAt, requestId, correlationId } = observation
     const links = observation.origins.slice(0, MAX_LINKS).flatMap((origin) => spanContextOf(origin) ?? [])
-    const parent = parentOf(observation)
-    const isCaused = links.length > 0 || observation.parent !== undefined || source !== undefined
+    const given = observation.parent === undefined ? undefined : spanContextOf(observation.parent)
+    const parent = given ? trace.setSpanContext(ROOT_CONTEXT, given) : surrounding(observation)
+    const isCaused = links.length > 0 || given !== undefined || source !== undefined
     const span = tracer().startSpan(
       source?.spanName ?? job,
       {
@@ -78,9 +79,7 @@ function ofAttempt({ job, attempt }: JobObservation): Attributes {
 }
 
 /** A job that was enqueued begins a trace of its own; so does one that a timer of an ended request runs. */
-function parentOf({ parent, origins, outer, source }: JobObservation): Context {
-  const given = parent === undefined ? undefined : spanContextOf(parent)
-  if (given) return trace.setSpanContext(ROOT_CONTEXT, given)
+function surrounding({ origins, outer, source }: JobObservation): Context {
   if (source) return source.context
   if (origins.length > 0) return ROOT_CONTEXT
   const isLeftBehind = outer === undefined && context.active().getValue(REQUEST) !== undefined
