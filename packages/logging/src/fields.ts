@@ -56,9 +56,9 @@ const recurring: Format<string | undefined> = {
   }
 }
 
-const number: Format<number> = {
+const number: Format<number | undefined> = {
   value: (value) => value,
-  writer: (name) => (value) => name + value
+  writer: (name) => (value) => (value === undefined ? '' : name + value)
 }
 
 // Small whole numbers have their text at hand, fractions have not.
@@ -69,9 +69,13 @@ function microsOf(ms: number): number {
   return Math.max(Math.round(ms * 1000), 0) || 0
 }
 
+export function toMicroseconds(ms: number): number {
+  return microsOf(ms) / 1000
+}
+
 /** To the microsecond. */
 const milliseconds: Format<number | undefined> = {
-  value: (ms) => (ms === undefined ? undefined : microsOf(ms) / 1000),
+  value: (ms) => (ms === undefined ? undefined : toMicroseconds(ms)),
   writer: (name) => (ms) => {
     if (ms === undefined) return ''
     const micros = microsOf(ms)
@@ -89,6 +93,8 @@ export const CANONICAL: readonly CanonicalField[] = [
   field('client_ip', ({ clientAddress }) => clientAddress, recurring),
   field('user_agent', ({ headers }) => headers['user-agent'], recurring),
   field('aborted', (_request, { aborted }) => aborted, oneOfFew),
+  field('db_calls', ({ databaseCalls }) => databaseCalls || undefined, number),
+  field('db_ms', ({ databaseCalls, databaseMs }) => (databaseCalls > 0 ? databaseMs : undefined), milliseconds),
   field('sentry_event_id', ({ sentryEventId }) => sentryEventId, recurring)
 ]
 

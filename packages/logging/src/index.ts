@@ -19,7 +19,7 @@ import { canonicalFields, canonicalLevel, canonicalText } from './canonical-line
 import { childLoggers, followLevel } from './child-loggers.ts'
 import { bind, isOurs } from './context.ts'
 import { isPino, readPino } from './existing-pino.ts'
-import { OWN_NAMES } from './fields.ts'
+import { OWN_NAMES, toMicroseconds } from './fields.ts'
 import { holdLines } from './held-lines.ts'
 import { createLogger, extendLogger, forget, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
@@ -203,10 +203,16 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       observation.log = bind(root, observation)
     },
     end(observation, outcome) {
-      const { job, attempt, fields, sentryEventId } = observation
+      const { job, attempt, fields, sentryEventId, databaseCalls, databaseMs } = observation
       const { result, error, isLast, durationMs } = outcome
       const level = result === 'completed' ? 'info' : isLast ? 'error' : 'warn'
-      const own = { job, attempt, duration_ms: Math.round(durationMs * 1000) / 1000, sentry_event_id: sentryEventId }
+      const own = {
+        job,
+        attempt,
+        duration_ms: toMicroseconds(durationMs),
+        ...(databaseCalls > 0 && { db_calls: databaseCalls, db_ms: toMicroseconds(databaseMs) }),
+        sentry_event_id: sentryEventId
+      }
       const all = { ...Object.fromEntries(fields), ...own, ...(error !== undefined && { err: error }) }
       bind(root, observation)[level](all, `job ${result}`)
     }

@@ -17,7 +17,7 @@ const LEVELS = new Map<unknown, [name: string, style: Style]>([
 ])
 // Of the canonical line, what its row shows in its own way, and what nobody reads in a terminal.
 const SHOWN = new Set([...RESERVED_NAMES, ...CANONICAL.map(({ name }) => name)])
-SHOWN.delete('sentry_event_id')
+for (const name of ['sentry_event_id', 'db_calls', 'db_ms']) SHOWN.delete(name)
 const LINE_ONLY = new Set(RESERVED_NAMES)
 const ID_LENGTH = 8
 const MAX_FRAMES = 8

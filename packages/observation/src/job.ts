@@ -55,6 +55,10 @@ export class JobObservation implements Job {
   onLine: ((level: string, message: string | undefined) => void) | undefined
   /** `performance.now()` when its code had ended, where a library has gone on since. */
   settledAt: number | undefined
+  /** The calls of databases made for it. Written by tracing. */
+  databaseCalls = 0
+  /** Milliseconds that those took which have ended, one added to the other. Written by tracing. */
+  databaseMs = 0
   error: unknown
   /** The application has called `fail`. */
   failed = false

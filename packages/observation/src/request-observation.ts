@@ -42,6 +42,10 @@ export interface Slots {
   onLine: ((level: string, message: string | undefined) => void) | undefined
   /** Lines below the level, until the request has ended. Written by logging where it keeps what failed. */
   heldLines: object | undefined
+  /** The calls of databases made for it. Written by tracing. */
+  databaseCalls: number
+  /** Milliseconds that those took which have ended, one added to the other. Written by tracing. */
+  databaseMs: number
   /** Whether code of the request has run in another context than `context`. Written by tracing. */
   hasInnerContexts: boolean
 }
@@ -93,6 +97,8 @@ export class RequestObservation implements Observation, Slots {
   sentryEventId: string | undefined
   onLine: Slots['onLine']
   heldLines: object | undefined
+  databaseCalls = 0
+  databaseMs = 0
   hasInnerContexts = false
 
   /** Whether the observers have received its start. */

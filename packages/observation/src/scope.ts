@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Channel } from 'node:diagnostics_channel'
 import { type Context, context, createContextKey, ROOT_CONTEXT } from '@opentelemetry/api'
 import type { JobObservation } from './job.ts'
 import type { Observation } from './observation.ts'
@@ -54,6 +55,21 @@ export function runIn<Args extends unknown[], Result>(
 
 export function currentScope(): Scope | undefined {
   return storage.getStore()
+}
+
+/** That of no request. */
+const NO_SCOPE: Scope = { observation: undefined, context: undefined }
+
+/**
+ * Has what follows upon a message of the channel do so in another scope, `undefined` for none.
+ * @returns what ends that
+ */
+export function bindScope<Message extends object>(
+  channel: Channel<unknown, Message>,
+  scopeOf: (message: Message) => Scope | undefined
+): () => void {
+  channel.bindStore(storage, (message) => scopeOf(message) ?? NO_SCOPE)
+  return () => channel.unbindStore(storage)
 }
 
 /** The request or the job that the calling code works for, `undefined` outside of one. Only a job has a name, `job`. */

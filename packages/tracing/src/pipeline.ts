@@ -24,7 +24,8 @@ import {
 import { CompositePropagator } from '@opentelemetry/core'
 import { NoopSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
-import { disable, enable, isPreloaded } from './instrumentation/instrumentations.ts'
+import { openChannels } from './channels/channels.ts'
+import { disable, enable, isInstrumented, isPreloaded } from './instrumentation/instrumentations.ts'
 import { guarded } from './processing/guarded.ts'
 import { holdTraces } from './processing/held-traces.ts'
 import { limitsFromEnv } from './processing/limits.ts'
@@ -43,6 +44,8 @@ export interface Pipeline {
   startSpan: StartRequestSpan
   /** Whether the context of an observation is the active one while its request is served. */
   hasSharedContext: boolean
+  /** Whether spans are made of what database clients publish. */
+  hasChannels: boolean
   /** Where spans go, for a reader. */
   destinations: readonly string[]
   /** What it counts, to be published by every holder. */
@@ -113,6 +116,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
     return {
       startSpan: startForeign,
       hasSharedContext: false,
+      hasChannels: false,
       destinations: ["the application's tracer provider"],
       series: [],
       open: async () => {},
@@ -125,6 +129,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
   return {
     startSpan: running.startSpan,
     hasSharedContext: running.hasSharedContext,
+    hasChannels: true,
     destinations: running.destinations,
     series: running.series,
     open: running.open,
@@ -212,6 +217,7 @@ function start(
   if (!hasPropagator)
     log.warn('tracing: a propagator is already registered and stays; propagateTo and baggage may not apply')
   enable(provider)
+  const closeChannels = openChannels({ provider, isInstrumented, report })
   const destinations = [
     ...(spanExport ? [spanExport.endpoint] : []),
     ...(console ? ['standard error'] : []),
@@ -229,6 +235,7 @@ function start(
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
     disable()
+    closeChannels()
     trace.disable()
     if (hasSharedContext) context.disable()
     if (hasPropagator) propagation.disable()

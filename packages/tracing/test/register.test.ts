@@ -1,57 +1,15 @@
-import { execFile } from 'node:child_process'
 import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { promisify } from 'node:util'
-import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
-import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
-import { type Test, test } from 'tap'
+import type { ReceivedSpan } from '@fastify-observability/testing/collector'
+import { test } from 'tap'
+import { PRELOADED, REGISTER, serve, shapes } from './served.ts'
 
-// Each test starts processes.
 const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
 const HAS_POSTGRES = Boolean(TEST_DATABASE_URL)
 const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'
 const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
-const PACKAGE = join(import.meta.dirname, '..')
-const REGISTER = '@fastify-observability/tracing/register'
-// tap has every process that a test starts load a TypeScript of its own: what `env` starts it does not reach.
-const NODE = ['-u', 'NODE_OPTIONS', process.execPath, '--throw-deprecation']
-const PRELOADED = ['--import', REGISTER]
 const KINDS = { ESM: 'service.mjs', CommonJS: 'service.cjs' }
-
-interface Served {
-  spans: ReceivedSpan[]
-  /** What tracing has logged, with the level before it. */
-  said: string[]
-}
-
-/** Runs a service of its own process, which answers one request and ends. */
-async function serve(t: Test, service: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Served> {
-  const collector = await startCollector()
-  t.teardown(() => collector.close())
-  const { stdout, stderr } = await promisify(execFile)('env', [...NODE, ...args, join('test/fixtures', service)], {
-    cwd: PACKAGE,
-    timeout: PATIENCE_MS,
-    env: { ...process.env, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env }
-  })
-  t.equal(stderr, '')
-  const log: { level: number; msg: string }[] = stdout.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))
-  const lines = log.filter(({ msg }) => msg.startsWith('tracing: '))
-  return { spans: collector.spans, said: lines.map(({ level, msg }) => `${level} ${msg}`) }
-}
-
-/** Spans with their parent's name, without what differs from run to run. */
-function shapes(spans: ReceivedSpan[]) {
-  const nameOf = new Map(spans.map(({ spanId, name }) => [spanId, name]))
-  return spans
-    .toSorted((one, other) => one.startMs - other.startMs)
-    .map(({ name, kind, parentSpanId, status, statusMessage, attributes, events }) => {
-      const { 'server.port': _, 'network.peer.port': __, ...stable } = attributes
-      const exceptions = events.filter((event) => event.name === 'exception')
-      const happened = exceptions.map(({ attributes }) => attributes)
-      return { name, kind, parent: nameOf.get(parentSpanId), status, statusMessage, attributes: stable, happened }
-    })
-}
 
 function ofScope(spans: ReceivedSpan[], part: string) {
   const names = shapes(spans.filter(({ scope }) => scope.endsWith(part))).map(({ name }) => name)
@@ -140,6 +98,8 @@ test('uses a tracer provider that is already registered, for the server span and
   t.equal(spans.filter(({ kind }) => kind === 'SERVER').length, 1)
   t.equal(spans.find(({ name }) => name === 'cache')?.parentSpanId, spans.find(({ kind }) => kind === 'SERVER')?.spanId)
   t.ok(ofScope(spans, '-undici').length > 0)
+  const { said: without } = await serve(t, 'service.mjs', ['--import', './test/fixtures/provider.mjs'])
+  t.match(without[1], /register`: pg, ioredis, @redis\/client;/, 'whose own instrumentations see databases')
 })
 
 test('gives hooks and handlers spans of their own when asked to, with and without the preload', async (t) => {
@@ -188,12 +148,36 @@ test('says at start-up what is instrumented', async (t) => {
   t.equal(said.length, 2)
 })
 
-test('says at start-up what only the preload instruments', async (t) => {
-  const { said } = await serve(t, 'service.cjs', [])
-  const only = 'only with `node --import fastify-observability/register`: pg, ioredis, @redis/client'
-  t.equal(
+for (const service of Object.values(KINDS)) {
+  test(`${service} says at start-up what is seen by its channels, and what only the preload instruments`, async (t) => {
+    const { said } = await serve(t, service, [])
+    const [ioredis, redis, api] = ['ioredis', 'redis', '@opentelemetry/api'].map(versionOf)
+    const seen = `seen by their diagnostics channels: ioredis ${ioredis}, redis ${redis}`
+    const only = 'only with `node --import fastify-observability/register`: pg'
+    t.equal(said[1], `30 tracing: instrumented: http, undici; ${seen}; ${only}; one copy of @opentelemetry/api: ${api}`)
+  })
+}
+
+test('says at start-up that a client loaded too early for the preload is seen by its channels', async (t) => {
+  const { said } = await serve(t, 'early.cjs', [], { LOADED_EARLY: 'redis' })
+  t.match(
     said[1],
-    `30 tracing: instrumented: http, undici; ${only}; one copy of @opentelemetry/api: ${versionOf('@opentelemetry/api')}`
+    `ioredis ${versionOf('ioredis')}; seen by their diagnostics channels: redis ${versionOf('redis')}; loaded`
+  )
+})
+
+test('says at start-up which versions of a client nobody sees', async (t) => {
+  const folder = t.testdir({
+    node_modules: {
+      ioredis: { 'index.js': '', 'package.json': '{"version":"5.10.1"}' },
+      mysql2: { 'index.js': '', 'package.json': '{"version":"3.19.0"}' }
+    },
+    'loads.cjs': "require('ioredis'); require('mysql2')"
+  })
+  const { said } = await serve(t, 'early.cjs', [], { ALSO_LOADS: join(folder, 'loads.cjs'), WITHOUT_PRELOAD: 'true' })
+  t.match(
+    said[1],
+    'that is not supported: mysql2 3.19.0; only with `node --import fastify-observability/register`: pg, ioredis;'
   )
 })
 

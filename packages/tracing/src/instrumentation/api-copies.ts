@@ -72,7 +72,8 @@ function realPath(path: string): string {
   }
 }
 
-function fieldOf(folder: string, field: string): string {
+/** A field of a folder's package.json. */
+export function fieldOf(folder: string, field: string): string {
   return String(read(folder)[field] ?? 'unknown')
 }
 

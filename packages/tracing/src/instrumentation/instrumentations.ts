@@ -6,8 +6,11 @@ import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
 import type { FastifyBaseLogger } from 'fastify'
 import { HttpInstrumentation } from '#instrumentation-http'
 import { type ApiCopy, apiCopies } from './api-copies.ts'
-import { withoutErrorText } from './error-hiding.ts'
+import { countCall, noteInstrumented } from './database-calls.ts'
+import { type ClientCopy, clientCopies } from './database-clients.ts'
+import { hideErrorText } from './error-hiding.ts'
 import { prepareHttpHeaders, prepareUndiciHeaders } from './outgoing-headers.ts'
+import { observingStarts } from './started-spans.ts'
 
 interface InstrumentationSet {
   /** Whether `register` has made it, before the application was loaded. */
@@ -22,7 +25,7 @@ interface InstrumentationSet {
 // One set a process, whichever copy of this package asks: what an instrumentation hooks into the module loader stays
 // there, and only the first set patches.
 const KEY = Symbol.for('@fastify-observability/tracing/instrumentations')
-// What only the preload can instrument. node-redis is patched in its client.
+// What only the preload can instrument, where it publishes nothing. node-redis is patched in its client.
 const PRELOAD_ONLY = ['pg', 'ioredis', '@redis/client']
 const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
 const NOWHERE = new ProxyTracerProvider()
@@ -125,7 +128,9 @@ export function disable(): void {
 }
 
 function direct(instrumentation: Instrumentation, provider: TracerProvider | undefined): void {
-  invoke(instrumentation, () => instrumentation.setTracerProvider(provider ? withoutErrorText(provider) : NOWHERE))
+  const listeners = [hideErrorText, countCall, noteInstrumented]
+  const target = provider ? observingStarts(provider, listeners) : NOWHERE
+  invoke(instrumentation, () => instrumentation.setTracerProvider(target))
 }
 
 /** @throws what an instrumentation throws that is not the application's. */
@@ -142,20 +147,38 @@ function patchHttp(): void {
   syncBuiltinESMExports()
 }
 
-/** Says in one line what is instrumented and what is not, and warns of what is wrong. */
-export function reportInstrumentations(log: FastifyBaseLogger): void {
+/** Whether an instrumentation has patched a copy of the package. */
+export function isInstrumented(name: string): boolean {
+  const definitions = theSet().instrumentations.flatMap(definitionsOf)
+  return definitions.some((definition) => definition.name === name && isPatched(definition))
+}
+
+/**
+ * Says in one line what is instrumented, how, and what is not, and warns of what is wrong.
+ * @param hasChannels whether spans are made of what database clients publish
+ */
+export function reportInstrumentations(log: FastifyBaseLogger, hasChannels: boolean): void {
   const { preloaded, instrumentations, problems } = theSet()
   const paths = Object.keys(require.cache)
   const loaded = new Set(paths.map((path) => PACKAGE_IN_PATH.exec(path)?.[1]?.replace('\\', '/')))
   const states: Record<State, string[]> = { instrumented: [], waiting: [], late: [], unsupported: [] }
+  const clients = clientCopies(paths).filter(({ module }) => !isInstrumented(module))
+  const publishing = hasChannels ? clients.filter((client) => client.hasChannels) : []
+  const unseen = clients.filter((client) => !publishing.includes(client))
   for (const instrumentation of instrumentations) {
     const [state, name] = stateOf(instrumentation, loaded)
-    states[state].push(name)
+    const isPublished = definitionsOf(instrumentation).some((definition) =>
+      publishing.some(({ module }) => module === definition.name)
+    )
+    if (!isPublished) states[state].push(name)
   }
-  const unhooked = preloaded ? [] : PRELOAD_ONLY.filter((name) => loaded.has(name))
+  const unhooked = preloaded ? [] : PRELOAD_ONLY.filter((name) => unseen.some(({ module }) => module === name))
+  const unpublished = hasChannels ? unseen.filter(({ module }) => !PRELOAD_ONLY.includes(module)) : []
+  states.unsupported.push(...unpublished.map(titleOf))
   const copies = apiCopies(paths)
   const parts = [
     ['instrumented', states.instrumented],
+    ['seen by their diagnostics channels', publishing.map(titleOf)],
     ['not loaded so far', states.waiting],
     ['loaded too early to be instrumented', states.late],
     ['not instrumented, loaded too early or of a version that is not supported', states.unsupported],
@@ -208,6 +231,10 @@ export function definitionsOf(instrumentation: Instrumentation): Instrumentation
 
 export function isInstrumentation(value: unknown): value is Instrumentation {
   return typeof value === 'object' && value !== null && 'instrumentationName' in value && 'setTracerProvider' in value
+}
+
+function titleOf({ name, version }: ClientCopy): string {
+  return `${name} ${version}`
 }
 
 function described({ version, folder }: ApiCopy): string {

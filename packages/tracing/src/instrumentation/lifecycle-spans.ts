@@ -2,7 +2,8 @@ import { currentScope, type RequestObservation, registryOf } from '@fastify-obse
 import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import { SCOPE } from '../span.ts'
-import { withoutErrorText } from './error-hiding.ts'
+import { hideErrorText } from './error-hiding.ts'
+import { observingStarts } from './started-spans.ts'
 
 /** Gives the hooks and the handlers that are added from now on a span each, below the request's. */
 export async function traceLifecycle(app: FastifyInstance): Promise<void> {
@@ -15,7 +16,7 @@ export async function traceLifecycle(app: FastifyInstance): Promise<void> {
     }
   }
   const instrumentation = new LifecycleInstrumentation({ enabled: false })
-  instrumentation.setTracerProvider(endingWithRequest(app, withoutErrorText(trace.getTracerProvider())))
+  instrumentation.setTracerProvider(endingWithRequest(app, observingStarts(trace.getTracerProvider(), [hideErrorText])))
 
   const { addHook } = app
   const own = new Map<unknown, onRequestHookHandler>()
