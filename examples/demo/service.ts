@@ -19,6 +19,7 @@ export interface Line {
   route?: string
   status_code?: number
   duration_ms?: number
+  db_calls?: number
   aborted?: boolean
 }
 
