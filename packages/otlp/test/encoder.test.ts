@@ -157,6 +157,25 @@ test('makes the same bytes of values that come again, change and return', async 
   t.same(different, [])
 })
 
+test('makes the same bytes of attributes that stand beside the others', async (t) => {
+  let compared = 0
+  fc.assert(
+    fc.property(attributes, fc.nat(2), (given, times) => {
+      const [span] = spansOf({ resources: [{}, {}], schemaUrl: '', spans: [{ ...plain, attributes: given }] })
+      if (!span) return false
+      const beside = Object.create(span, {
+        attributes: { value: {} },
+        added: { value: new Map(Object.entries(span.attributes)) }
+      })
+      const encoded = Array.from({ length: times + 1 }, () => encodeSpan(beside))
+      compared += encoded.length
+      return encoded.every((content) => content === encodeSpan(span))
+    }),
+    { numRuns: 300 }
+  )
+  t.ok(compared > 300, `${compared} spans`)
+})
+
 test('makes the same bytes of a batch that outgrows its buffer, and of the next one', async (t) => {
   const spans = spansOf({ resources: [{}, {}], schemaUrl: '', spans: [plain, { ...plain, name: 'x€'.repeat(3e6) }] })
   t.ok(isAsUpstreams(encodeSpans(spans), spans))

@@ -15,7 +15,7 @@ import {
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { ofRequest, REQUEST } from './propagation/context.ts'
-import { attributeOf } from './server/span.ts'
+import { attributeOf } from './server/attributes.ts'
 import { exceptionOf, SCOPE, tracer } from './span.ts'
 
 // Of what came through a queue: as many as a span has by default.

@@ -4,6 +4,7 @@ import { BatchSpanProcessor, type ReadableSpan, SamplingDecision, type SpanProce
 import Fastify from 'fastify'
 import { test } from 'tap'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
+import { spansOf, traced } from './traced.ts'
 
 async function spansWith(options: TracingOptions, paths = ['/orders/7?token=planted']): Promise<ReadableSpan[]> {
   const spans: ReadableSpan[] = []
@@ -42,6 +43,35 @@ test('shows a processor the server span as one of the SDK, without attributes th
   t.notOk(begun.includes(undefined))
   t.notOk(Object.values(server?.attributes ?? {}).includes(undefined))
   t.match(server?.attributes, { added: true, 'http.response.status_code': 200 })
+})
+
+test('shows a processor the fields of a request as attributes, which it may change', async (t) => {
+  const seen: unknown[] = []
+  const processor: SpanProcessor = {
+    onStart: () => undefined,
+    onEnding: (span) => void span.setAttribute('plan', 'free'),
+    onEnd: ({ attributes }) => void seen.push(attributes),
+    forceFlush: async () => undefined,
+    shutdown: async () => undefined
+  }
+  const app = Fastify()
+  await app.register(tracing, { spanProcessors: [processor] })
+  app.get('/', async ({ observation }) => observation.add({ plan: 'pro', 'user.id': 7, note: 'password=planted' }))
+  await app.inject('/')
+  await app.close()
+  t.match(seen, [{ plan: 'free', 'user.id': 7, note: 'password=[redacted]', 'http.route': '/' }])
+})
+
+test('sets the fields of a request in the place of what was set before', async (t) => {
+  const { app, collector } = await traced(t, (app) => {
+    app.get('/', async ({ span, observation }) => {
+      span?.setAttribute('plan', 'free')
+      observation.add({ plan: 'pro', 'user.id': 7 })
+    })
+  })
+  await app.inject('/')
+  const [span] = await spansOf(app, collector)
+  t.match(span?.attributes, { plan: 'pro', 'user.id': 7 })
 })
 
 test('sends the same spans to a second collector by an exporter of OpenTelemetry', async (t) => {

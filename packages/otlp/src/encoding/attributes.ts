@@ -1,11 +1,13 @@
 import { Buffer } from 'node:buffer'
 import { isRecord } from '@fastify-observability/observation/internal'
-import { bytes, double, integer, lengthOf, message, text, utf8 } from './protobuf.ts'
+import { bytes, double, integer, lengthOf, message, text, unsigned, utf8 } from './protobuf.ts'
 
 const SPAN_ATTRIBUTES = 9
 const MAX_KEYS = 512
 const MAX_KEY = 1_024
 const MAX_KEPT_LENGTH = 127
+// The tag of an AnyValue's integer.
+const INTEGER = integer(3, 0).slice(0, 1)
 
 /** What an attribute of a span begins with. */
 interface Key {
@@ -13,12 +15,34 @@ interface Key {
   field: string
   /** All that comes before a text, by its bytes. */
   heads: (string | undefined)[]
+  /** All that comes before a whole number, by its bytes. */
+  numberHeads: (string | undefined)[]
+  /** The last value, and the attribute with it where it came twice in a row, as most do. */
+  last: unknown
+  lastField: string | undefined
 }
 
 const keys = new Map<string, Key>()
 /** An attribute of a span. */
 export function spanAttribute(key: string, value: unknown): string {
-  return attributeOf(SPAN_ATTRIBUTES, key, value)
+  return spanAttributeOf(keyOf(key), value)
+}
+
+/** Attributes of a span, joined to each other before they are joined to all else, which is longer. */
+export function spanAttributes(attributes: ReadonlyMap<string, unknown>): string {
+  let content = ''
+  for (const [name, value] of attributes) {
+    const key = keyOf(name)
+    if (value !== key.last) {
+      content += spanAttributeOf(key, value)
+      key.last = isShort(value) ? value : undefined
+      key.lastField = undefined
+    } else {
+      key.lastField ??= inOnePiece(spanAttributeOf(key, value))
+      content += key.lastField
+    }
+  }
+  return content
 }
 
 /** The attributes of a span, without those that have no value. */
@@ -37,18 +61,37 @@ export function attributesOf(field: number, attributes: Readonly<Record<string, 
 
 /** One attribute of a message that has them in this field. */
 export function attributeOf(field: number, key: string, value: unknown): string {
-  const { field: name, heads } = keyOf(key)
-  if (field !== SPAN_ATTRIBUTES || typeof value !== 'string') return message(field, name + valueField(2, value))
+  const known = keyOf(key)
+  return field === SPAN_ATTRIBUTES ? spanAttributeOf(known, value) : message(field, known.field + valueField(2, value))
+}
+
+function spanAttributeOf({ field: name, heads, numberHeads }: Key, value: unknown): string {
+  if (typeof value === 'number') {
+    const content = unsigned(value)
+    if (content === undefined) return message(SPAN_ATTRIBUTES, name + valueField(2, value))
+    const known = numberHeads[content.length]
+    if (known !== undefined) return known + content
+    const head = headOf(name, content.length, INTEGER)
+    numberHeads[content.length] = inOnePiece(head)
+    return head + content
+  }
+  if (typeof value !== 'string') return message(SPAN_ATTRIBUTES, name + valueField(2, value))
   const content = utf8(value)
   const known = heads[content.length]
   if (known !== undefined) return known + content
-  const head = headOf(name, content.length)
+  const head = headOf(name, content.length, lengthOf(1, content.length))
   if (content.length <= MAX_KEPT_LENGTH) heads[content.length] = inOnePiece(head)
   return head + content
 }
 
-function headOf(name: string, length: number): string {
-  const any = lengthOf(1, length)
+/** Whether the value may be kept: it does not change, and takes little memory. */
+function isShort(value: unknown): boolean {
+  return typeof value === 'string'
+    ? value.length <= MAX_KEPT_LENGTH
+    : typeof value === 'boolean' || typeof value === 'number'
+}
+
+function headOf(name: string, length: number, any: string): string {
   const value = lengthOf(2, any.length + length) + any
   return lengthOf(SPAN_ATTRIBUTES, name.length + value.length + length) + name + value
 }
@@ -56,7 +99,7 @@ function headOf(name: string, length: number): string {
 function keyOf(name: string): Key {
   const known = keys.get(name)
   if (known !== undefined) return known
-  const key = { field: text(1, name), heads: [] }
+  const key = { field: text(1, name), heads: [], numberHeads: [], last: undefined, lastField: undefined }
   if (keys.size < MAX_KEYS && name.length <= MAX_KEY) keys.set(name, key)
   return key
 }

@@ -22,6 +22,20 @@ function varint(low: number, high = 0): string {
   return String.fromCharCode((low & 0x7f) | 0x80) + varint(((low >>> 7) | (high << 25)) >>> 0, high >>> 7)
 }
 
+/** The bytes of a whole number of up to 28 bits, `undefined` for any other. */
+export function unsigned(value: number): string | undefined {
+  if (value >>> 0 !== value || value >= 0x1000_0000) return undefined
+  if (value < 0x80) return String.fromCharCode(value)
+  if (value < 0x4000) return String.fromCharCode((value & 0x7f) | 0x80, value >>> 7)
+  if (value < 0x20_0000) return String.fromCharCode((value & 0x7f) | 0x80, ((value >>> 7) & 0x7f) | 0x80, value >>> 14)
+  return String.fromCharCode(
+    (value & 0x7f) | 0x80,
+    ((value >>> 7) & 0x7f) | 0x80,
+    ((value >>> 14) & 0x7f) | 0x80,
+    value >>> 21
+  )
+}
+
 /** Made once each, for few are used and joining them takes as long as what they stand before. */
 function kept(make: (field: number, value: number) => string): (field: number, value: number) => string {
   const texts: (string | undefined)[] = Array.from({ length: MAX_FIELD * MAX_SMALL })

@@ -1,5 +1,5 @@
 import type { HrTime, SpanContext } from '@opentelemetry/api'
-import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute } from './attributes.ts'
+import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute, spanAttributes } from './attributes.ts'
 import type { Resource, Scope } from './batch.ts'
 import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 
@@ -24,6 +24,8 @@ export interface EncodableSpan {
   readonly idBytes?: string | undefined
   /** Its attributes, of which some may have no value; leaving those out takes a copy. */
   readonly sparse?: Readonly<Record<string, unknown>>
+  /** Attributes beside those. */
+  readonly added?: ReadonlyMap<string, unknown> | undefined
 }
 
 interface SpanEvent {
@@ -80,6 +82,7 @@ export function encodeSpan(span: EncodableSpan): string {
   content += shared?.name ?? text(5, name)
   content += integer(6, span.kind + 1) + time(7, span.startTime) + time(8, span.endTime)
   content += shared ? sharedAttributesOf(shared, attributes) : presentAttributesOf(attributes)
+  if (span.added !== undefined) content += spanAttributes(span.added)
   content += integer(10, droppedAttributesCount)
   for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
     content += message(

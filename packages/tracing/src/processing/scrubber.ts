@@ -1,3 +1,4 @@
+import type { KeptValue } from '@fastify-observability/observation'
 import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
@@ -6,7 +7,7 @@ import { withoutValues } from './statement.ts'
 
 const STATEMENTS = new Set(['db.query.text', 'db.statement'])
 // What the server span says of every request, and what can be no secret.
-const PLAIN = new Set([
+const PLAIN = [
   'http.request.method',
   'http.route',
   'url.scheme',
@@ -16,8 +17,9 @@ const PLAIN = new Set([
   'network.peer.address',
   'request.id',
   'correlation.id'
-])
+]
 
+const NOTHING: Attributes = Object.freeze({})
 const MAX_MESSAGE = 4_096
 const MAX_KEYS = 512
 // A value that was not seen again for so long makes way for the present one.
@@ -38,7 +40,7 @@ interface Rule {
  */
 export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): SpanProcessor {
   let redactor = redactorNow()
-  let rules = new Map<string, Rule>()
+  let rules = noRules()
 
   function cleanValue(value: AttributeValue): AttributeValue {
     if (typeof value === 'string') return redactor.text(value)
@@ -63,9 +65,8 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
 
   /** `undefined` for what needs no cleaning. */
   function ruleOf(key: string): Rule | undefined {
-    if (PLAIN.has(key)) return undefined
     const known = rules.get(key)
-    if (known) return known
+    if (known !== undefined) return known || undefined
     const rule: Rule = { clean: cleaningOf(key), known: undefined, cleaned: undefined, misses: MAX_MISSES }
     if (rules.size < MAX_KEYS) rules.set(key, rule)
     return rule
@@ -74,28 +75,48 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   function scrubAttributes(attributes: Attributes): void {
     for (const key in attributes) {
       const value = attributes[key]
-      if (value === undefined || value === null || typeof value === 'number' || typeof value === 'boolean') continue
-      const rule = ruleOf(key)
-      if (rule === undefined) continue
-      if (rule.known === value) {
-        rule.misses = 0
-        if (rule.cleaned !== value) attributes[key] = rule.cleaned
-        continue
-      }
-      const cleaned = rule.clean(value, attributes)
+      const cleaned = scrubbed(key, value, attributes)
       if (cleaned !== value) attributes[key] = cleaned
-      // A statement is taken apart by its system, and a list may change.
-      if (typeof value !== 'string' || STATEMENTS.has(key) || ++rule.misses <= MAX_MISSES) continue
-      rule.known = value
-      rule.cleaned = cleaned
-      rule.misses = 0
     }
   }
 
+  function scrubbed(
+    key: string,
+    value: AttributeValue | undefined,
+    attributes: Attributes
+  ): AttributeValue | undefined {
+    if (value === undefined || value === null || typeof value === 'number' || typeof value === 'boolean') return value
+    const rule = ruleOf(key)
+    if (rule === undefined) return value
+    if (rule.known === value) {
+      rule.misses = 0
+      return rule.cleaned
+    }
+    const cleaned = rule.clean(value, attributes)
+    // A statement is taken apart by its system, and a list may change.
+    if (typeof value !== 'string' || STATEMENTS.has(key) || ++rule.misses <= MAX_MISSES) return cleaned
+    rule.known = value
+    rule.cleaned = cleaned
+    rule.misses = 0
+    return cleaned
+  }
+
+  /** Whether fields can stay where they are, beside the attributes. */
+  function areClean(fields: ReadonlyMap<string, KeptValue>): boolean {
+    for (const [key, value] of fields) {
+      if (typeof value === 'string' ? STATEMENTS.has(key) || scrubbed(key, value, NOTHING) !== value : isRecord(value))
+        return false
+    }
+    return true
+  }
+
   // Ours has its attributes with those that have no value too; leaving those out takes a copy.
-  function scrub(span: ReadableSpan & { sparse?: Attributes }): void {
+  function scrub(
+    span: ReadableSpan & { sparse?: Attributes; added?: ReadonlyMap<string, KeptValue> | undefined }
+  ): void {
     const { events, links, status } = span
-    scrubAttributes(span.sparse ?? span.attributes)
+    if (span.added !== undefined && !areClean(span.added)) scrubAttributes(span.attributes)
+    else scrubAttributes(span.sparse ?? span.attributes)
     for (const event of events) {
       if (event.name !== FIRST_BYTE) event.name = redactor.text(textOf(event.name))
       if (event.attributes) scrubAttributes(event.attributes)
@@ -113,7 +134,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     },
     onEnd(span) {
       const now = redactorNow()
-      if (now !== redactor) rules = new Map()
+      if (now !== redactor) rules = noRules()
       redactor = now
       scrub(span)
       for (const processor of next) processor.onEnd(span)
@@ -121,6 +142,11 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     forceFlush: async () => void (await Promise.all(next.map((processor) => processor.forceFlush()))),
     shutdown: async () => void (await Promise.all(next.map((processor) => processor.shutdown())))
   }
+}
+
+/** Those of an app that has met no attributes yet: `false` for what needs no cleaning. */
+function noRules(): Map<string, Rule | false> {
+  return new Map(PLAIN.map((key) => [key, false]))
 }
 
 // Its double quotes are those of values.

@@ -1,5 +1,6 @@
+import type { KeptValue } from '@fastify-observability/observation'
 import type { RequestObservation } from '@fastify-observability/observation/internal'
-import type { Attributes } from '@opentelemetry/api'
+import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { FastifyRequest } from 'fastify'
 import { redactor } from '../span.ts'
 
@@ -94,4 +95,9 @@ export function attributesOf(observation: RequestObservation): Attributes {
     'request.id': requestId,
     'correlation.id': correlationId
   }
+}
+
+/** An added field as an attribute, whose lists can be written to. */
+export function attributeOf(value: KeptValue): AttributeValue {
+  return value !== null && typeof value === 'object' ? [...value] : value
 }

@@ -33,7 +33,7 @@ import { type ReadableSpan, type Sampler, SamplingDecision, type SpanProcessor }
 import type { HeldTraces } from '../processing/held-traces.ts'
 import type { Limits } from '../processing/limits.ts'
 import { SCOPE_OF_ALL } from '../span.ts'
-import { attributesOf, nameOf } from './attributes.ts'
+import { attributeOf, attributesOf, nameOf } from './attributes.ts'
 import { UnsampledRoot } from './unsampled-root.ts'
 
 /** What all server spans of a pipeline share. */
@@ -131,17 +131,21 @@ const NONE: never[] = []
 const ORIGIN = performance.timeOrigin
 const ORIGIN_SECONDS = Math.floor(ORIGIN / 1_000)
 const ORIGIN_MS = ORIGIN - 1_000 * ORIGIN_SECONDS
+// As many characters as all fields of a request have.
+const LONGEST_FIELD = 4_096
 // Fifteen years; the milliseconds since 1970 are more.
 const MAX_UPTIME_MS = 5e11
 const UNSET: SpanStatus = Object.freeze({ code: SpanStatusCode.UNSET })
 
 /** @see https://opentelemetry.io/docs/specs/otel/trace/api/#span */
-class RequestSpan implements Span, EncodableSpan {
+export class RequestSpan implements Span, EncodableSpan {
   readonly kind = SpanKind.SERVER
   readonly instrumentationScope = SCOPE_OF_ALL
   readonly parentSpanContext: SpanContext | undefined
   readonly idBytes: string | undefined
   sparse: Attributes
+  /** The fields that were added to the request: attributes too, which are nowhere else until somebody reads or sets one. */
+  added: RequestObservation['fields'] | undefined
   // Most spans have none of these, and share that.
   links: Link[]
   events: TimedEvent[] = NONE
@@ -160,6 +164,8 @@ class RequestSpan implements Span, EncodableSpan {
   /** Of the attributes that have a value. */
   private count = 0
   private isSparse = true
+  /** Whether it may have attributes that it did not begin with. */
+  private isExtended = false
 
   constructor(
     home: SpanHome,
@@ -183,6 +189,8 @@ class RequestSpan implements Span, EncodableSpan {
 
   /** As the SDK's spans have them; whoever asks may change them. */
   get attributes(): Attributes {
+    this.mergeFields()
+    this.isExtended = true
     if (this.isSparse) {
       this.sparse = Object.fromEntries(Object.entries(this.sparse).filter(([, value]) => value !== undefined))
       this.isSparse = false
@@ -216,6 +224,7 @@ class RequestSpan implements Span, EncodableSpan {
 
   setAttribute(key: string, value: AttributeValue): this {
     if (this.ended || value === undefined || key === '') return this
+    this.mergeFields()
     // Of "toString" and the like every object has something.
     const isNew = this.sparse[key] === undefined || !Object.hasOwn(this.sparse, key)
     if (isNew && this.count >= this.home.limits.attributeCountLimit) {
@@ -224,9 +233,24 @@ class RequestSpan implements Span, EncodableSpan {
     }
     const kept = this.copied(value)
     if (kept === undefined) return this
-    if (isNew) this.count++
+    if (isNew) {
+      this.count++
+      this.isExtended ||= !Object.hasOwn(this.sparse, key)
+    }
     this.sparse[key] = kept
     return this
+  }
+
+  /**
+   * Has the fields of the request as attributes, without a copy: no name is one that the span begins with.
+   * @returns false where limits or attributes of the same name have to be looked at, so that each has to be set.
+   */
+  addFields(fields: RequestObservation['fields']): boolean {
+    const { attributeCountLimit, attributeValueLengthLimit } = this.home.limits
+    const fits = this.count + fields.size <= attributeCountLimit && attributeValueLengthLimit >= LONGEST_FIELD
+    if (this.ended || this.isExtended || this.added !== undefined || !fits) return false
+    this.added = fields
+    return true
   }
 
   // The SDK's spans take what JavaScript may pass, and nothing too.
@@ -330,6 +354,14 @@ class RequestSpan implements Span, EncodableSpan {
       this.droppedEventsCount++
     }
     return this
+  }
+
+  private mergeFields(): void {
+    const { added } = this
+    if (added === undefined) return
+    this.added = undefined
+    for (const [name, value] of added) this.sparse[name] = attributeOf(value)
+    this.count += added.size
   }
 
   private bound(): void {

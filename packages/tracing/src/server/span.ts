@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { KeptValue, Outcome } from '@fastify-observability/observation'
+import type { Outcome } from '@fastify-observability/observation'
 import {
   elapsedMs,
   isFailure,
@@ -8,7 +8,6 @@ import {
   type RequestObservation
 } from '@fastify-observability/observation/internal'
 import {
-  type AttributeValue,
   type Context,
   context,
   INVALID_SPAN_CONTEXT,
@@ -26,8 +25,8 @@ import { HeldTrace } from '../processing/held-traces.ts'
 import { ofRequest, SpanFrame } from '../propagation/context.ts'
 import { withRatio } from '../sampler.ts'
 import { exceptionOf, FIRST_BYTE, SCOPE } from '../span.ts'
-import { attributesOf, nameOf } from './attributes.ts'
-import type { StartRequestSpan } from './request-span.ts'
+import { attributeOf, attributesOf, nameOf } from './attributes.ts'
+import { RequestSpan, type StartRequestSpan } from './request-span.ts'
 
 /** The attribute of a trace that is kept although it was not sampled. */
 export const KEEP_REASON = 'keep.reason'
@@ -143,7 +142,7 @@ export function serverSpans({
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
-    if (fields.size > 0) for (const [name, value] of fields) span.setAttribute(name, attributeOf(value))
+    if (fields.size > 0) addFields(span, fields)
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, startedAt + elapsedMs(startedAt, headersAt))
     if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
     if (hasFailed) span.setStatus({ code: SpanStatusCode.ERROR })
@@ -168,9 +167,9 @@ function addIds(span: Span, { requestId, correlationId }: RequestObservation): v
   if (correlationId !== undefined) span.setAttribute('correlation.id', correlationId)
 }
 
-/** Attributes are lists that can be written to. */
-export function attributeOf(value: KeptValue): AttributeValue {
-  return value !== null && typeof value === 'object' ? [...value] : value
+function addFields(span: Span, fields: RequestObservation['fields']): void {
+  if (span instanceof RequestSpan && span.addFields(fields)) return
+  for (const [name, value] of fields) span.setAttribute(name, attributeOf(value))
 }
 
 function isOurs(span: Span): boolean {
