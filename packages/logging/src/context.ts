@@ -49,6 +49,8 @@ export function observationOf(logger: object): RequestObservation | JobObservati
 
 /** The request that a line of the logger belongs to, `undefined` for one of a job. */
 export function requestOf(logger: object): RequestObservation | undefined {
+  const bound = BOUND in logger ? logger[BOUND] : undefined
+  if (bound instanceof RequestObservation) return bound
   const observation = observationOf(logger)
   return observation instanceof RequestObservation ? observation : undefined
 }

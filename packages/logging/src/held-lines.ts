@@ -4,7 +4,15 @@ import type { Logger } from 'pino'
 import { ancestorOf, contextFields, fieldsOf, requestOf } from './context.ts'
 import { asksForMetadata, METADATA, symbolOf } from './existing-pino.ts'
 import { serializersOf, unreportedMethod } from './guard.ts'
-import { type HeldLine, isPlain, isScalar, LineBuffer, Particulars, type WrittenLine } from './line-buffer.ts'
+import {
+  type HeldLine,
+  isPlain,
+  isScalar,
+  LineBuffer,
+  Particulars,
+  takeBuffer,
+  type WrittenLine
+} from './line-buffer.ts'
 import { type Journal, timeField } from './logger.ts'
 import type { Fields } from './safe.ts'
 
@@ -187,7 +195,7 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
       contextOf = contextSource()
     },
     begin(observation) {
-      observation.heldLines = new LineBuffer()
+      observation.heldLines = takeBuffer()
     },
     end(observation, isKept) {
       const lines = observation.heldLines
@@ -197,7 +205,7 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
         for (const line of lines.all()) writeLine(line, observation)
         if (lines.missing > 0) lose('held_full', lines.missing)
       }
-      lines.clear()
+      lines.release()
     },
     write(logger, label, fields, message, observation) {
       const level = logger.levels.values[label] ?? 0

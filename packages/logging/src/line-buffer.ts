@@ -57,6 +57,7 @@ const SIZE = 5
 const HEAD = 6
 const MAX_GAP = 512
 const MAX_PREPARED = 256
+const MAX_SPARE = 256
 const NOTHING: unknown[] = []
 const NO_FIELDS: Fields = {}
 
@@ -65,8 +66,16 @@ const allLines = new Holdings({ maxBytes: MAX_BYTES, maxTotalBytes: MAX_TOTAL_BY
 
 // As many slots as requests have needed lately: an array that grows is copied.
 let prepared = 0
-// What the line in hand takes. A result of several values would be an object more for each line.
+// What a value that is copied takes. A result of several values would be an object more for each line.
 let measured = 0
+
+// Of requests that have ended: making one takes as long as holding two lines.
+const spare: LineBuffer[] = []
+
+/** An empty buffer, for one request. */
+export function takeBuffer(): LineBuffer {
+  return spare.pop() ?? new LineBuffer()
+}
 
 /**
  * The lines that are held of one request, with their values as they were. Every request may have some, and nearly none is
@@ -94,15 +103,15 @@ export class LineBuffer extends Holding {
       this.missing++
       return true
     }
+    let isHeld = false
     this.isAdding = true
     try {
-      return this.put(logger, level, fields, message)
+      isHeld = this.put(logger, level, fields, message)
     } catch {
       // A getter or a proxy of the user's.
-      return false
-    } finally {
-      this.isAdding = false
     }
+    this.isAdding = false
+    return isHeld
   }
 
   /** Has the lines of the logger, which is about to get other bindings, keep these. */
@@ -130,12 +139,13 @@ export class LineBuffer extends Holding {
     })
   }
 
-  /** Forgets what is held. */
-  clear(): void {
+  /** Forgets what is held, and leaves the buffer to another request. */
+  release(): void {
     prepared = Math.min(Math.max(this.used, prepared - 1), MAX_PREPARED)
     this.removed(this.bytes)
     this.slots = NOTHING
-    this.from = this.used = this.lines = 0
+    this.from = this.used = this.lines = this.missing = 0
+    if (spare.length < MAX_SPARE) spare.push(this)
   }
 
   protected override forgetOldest(): void {
@@ -165,24 +175,26 @@ export class LineBuffer extends Holding {
     }
     const { slots } = this
     let at = start + HEAD
-    measured = LINE_BYTES
-    if (message !== undefined) measured += typeof message === 'string' ? message.length : sizeOf(message)
+    let bytes = LINE_BYTES
+    if (message !== undefined) bytes += typeof message === 'string' ? message.length : sizeOf(message)
     for (const key in fields) {
       const value = fields[key]
-      measured += ENTRY_BYTES + key.length
+      bytes += ENTRY_BYTES + key.length
       slots[at++] = key
       if (typeof value === 'number') {
         slots[at++] = value
       } else if (typeof value === 'string') {
-        measured += value.length
+        bytes += value.length
         slots[at++] = value
       } else {
+        measured = bytes
         const copy = copyOf(value, 1)
-        if (copy === undefined && value !== undefined && measured <= MAX_BYTES) return false
+        bytes = measured
+        if (copy === undefined && value !== undefined && bytes <= MAX_BYTES) return false
         slots[at++] = copy
       }
     }
-    if (measured > MAX_BYTES) {
+    if (bytes > MAX_BYTES) {
       this.missing++
       return true
     }
@@ -193,11 +205,11 @@ export class LineBuffer extends Holding {
     slots[start + LEVEL] = level
     // A small number takes no memory of its own.
     slots[start + TIME] = now - this.since
-    slots[start + BYTES] = measured
+    slots[start + BYTES] = bytes
     slots[start + SIZE] = at - start
     this.used = at
     this.lines++
-    this.added(measured)
+    this.added(bytes)
     if (this.lines > MAX_LINES) this.dropOldest()
     return true
   }
@@ -279,6 +291,8 @@ export function isScalar(value: unknown): boolean {
 /** Whether the object has nothing but its fields. */
 export function isPlain(value: object): boolean {
   try {
+    // V8 knows the prototype of an object that it has just read something of, and else has to ask its runtime.
+    if (value.constructor === Object && Object.getPrototypeOf(value) === Object.prototype) return true
     const prototype: unknown = Object.getPrototypeOf(value)
     return prototype === Object.prototype || prototype === null
   } catch {

@@ -28,12 +28,12 @@ export type BeginRecording = (
  * when somebody adds something to it, or when it is kept.
  */
 export class UnsampledRoot extends HeldTrace implements Span {
-  private readonly record: BeginRecording
-  private readonly context: SpanContext
-  private readonly observation: RequestObservation
-  private readonly around: Context
-  private readonly links: Link[]
-  private recorded: Span | undefined
+  declare private readonly record: BeginRecording
+  declare private readonly context: SpanContext
+  declare private readonly observation: RequestObservation
+  declare private readonly around: Context
+  declare private readonly links: Link[]
+  declare private recorded: Span | undefined
 
   constructor(
     traces: HeldTraces,
