@@ -45,7 +45,9 @@ export function createFieldRules(): FieldRules {
 }
 
 /** The fields of one request: the last value of a name wins, and what is not kept is counted. */
-export class Fields extends Map<string, KeptValue> {
+export class Fields {
+  // Beside it, because V8 makes an object of a class that extends Map by its runtime.
+  readonly kept = new Map<string, KeptValue>()
   /** Of all names and values. */
   private characters = 0
 
@@ -65,27 +67,28 @@ export class Fields extends Map<string, KeptValue> {
   /** Why the field is not kept, if it is not. */
   private put(name: string, given: unknown): DropReason | undefined {
     if (given === undefined) return undefined
-    const value = kept(given)
+    const { kept } = this
+    const value = keptValueOf(given)
     if (value === undefined || name === '' || name.length > MAX_NAME) return 'invalid'
-    const before = this.get(name)
-    if (before === undefined && this.size === MAX_FIELDS) return 'too_many'
+    const before = kept.get(name)
+    if (before === undefined && kept.size === MAX_FIELDS) return 'too_many'
     const freed = before === undefined ? 0 : name.length + lengthOf(before)
     const characters = this.characters + name.length + lengthOf(value) - freed
     if (characters > MAX_CHARACTERS) return 'too_large'
     this.characters = characters
-    this.set(name, value)
+    kept.set(name, value)
     return undefined
   }
 }
 
 /** The value as it is kept, `undefined` for one that cannot be. */
-function kept(value: unknown): KeptValue | undefined {
+function keptValueOf(value: unknown): KeptValue | undefined {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value)
   if (typeof value === 'bigint') return String(value)
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? undefined : value.toISOString()
   if (!Array.isArray(value) || value.length > MAX_CHARACTERS) return undefined
-  const items = value.map(kept)
+  const items = value.map(keptValueOf)
   return items.every(isItem) ? items : undefined
 }
 

@@ -95,7 +95,7 @@ export class JobObservation implements Job {
   }
 
   get fields(): ReadonlyMap<string, KeptValue> {
-    return this.added ?? NO_FIELDS
+    return this.added?.kept ?? NO_FIELDS
   }
 
   add(fields: AddedFields): void {

@@ -195,7 +195,7 @@ export class RequestObservation implements Observation, Slots {
   }
 
   get fields(): ReadonlyMap<string, KeptValue> {
-    return this.added ?? NO_FIELDS
+    return this.added?.kept ?? NO_FIELDS
   }
 
   add(fields: AddedFields): void {
