@@ -130,11 +130,11 @@ export const variants = {
   }
 } satisfies Record<string, Variant>
 
-/** Variants of which one is the other with something more, which is what it costs. */
-export const pairs: readonly (readonly [name: VariantName, base: VariantName])[] = [
-  ['keep', 'lines'],
-  ['keep-10', 'lines-10'],
-  ['fields', 'ours']
+/** Variants of which one is the other with something more, and what that may cost. */
+export const pairs: readonly { name: VariantName; base: VariantName; atMost: string }[] = [
+  { name: 'keep', base: 'lines', atMost: '1.02 times' },
+  { name: 'keep-10', base: 'lines-10', atMost: '1.02 times' },
+  { name: 'fields', base: 'ours', atMost: '1 µs more' }
 ]
 
 export type VariantName = keyof typeof variants
