@@ -57,7 +57,7 @@ test('leaves the code and the state of OAuth out of its callback and out of the 
 
 test('leaves secrets out of what the application puts on spans', async (t) => {
   const { app, collector } = await traced(t)
-  withSpan('mine', { password: 'planted', note: ['token=planted', 'fine'], count: 3 }, (span) => {
+  withSpan('mine', { password: 'planted', api_key: 4711, note: ['token=planted', 'fine'], count: 3 }, (span) => {
     span.addEvent('login', { 'http.request.header.authorization': 'planted', detail: 'secret: planted' })
     span.addEvent('retried with password=planted')
     span.setStatus({ code: 2, message: `refused: password=planted ${'x'.repeat(10_000)}` })
@@ -66,7 +66,12 @@ test('leaves secrets out of what the application puts on spans', async (t) => {
   t.equal(span?.events[1]?.name, 'retried with password=[redacted]')
   t.match(span?.statusMessage, /^refused: password=\[redacted\] x+$/)
   t.equal(span?.statusMessage.length, 4096)
-  t.same(span?.attributes, { password: '[redacted]', note: ['token=[redacted]', 'fine'], count: 3 })
+  t.same(span?.attributes, {
+    password: '[redacted]',
+    api_key: '[redacted]',
+    note: ['token=[redacted]', 'fine'],
+    count: 3
+  })
   t.same(span?.events[0]?.attributes, {
     'http.request.header.authorization': '[redacted]',
     detail: 'secret: [redacted]'

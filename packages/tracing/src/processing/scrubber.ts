@@ -10,8 +10,10 @@ const STATEMENTS = new Set(['db.query.text', 'db.statement'])
 const PLAIN = [
   'http.request.method',
   'http.route',
+  'http.response.status_code',
   'url.scheme',
   'server.address',
+  'server.port',
   'client.address',
   'network.protocol.version',
   'network.peer.address',
@@ -85,7 +87,8 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     value: AttributeValue | undefined,
     attributes: Attributes
   ): AttributeValue | undefined {
-    if (value === undefined || value === null || typeof value === 'number' || typeof value === 'boolean') return value
+    // That there is a secret is none.
+    if (value === undefined || value === null || typeof value === 'boolean') return value
     const rule = ruleOf(key)
     if (rule === undefined) return value
     if (rule.known === value) {
@@ -104,8 +107,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   /** Whether fields can stay where they are, beside the attributes. */
   function areClean(fields: ReadonlyMap<string, KeptValue>): boolean {
     for (const [key, value] of fields) {
-      if (typeof value === 'string' ? STATEMENTS.has(key) || scrubbed(key, value, NOTHING) !== value : isRecord(value))
-        return false
+      if (isRecord(value) || STATEMENTS.has(key) || scrubbed(key, value, NOTHING) !== value) return false
     }
     return true
   }
