@@ -3,6 +3,7 @@ import logging from '@fastify-observability/logging'
 import metrics, { clusterMetrics } from '@fastify-observability/metrics'
 import observation from '@fastify-observability/observation'
 import { exportSpans, type SpanExport } from '@fastify-observability/otlp'
+import profiling from '@fastify-observability/profiling'
 import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import tracing from '@fastify-observability/tracing'
@@ -29,6 +30,7 @@ await parts.register(logging, { level: 'info' })
 await parts.register(tracing, { endpoint: 'http://localhost:4317' })
 await parts.register(metrics, { path: '/metrics', customLabels: { tenant: (request) => request.hostname } })
 await parts.register(health, { checks: { database: () => true } })
+await parts.register(profiling, { serverAddress: 'http://localhost:4040' })
 await parts.register(sentry, { dsn: 'https://key@localhost/1' })
 
 const spans: SpanExport = exportSpans({ endpoint: 'http://localhost:4317', shutdownTimeoutMs: 1_000, log: app.log })

@@ -11,6 +11,7 @@ import {
   type ServiceOptions,
   serviceSchema
 } from '@fastify-observability/observation/internal'
+import profiling, { type ProfilingOptions } from '@fastify-observability/profiling'
 import requestId, { type RequestIdOptions } from '@fastify-observability/request-id'
 import sentry, { type SentryOptions } from '@fastify-observability/sentry'
 import tracing, { type TracingOptions } from '@fastify-observability/tracing'
@@ -95,6 +96,7 @@ export type {
   LoggingOptions,
   ManagementOptions,
   MetricsOptions,
+  ProfilingOptions,
   Report,
   RequestIdOptions,
   SentryOptions,
@@ -146,6 +148,8 @@ export interface ObservabilityOptions {
   metrics?: MetricsOptions | boolean
   health?: HealthOptions | boolean
   sentry?: SentryOptions | boolean
+  /** Continuous profiles for Pyroscope; needs `@datadog/pprof`. The one part that is off until it is asked for. @default false */
+  profiling?: ProfilingOptions | boolean
 }
 
 const NAME = 'fastify-observability'
@@ -171,7 +175,8 @@ const schema = v.strictObject({
   tracing: part,
   metrics: part,
   health: part,
-  sentry: part
+  sentry: part,
+  profiling: part
 })
 
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
@@ -188,6 +193,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   const series = optionsOf(options.metrics)
   const probes = optionsOf(options.health)
   const events = optionsOf(options.sentry)
+  const profiles = optionsOf(options.profiling ?? false)
   const management = options.management && createManagement(app, options.management)
   app.decorate('management', management)
   await app.register(observation)
@@ -210,6 +216,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })
+  if (profiles) await app.register(profiling, { service, ...profiles })
 }
 
 /** The options of a part, `false` where it is left out. */

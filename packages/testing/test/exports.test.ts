@@ -40,7 +40,7 @@ for (const manifest of globSync(`${PACKAGES}*/package.json`)) {
 
 test('the umbrella exports all that its parts do', async (t) => {
   const own = new Set(exportsOf(join(PACKAGES, 'observability/src/index.ts')))
-  const parts = ['observation', 'request-id', 'logging', 'tracing', 'metrics', 'health', 'sentry']
+  const parts = ['observation', 'request-id', 'logging', 'tracing', 'metrics', 'health', 'sentry', 'profiling']
   const missing = parts
     .flatMap((part) => exportsOf(join(PACKAGES, part, 'src/index.ts')))
     .filter((name) => !own.has(name))
