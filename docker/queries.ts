@@ -92,6 +92,12 @@ export function linkQueries(): Query[] {
   ]
 }
 
+/** What Grafana opens of a span in Pyroscope. */
+export function profileLink(): { profileTypeId: string; tags: { key: string; value: string }[] } {
+  const { datasources } = parse(readFileSync(`${HERE}grafana/provisioning/datasources/datasources.yaml`, 'utf8'))
+  return datasources.find(({ uid }: { uid: string }) => uid === 'tempo').jsonData.tracesToProfiles
+}
+
 export function rules(): Rule[] {
   return globSync(`${HERE}prometheus/rules/*.yaml`)
     .sort()
@@ -111,8 +117,8 @@ export function configuredAttributes(): { where: string; name: string }[] {
   const { processor } = parse(readFileSync(`${HERE}tempo.yaml`, 'utf8')).metrics_generator
   const { datasources } = parse(readFileSync(`${HERE}grafana/provisioning/datasources/datasources.yaml`, 'utf8'))
   const { jsonData } = datasources.find(({ uid }: { uid: string }) => uid === 'tempo')
-  const { tracesToLogsV2, tracesToMetrics, spanBar } = jsonData
-  const tags: { key: string }[] = [...tracesToLogsV2.tags, ...tracesToMetrics.tags]
+  const { tracesToLogsV2, tracesToMetrics, tracesToProfiles, spanBar } = jsonData
+  const tags: { key: string }[] = [...tracesToLogsV2.tags, ...tracesToMetrics.tags, ...tracesToProfiles.tags]
   return [
     ...processor.span_metrics.dimensions.map((name: string) => ({ where: 'tempo.yaml, span_metrics', name })),
     ...tags.map(({ key }) => ({ where: 'the links of the data source Tempo', name: key })),

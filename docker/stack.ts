@@ -58,12 +58,13 @@ async function check(): Promise<number> {
   return holds && stack.missing.length === 0 ? 0 : 1
 }
 
-function welcome({ orders, payments, prometheus, jaeger, logFile, missing, folder }: Stack): string {
+function welcome({ orders, payments, prometheus, jaeger, pyroscope, logFile, missing, folder }: Stack): string {
   const places = [
     `orders      ${orders.url}`,
     `payments    ${payments.url}`,
     prometheus && `Prometheus  ${prometheus}   alerts at ${prometheus}/alerts`,
     jaeger && `Jaeger      ${jaeger}/api/v3/traces/<trace id>`,
+    pyroscope && `Pyroscope   ${pyroscope}`,
     logFile && `logs        ${logFile}`,
     `output      ${folder}`
   ]

@@ -5,6 +5,7 @@ import { configuredAttributes, linkQueries, metricNames, panelQueries, rules } f
 import { type Evidence, gatherEvidence, unknownNames } from './names.ts'
 import type { Stack } from './parts.ts'
 import { askPrometheus, type Prometheus } from './prometheus.ts'
+import { flameGraph } from './pyroscope.ts'
 import { readLogs, readSpans } from './sent.ts'
 import { generatorSettings, serviceGraph } from './tempo.ts'
 
@@ -34,11 +35,11 @@ const CALLS = ['user → orders', 'orders → payments', 'orders → a database'
 const DURATION = 'http_server_request_duration_seconds'
 const PLACED = 'service="orders", http_route="/orders", http_response_status_code="201"'
 const NAME_IN_README =
-  /`((?:http_server|nodejs|process|otel_sdk|otelcol|health_check|log_lines|sentry|observability|metrics|app|service|slo)[_:][a-z0-9_:]+)/g
+  /`((?:http_server|nodejs|process|otel_sdk|otelcol|health_check|log_lines|sentry|profiles|observability|metrics|app|service|slo)[_:][a-z0-9_:]+)/g
 
 /** Sends traffic and sees what becomes of it. @param said is told each result when it is there */
 export async function checkStack(stack: Stack, said: (check: Check) => void): Promise<Check[]> {
-  const { orders, payments, jaeger, logFile, traceFile } = stack
+  const { orders, payments, jaeger, pyroscope, logFile, traceFile } = stack
   const checks: Check[] = []
   const prometheus = stack.prometheus === undefined ? undefined : askPrometheus(stack.prometheus)
 
@@ -92,7 +93,29 @@ export async function checkStack(stack: Stack, said: (check: Check) => void): Pr
     await see('no service calls itself in it', async () => !callsOf(traceFile).has('orders → orders'), 0)
   }
   if (prometheus) await checkMetrics(prometheus)
+  if (pyroscope !== undefined && traceFile !== undefined) await checkProfiles(pyroscope, traceFile)
   if (logFile !== undefined && traceFile !== undefined) await checkNames()
+
+  /** As Grafana asks, by the link of the data source Tempo. */
+  async function checkProfiles(url: string, traceFile: string): Promise<void> {
+    for (const service of ['orders', 'payments']) {
+      await see(`Pyroscope has a flame graph of ${service}`, async () => {
+        const { functions } = await flameGraph(url, { service_name: service })
+        return functions.length > 0
+      })
+    }
+    await see('Pyroscope has one of orders by its route /orders', async () => {
+      const { functions } = await flameGraph(url, { service_name: 'orders', http_route: '/orders' })
+      return functions.length > 0
+    })
+    await see('Pyroscope has one of the spans that link to it, and it has less than all', async () => {
+      const ids = readSpans(traceFile).map(({ attributes }) => attributes['pyroscope.profile.id'])
+      const linked = ids.filter((id) => typeof id === 'string')
+      const all = await flameGraph(url, { service_name: 'orders' })
+      const own = await flameGraph(url, { service_name: 'orders' }, linked)
+      return own.nanoseconds > 0 && own.nanoseconds < all.nanoseconds
+    })
+  }
 
   async function checkNames(): Promise<void> {
     const evidence = await seenNames(stack)

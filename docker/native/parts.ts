@@ -18,6 +18,7 @@ export interface Stack {
   /** Where each part is, `undefined` where it is missing. */
   prometheus: string | undefined
   jaeger: string | undefined
+  pyroscope: string | undefined
   /** The file that the collector writes log records to. */
   logFile: string | undefined
   /** The file that the collector writes spans to. */
@@ -46,6 +47,9 @@ export const PORT_NAMES = [
   'collectorHealth',
   'collectorMetrics',
   'generator',
+  'pyroscope',
+  'pyroscopeGrpc',
+  'pyroscopeGossip',
   'postgres',
   'redis'
 ] as const
@@ -65,12 +69,26 @@ export const USUAL_PORTS: Ports = {
   collectorHealth: 13133,
   collectorMetrics: 8888,
   generator: 8890,
+  pyroscope: 4040,
+  pyroscopeGrpc: 9095,
+  pyroscopeGossip: 7946,
   postgres: 15432,
   redis: 16379
 }
 
 const HOST = '127.0.0.1'
 const PROBE_MS = 2_000
+/** What its parts, all in one process here, call one another by: otherwise the address of the first network. */
+const PYROSCOPE_MEMBERS = [
+  'memberlist.advertise-addr',
+  'compactor.ring.instance-addr',
+  'distributor.ring.instance-addr',
+  'ingester.lifecycler.addr',
+  'overrides-exporter.ring.instance-addr',
+  'query-frontend.instance-addr',
+  'query-scheduler.ring.instance-addr',
+  'store-gateway.sharding-ring.instance-addr'
+]
 const DOCKER = fileURLToPath(new URL('..', import.meta.url))
 const REGISTER = import.meta.resolve('fastify-observability/register')
 const { env } = process
@@ -174,6 +192,35 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     return `http://${at('jaeger')}`
   }
 
+  async function startPyroscope(): Promise<string | undefined> {
+    const command = find('TEST_PYROSCOPE', 'pyroscope')
+    if (!command) {
+      missing.push('Pyroscope, so nothing is profiled: export $(bash .ci/parts)')
+      return undefined
+    }
+    const data = join(folder, 'pyroscope')
+    cleanups.push(() => rmSync(data, { recursive: true, force: true }))
+    await start({
+      name: 'pyroscope',
+      command,
+      args: [
+        `-config.file=${join(DOCKER, 'pyroscope.yaml')}`,
+        `-server.http-listen-address=${HOST}`,
+        `-server.http-listen-port=${ports.pyroscope}`,
+        `-server.grpc-listen-address=${HOST}`,
+        `-server.grpc-listen-port=${ports.pyroscopeGrpc}`,
+        `-memberlist.bind-addr=${HOST}`,
+        `-memberlist.bind-port=${ports.pyroscopeGossip}`,
+        ...PYROSCOPE_MEMBERS.map((member) => `-${member}=${HOST}`),
+        `-pyroscopedb.data-path=${join(data, 'blocks')}`,
+        '-storage.backend=filesystem',
+        `-storage.filesystem.dir=${join(data, 'bucket')}`
+      ],
+      isReady: () => answers(`http://${at('pyroscope')}/ready`)
+    })
+    return `http://${at('pyroscope')}`
+  }
+
   async function startCollector(): Promise<{ logFile: string; traceFile: string } | undefined> {
     const command = find('TEST_COLLECTOR', 'otelcol-contrib', 'otelcol')
     if (!command) {
@@ -260,10 +307,12 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     const databaseUrl = await startPostgres()
     const redisUrl = await startRedis()
     const jaeger = await startJaeger()
+    const pyroscope = await startPyroscope()
     const { logFile, traceFile } = (await startCollector()) ?? {}
     const telemetry = {
       ...(logFile && { OTEL_EXPORTER_OTLP_ENDPOINT: `http://${at('collector')}`, OTEL_LOGS_EXPORTER: 'otlp' }),
       OTEL_RESOURCE_ATTRIBUTES: 'service.version=1.0.0,deployment.environment.name=native',
+      ...(pyroscope && { PYROSCOPE_SERVER_ADDRESS: pyroscope }),
       LOG_FORMAT: 'json',
       NODE_OPTIONS: `${env.NODE_OPTIONS ?? ''} --import=${REGISTER}`,
       ...extra
@@ -281,7 +330,7 @@ export async function startStack(ports: Ports, extra: Record<string, string> = {
     const prometheus = await startPrometheus({ jaeger: jaeger !== undefined, collector: logFile !== undefined })
     const failed = Promise.race([...services, ...programs].map((part) => part.failed))
     failed.catch(() => undefined)
-    return { orders, payments, prometheus, jaeger, logFile, traceFile, missing, folder, failed, stop }
+    return { orders, payments, prometheus, jaeger, pyroscope, logFile, traceFile, missing, folder, failed, stop }
   } catch (error) {
     await stop()
     throw error

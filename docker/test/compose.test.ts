@@ -19,7 +19,13 @@ interface Service {
 const HERE = new URL('../', import.meta.url)
 const read = (file: string) => readFileSync(new URL(file, HERE), 'utf8')
 const yaml = (file: string) => parse(read(file), { merge: true })
-const compose: { services: Record<string, Service>; volumes: Record<string, null> } = yaml('compose.yaml')
+interface Compose {
+  services: Record<string, Service>
+  volumes: Record<string, null>
+}
+
+const compose: Compose = yaml('compose.yaml')
+const { pyroscope, ...profiledServices }: Compose['services'] = yaml('compose.profiles.yaml').services
 const services = Object.entries(compose.services)
 const env = Object.fromEntries(
   Object.entries(parseEnv(read('.env'))).map(([name, value = '']) => [name, value.replace(/\$\{(\w+)\}/g, pinned)])
@@ -151,6 +157,33 @@ test('needs the memory that the README says', async (t) => {
   t.match(read('README.md'), `${(mebibytes / 1024).toFixed(1)} GiB`)
 })
 
+test('needs as much for the light way in as the README says', async (t) => {
+  const { services }: { services: Record<string, { mem_limit: string }> } = yaml('test/configurations/lgtm.yaml')
+  const bytes = Object.values(services).reduce((sum, { mem_limit }) => sum + Number(mem_limit), 0)
+  t.match(read('README.md'), `Its limits add up to ${(bytes / 2 ** 30).toFixed(0)} GiB`)
+})
+
+test('gives the light way in the data sources, dashboards and rules of the stack', async (t) => {
+  const { volumes } = yaml('compose.lgtm.yaml').services.collector
+  const sources = volumes.map((volume: string) => volume.split(':')[0])
+  for (const source of [
+    'grafana/provisioning/datasources/datasources.yaml',
+    'grafana/dashboards',
+    'prometheus/rules'
+  ]) {
+    t.ok(sources.includes(`./${source}`) && existsSync(new URL(source, HERE)), source)
+  }
+})
+
+test('makes the same series of spans the light way', async (t) => {
+  const light = yaml('tempo.lgtm.yaml')
+  const { metrics_generator, overrides, query_frontend, backend_worker } = yaml('tempo.yaml')
+  t.match(light, { overrides, query_frontend, backend_worker })
+  t.same(light.metrics_generator.processor, metrics_generator.processor)
+  // Where the collector of the image sends to.
+  t.equal(light.distributor.receivers.otlp.protocols.http.endpoint, 'localhost:4418')
+})
+
 test('keeps the data of PostgreSQL 18 where that version has it', async (t) => {
   t.match(env.POSTGRES_IMAGE, 'postgres:18.')
   t.same(compose.services.postgres?.volumes, ['postgres:/var/lib/postgresql'])
@@ -173,9 +206,32 @@ test('names the containers that the configurations talk to', async (t) => {
   ]
   t.same(
     hosts.filter((host) => !compose.services[host]),
-    []
+    // That of compose.profiles.yaml.
+    ['pyroscope']
   )
   t.ok(hosts.length > 12)
+})
+
+test('holds Pyroscope to what the other containers are held to', async (t) => {
+  const { image: name = '', ports, healthcheck, mem_limit, volumes, ...rest } = pyroscope ?? {}
+  t.match(image({ image: name }), /^grafana\/pyroscope:\d+\.\d+\.\d+$/)
+  t.match(ports, [/^127\.0\.0\.1:\$\{PYROSCOPE_PORT:-4040\}:4040$/])
+  t.same(healthcheck?.test, ['CMD', '/usr/bin/profilecli', 'ready', '--url=http://127.0.0.1:4040'])
+  t.equal(mem_limit, '512m')
+  t.match(rest, { security_opt: ['no-new-privileges:true'], restart: 'unless-stopped' })
+  t.same(volumes, ['./pyroscope.yaml:/etc/pyroscope/pyroscope.yaml:ro', 'pyroscope:/data'])
+})
+
+test('has the services of the stack, and of the light way in, push to Pyroscope where it runs', async (t) => {
+  const environment = { PYROSCOPE_SERVER_ADDRESS: 'http://pyroscope:4040' }
+  const { orders, payments, collector } = yaml('compose.lgtm.yaml').services
+  t.match(
+    [profiledServices, { orders, payments }],
+    Array(2).fill({ orders: { environment }, payments: { environment } })
+  )
+  t.ok(collector.networks.default.aliases.includes('pyroscope'))
+  for (const { environment } of services.map(([, service]) => service))
+    t.notMatch(environment, { PYROSCOPE_SERVER_ADDRESS: String })
 })
 
 test('has no key that the pinned versions have removed', async (t) => {

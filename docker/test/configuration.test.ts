@@ -15,6 +15,7 @@ const CONFIGURATIONS: Record<string, string[]> = {
   alerting: ['-f', 'compose.yaml', '--profile', 'alerting'],
   otlp: ['-f', 'compose.yaml', '-f', 'compose.otlp.yaml'],
   vendor: ['-f', 'compose.yaml', '-f', 'compose.vendor.yaml'],
+  profiles: ['-f', 'compose.yaml', '-f', 'compose.profiles.yaml'],
   'otlp-vendor': ['-f', 'compose.yaml', '-f', 'compose.otlp.yaml', '-f', 'compose.vendor.yaml'],
   lgtm: ['-f', 'compose.lgtm.yaml']
 }
@@ -51,10 +52,11 @@ test('has a variable for each port', { skip: NO_COMPOSE }, async (t) => {
     'JAEGER',
     'PROMETHEUS',
     'GRAFANA',
-    'ALERTMANAGER'
+    'ALERTMANAGER',
+    'PYROSCOPE'
   ]
   const env = Object.fromEntries(variables.map((name, index) => [`${name}_PORT`, String(20_000 + index)]))
-  const { stdout } = await config(['-f', 'compose.yaml', '--profile', '*'], env)
+  const { stdout } = await config(['-f', 'compose.yaml', '-f', 'compose.profiles.yaml', '--profile', '*'], env)
   const published = [...stdout.matchAll(/published: "(\d+)"/g)].map(([, port]) => port)
   t.same(published.sort(), Object.values(env))
 })

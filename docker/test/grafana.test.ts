@@ -51,7 +51,7 @@ test('names only data sources that are provisioned, in panels, variables and lin
     [...named].filter((uid) => !known.includes(uid) && !(uid && uid in dashboards)),
     []
   )
-  t.same(known.sort(), ['loki', 'prometheus', 'tempo'])
+  t.same(known.sort(), ['loki', 'prometheus', 'pyroscope', 'tempo'])
 })
 
 test('links exemplars to traces, traces to logs, metrics and the service graph, and log lines to traces', async (t) => {
@@ -65,6 +65,13 @@ test('links exemplars to traces, traces to logs, metrics and the service graph, 
   t.match(source('loki').jsonData.derivedFields, [
     { matcherType: 'label', matcherRegex: 'trace_id', datasourceUid: 'tempo' }
   ])
+})
+
+test('links spans to their flame graphs, by the profile that the services push', async (t) => {
+  const { tracesToProfiles } = source('tempo').jsonData
+  t.equal(source(tracesToProfiles.datasourceUid).type, 'grafana-pyroscope-datasource')
+  t.equal(tracesToProfiles.profileTypeId, 'wall:cpu:nanoseconds:wall:nanoseconds')
+  t.same(tracesToProfiles.tags, [{ key: 'service.name', value: 'service_name' }])
 })
 
 test('writes every dollar of a link twice, or Grafana takes it for a variable of the environment', async (t) => {

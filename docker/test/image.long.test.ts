@@ -18,7 +18,7 @@ test('puts into the image what runs from compiled packages alone, and ends well 
   const filter = '@fastify-observability/example-orders'
   await run('npx', ['-y', 'pnpm@12', '--filter', filter, 'deploy', '--legacy', '--prod', app])
   const { stdout } = await run(process.execPath, ['examples/image.ts', app])
-  t.match(stdout, /^9 packages of the workspace/)
+  t.match(stdout, /^10 packages of the workspace/)
 
   const env = { PATH: process.env.PATH, PORT: '0', LOG_FORMAT: 'json' }
   const service = spawn(

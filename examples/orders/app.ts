@@ -77,7 +77,8 @@ export async function buildApp(options: OrdersOptions = {}): Promise<FastifyInst
         ...(cache && { redis: { check: cache.check, critical: false } })
       },
       shutdown: shutdownDelayMs !== undefined && { delayMs: shutdownDelayMs }
-    }
+    },
+    profiling: Boolean(process.env.PYROSCOPE_SERVER_ADDRESS)
   })
 
   const signups = app.metrics.counter({

@@ -32,7 +32,10 @@ const chargeSchema = {
 
 export async function buildApp({ failureRate = 0 }: PaymentsOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
-  await app.register(observability, { service: { name: process.env.OTEL_SERVICE_NAME || 'payments' } })
+  await app.register(observability, {
+    service: { name: process.env.OTEL_SERVICE_NAME || 'payments' },
+    profiling: Boolean(process.env.PYROSCOPE_SERVER_ADDRESS)
+  })
 
   app.post<{ Body: Charge }>('/charges', { schema: chargeSchema }, async (request, reply) => {
     const { orderId, amount } = request.body
