@@ -1,6 +1,7 @@
 import health from '@fastify-observability/health'
 import logging from '@fastify-observability/logging'
 import metrics from '@fastify-observability/metrics'
+import profiling from '@fastify-observability/profiling'
 import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import tracing from '@fastify-observability/tracing'
@@ -16,6 +17,7 @@ const PLUGINS: Record<string, FastifyPluginAsync> = {
   tracing,
   metrics,
   health,
+  profiling,
   sentry
 }
 const SECRET = 'Zq81hunter2xK40pL'

@@ -10,7 +10,10 @@ import * as v from 'valibot'
 
 export interface ProfilingOptions {
   service?: ServiceOptions
-  /** Pyroscope's address, such as `http://pyroscope:4040`. Without one nothing is sampled. @default PYROSCOPE_SERVER_ADDRESS */
+  /**
+   * Pyroscope's address, such as `http://pyroscope:4040`, with user and password where it asks for them. Without one nothing
+   * is sampled. @default PYROSCOPE_SERVER_ADDRESS
+   */
   serverAddress?: string
   /**
    * Headers of each push, beside those of the variables: `PYROSCOPE_AUTH_TOKEN`, `PYROSCOPE_BASIC_AUTH_USER` with
@@ -54,7 +57,14 @@ const envSchema = v.object({
 })
 
 function isAddress(value: string): boolean {
-  return /^https?:$/.test(URL.parse(value)?.protocol ?? '')
+  const url = URL.parse(value)
+  try {
+    return (
+      url !== null && /^https?:$/.test(url.protocol) && decodeURIComponent(url.username + url.password) !== undefined
+    )
+  } catch {
+    return false
+  }
 }
 
 export type Settings = ReturnType<typeof resolveOptions>
@@ -72,10 +82,16 @@ export function resolveOptions(options: ProfilingOptions, warn: (message: string
     heap = false,
     labels = true
   } = parsed
+  const url = serverAddress === undefined ? undefined : new URL(serverAddress)
+  const fromUrl = url?.username
+    ? { authorization: basic(decodeURIComponent(url.username), decodeURIComponent(url.password)) }
+    : {}
+  // No request may be made to a URL that has them.
+  if (url) Object.assign(url, { username: '', password: '' })
   return {
     service: resolveService(service),
-    serverAddress,
-    headers: { ...headersOf(env), ...headers },
+    serverAddress: url?.href,
+    headers: { ...headersOf(env), ...fromUrl, ...headers },
     samplingIntervalMs,
     pushIntervalMs,
     heap,
@@ -89,7 +105,10 @@ function headersOf({
   PYROSCOPE_BASIC_AUTH_PASSWORD: password = '',
   PYROSCOPE_TENANT_ID: tenant
 }: v.InferOutput<typeof envSchema>): Record<string, string> {
-  const basic = user && `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
-  const authorization = token ? `Bearer ${token}` : basic
+  const authorization = token ? `Bearer ${token}` : user && basic(user, password)
   return { ...(authorization && { authorization }), ...(tenant && { 'x-scope-orgid': tenant }) }
+}
+
+function basic(user: string, password: string): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`
 }

@@ -126,6 +126,16 @@ test('takes the address and the token from the environment', async (t) => {
   t.match(pyroscope.profiles[0]?.headers, { authorization: 'Bearer secret' })
 })
 
+test('takes user and password from the address', async (t) => {
+  const pyroscope = await startPyroscope()
+  t.teardown(() => pyroscope.close())
+  const app = Fastify()
+  await app.register(profiling, { serverAddress: pyroscope.url.replace('//', '//me:s%40cret@') })
+  await app.close()
+  const authorization = `Basic ${Buffer.from('me:s@cret').toString('base64')}`
+  t.match(pyroscope.profiles[0]?.headers, { authorization })
+})
+
 test('counts what Pyroscope refuses, and says so once', async (t) => {
   const { app, pyroscope, warnings, counted } = await profiled(t, { pushIntervalMs: 50 })
   pyroscope.answer = 503
@@ -185,6 +195,7 @@ test('profiles a process once', async (t) => {
 
 for (const [options, sentence] of [
   [{ serverAddress: 'pyroscope:4040' }, /"serverAddress" must be an http or https URL/],
+  [{ serverAddress: 'http://me:%zz@pyroscope:4040' }, /"serverAddress" must be an http or https URL/],
   [{ samplingIntervalMs: 0 }, /"samplingIntervalMs" must be a number of milliseconds from 1 to 1000, got 0/],
   [{ pushIntervalMs: -1 }, /"pushIntervalMs" must be a number of milliseconds/]
 ] as const) {
