@@ -30,6 +30,8 @@ export interface Health {
   setReady(ready: boolean): void
   /** The last state of everything. Runs no check. */
   readonly state: HealthState
+  /** Runs the checks whose results are too old, and gives the state after it. Never rejects. */
+  check(): Promise<HealthState>
 }
 
 export interface HealthState {
@@ -80,6 +82,16 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
     return checks.some(([, { state }]) => state === 'failed') ? 'degraded' : 'ready'
   }
 
+  function state(): HealthState {
+    const checks = reports()
+    return { status: statusOf(checks, started), started, draining, checks: Object.fromEntries(checks) }
+  }
+
+  async function refresh(): Promise<void> {
+    // Dependencies of a service that shuts down may be gone already.
+    if (!draining) await Promise.all(Array.from(cached.values(), (check) => check.refresh()))
+  }
+
   for (const [name, given] of Object.entries(checks)) add(name, given)
   registry.claims.set(
     'health',
@@ -94,8 +106,11 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
       ready = value
     },
     get state() {
-      const checks = reports()
-      return { status: statusOf(checks, started), started, draining, checks: Object.fromEntries(checks) }
+      return state()
+    },
+    async check() {
+      await refresh()
+      return state()
     }
   })
   app.addHook('onReady', async () => {
@@ -152,8 +167,7 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
         isAskedFor = true
       },
       async check() {
-        // Dependencies of a service that shuts down may be gone already.
-        if (!draining) await Promise.all(Array.from(cached.values(), (check) => check.refresh()))
+        await refresh()
         return reports()
       },
       statusOf: (checks) => statusOf(checks, isUp())

@@ -460,3 +460,13 @@ test('lets an authentication hook exempt the probes by their config', async (t) 
   for (const url of ['/health', '/health/ready', '/health/startup']) t.match(await app.inject(url), { statusCode: 200 })
   for (const url of ['/', '/nowhere']) t.match(await app.inject(url), { statusCode: 401 })
 })
+
+test('runs the checks that are due where the application asks for the state', async (t) => {
+  const app = await service({ checks: { database: () => ({ latency: 3 }), cache: down } })
+  await app.ready()
+  t.match(app.health.state.checks, { database: { state: 'unknown' } })
+  t.match(await app.health.check(), {
+    status: 'not_ready',
+    checks: { database: { state: 'ok', details: { latency: 3 } }, cache: { state: 'failed', error: /no connection/ } }
+  })
+})

@@ -80,6 +80,31 @@ export function readPino(logger: object): ExistingPino | undefined {
   return { ...existing, isPlain, moved }
 }
 
+/** The names of what is set, as pino has them. */
+export function settingsOf(existing: ExistingPino): string[] {
+  const { logger, stream, serializers, messageKey, errorKey, bindings, hooks, mixin, formatLog, formatLevel } = existing
+  const settings = {
+    [`level "${logger.level}"`]: true,
+    'stream or transport': stream,
+    mixin,
+    [`messageKey "${messageKey}"`]: messageKey !== 'msg',
+    [`errorKey "${errorKey}"`]: errorKey !== 'err',
+    'formatters.log': formatLog,
+    'formatters.level': formatLevel,
+    timestamp: existing.hasTime,
+    ...named('serializers', serializers),
+    ...named('base', bindings),
+    ...named('hooks', hooks)
+  }
+  return Object.entries(settings).flatMap(([name, isSet]) => (isSet ? [`logger: ${name}`] : []))
+}
+
+function named(group: string, members: Fields): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(members).map(([name, value]) => [`${group}.${name}`, value !== undefined && value !== null])
+  )
+}
+
 /**
  * Sets what pino keeps under a symbol. Fastify's pino may be another copy than ours, with symbols of its own; only their
  * descriptions are the same.

@@ -7,15 +7,19 @@ import { type Fields, httpName, type Safe } from './safe.ts'
 type LogMethod = NonNullable<NonNullable<LoggerOptions['hooks']>['logMethod']>
 type LogFunction = Parameters<LogMethod>[1]
 
-/** What becomes of each line. */
+/** What becomes of each line. A function that is set later counts from then on. */
 export interface LineEvents {
   /** Is called for a line that pino could not make. */
   lost?(error: unknown): void
   /** Is called for the others. */
-  written?(logger: Logger, level: number, message: string | undefined): void
+  written?(logger: Logger, level: number, message: string | undefined, fields: Fields | undefined): void
+  /** Is called before: `true` for a line below the level, which pino does not write. */
+  isBelow?(logger: Logger, level: number, message: string | undefined, fields: Fields | undefined): boolean
   /** Is called when a function of the user's has thrown, without which the line is made. */
   failed?(error: unknown): void
 }
+
+type Reported = Pick<LineEvents, 'written' | 'isBelow'>
 
 /** What the suite adds to a pino that is there. */
 export interface Additions {
@@ -28,6 +32,7 @@ export interface Additions {
 }
 
 const SERIALIZERS = Symbol('fastify-observability.logging.serializers')
+const UNREPORTED_LINES: Reported = {}
 const UNREPORTED = Symbol('fastify-observability.logging.unreported')
 
 /**
@@ -38,21 +43,22 @@ export function guardedPino(
   safe: Safe,
   { serializers, hooks, ...options }: LoggerOptions,
   stream: DestinationStream,
-  { lost, written }: LineEvents = {}
+  events: LineEvents = {}
 ): Logger {
-  const methodFor = (report: LineEvents['written']): LogMethod =>
+  const methodFor = (reported: Reported): LogMethod =>
     function (args, method, level) {
       try {
         const passed = safe.args(args, serializersOf(this))
+        if (reported.isBelow?.(this, level, passed[1], passed[0])) return
         method.apply(this, passed)
-        report?.(this, level, passed[1])
+        reported.written?.(this, level, passed[1], passed[0])
       } catch (error) {
-        lost?.(error)
+        events.lost?.(error)
       }
     }
   // Safe fields need no more of it; pino's own takes `err` apart again.
-  const own = { ...options, serializers: { err: identity }, hooks: { ...hooks, logMethod: methodFor(written) } }
-  return guardChildren(pino(own, stream), safe, serializers, methodFor(undefined))
+  const own = { ...options, serializers: { err: identity }, hooks: { ...hooks, logMethod: methodFor(events) } }
+  return guardChildren(pino(own, stream), safe, serializers, methodFor(UNREPORTED_LINES))
 }
 
 /** The same of a pino that is there, which itself stays as it is. */
@@ -60,7 +66,7 @@ export function guardedCopy(
   safe: Safe,
   existing: ExistingPino,
   { level, bindings, time, mixin, stream }: Additions,
-  { lost, written, failed }: LineEvents = {}
+  events: LineEvents = {}
 ): Logger {
   const logger: Logger = Object.create(existing.logger)
   const { formatLevel = labelled, hooks, serializers } = existing
@@ -71,32 +77,33 @@ export function guardedCopy(
     args: readonly unknown[],
     method: LogFunction,
     number: number,
-    report: LineEvents['written']
+    reported: Reported
   ): void {
     try {
-      const prepared = isPrepared ? prepare(existing, this, args, number, failed) : args
+      const prepared = isPrepared ? prepare(existing, this, args, number, events.failed) : args
       const passed = safe.args(prepared, serializersOf(this), (value) => stringify(this, value))
+      if (reported.isBelow?.(this, number, passed[1], passed[0])) return
       method.apply(this, passed)
-      report?.(this, number, passed[1])
+      reported.written?.(this, number, passed[1], passed[0])
     } catch (error) {
-      lost?.(error)
+      events.lost?.(error)
     }
   }
 
   const isPrepared = existing.mixin !== undefined || existing.formatLog !== undefined
-  const methodFor = (report: LineEvents['written']): LogMethod =>
+  const methodFor = (reported: Reported): LogMethod =>
     function (args, method, number) {
-      if (!hook) return write.call(this, args, method, number, report)
+      if (!hook) return write.call(this, args, method, number, reported)
       try {
-        const guarded = (...passed: unknown[]): void => write.call(this, passed, method, number, report)
+        const guarded = (...passed: unknown[]): void => write.call(this, passed, method, number, reported)
         Reflect.apply(hook, this, [args, guarded, number])
       } catch (error) {
-        failed?.(error)
-        write.call(this, args, method, number, report)
+        events.failed?.(error)
+        write.call(this, args, method, number, reported)
       }
     }
 
-  setInternal(logger, 'hooks', { ...hooks, logMethod: methodFor(written) })
+  setInternal(logger, 'hooks', { ...hooks, logMethod: methodFor(events) })
   setInternal(logger, 'serializers', { err: identity })
   setInternal(logger, 'formatters', { level: formatLevel, bindings: identity, log: undefined })
   setInternal(logger, 'lsCache', levelTexts(logger, formatLevel))
@@ -107,7 +114,7 @@ export function guardedCopy(
   if (time) setInternal(logger, 'time', time)
   // Makes the log methods anew, with the hook.
   logger.level = level
-  return guardChildren(logger, safe, serializers, methodFor(undefined))
+  return guardChildren(logger, safe, serializers, methodFor(UNREPORTED_LINES))
 }
 
 /** Runs what pino would run before the serializers, on the values as they were passed. */

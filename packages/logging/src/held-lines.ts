@@ -34,7 +34,7 @@ const PROBE = createContextKey('fastify-observability.logging.probe')
 const known = new WeakMap<Logger, HeldLines>()
 
 /** Has the logger, those beside it and their children hold the lines below their level, where they belong to a request. */
-export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal): HeldLines {
+export function holdLines(logger: Logger, { count, lose, isDeferrable, isListening, writes }: Journal): HeldLines {
   const root = ancestorOf(logger)
   const before = known.get(root)
   if (before) return before
@@ -168,14 +168,14 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable }: Journal
     }
   }
 
-  /** Has the methods that do nothing hold what they are given. A silent logger stays so. */
+  /** Has the methods that write nothing hold what they are given. A silent logger stays so. */
   function install(logger: Logger): void {
     if (logger.levelVal === Number.POSITIVE_INFINITY) return
     for (const [label, level] of Object.entries(logger.levels.values)) {
-      if (logger.isLevelEnabled(label)) continue
-      const method = methods.get(level) ?? methodFor(level)
-      methods.set(level, method)
-      Reflect.set(logger, label, method)
+      if (writes(logger, label)) continue
+      const hold = methods.get(level) ?? methodFor(level)
+      methods.set(level, hold)
+      Reflect.set(logger, label, isListening() ? inTurn(hold, Reflect.get(logger, label)) : hold)
     }
   }
 
@@ -225,6 +225,14 @@ function internalOf(root: Logger, name: string): symbol {
 
 function call(method: unknown, target: object, args: readonly unknown[]): void {
   if (typeof method === 'function') Reflect.apply(method, target, args)
+}
+
+/** A method that holds a line, and one that reports it to a listener. */
+function inTurn(hold: Method, listened: unknown): Method {
+  return function (...args) {
+    call(hold, this, args)
+    call(listened, this, args)
+  }
 }
 
 function labelOf({ levels }: Logger, level: number): string {

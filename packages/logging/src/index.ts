@@ -4,6 +4,7 @@ import {
   type AnswerRule,
   answerOf,
   countBy,
+  type DeliveryReport,
   isFailure,
   keepRule,
   parseOptions,
@@ -18,11 +19,12 @@ import * as v from 'valibot'
 import { canonicalFields, canonicalLevel, canonicalText } from './canonical-line.ts'
 import { childLoggers, followLevel } from './child-loggers.ts'
 import { bind, isOurs } from './context.ts'
-import { isPino, readPino } from './existing-pino.ts'
+import { isPino, readPino, settingsOf } from './existing-pino.ts'
 import { OWN_NAMES, toMicroseconds } from './fields.ts'
 import { holdLines } from './held-lines.ts'
 import { createLogger, extendLogger, forget, journalOf } from './logger.ts'
 import { type Level, type LoggingOptions, levelSchema, NAME, resolveOptions } from './options.ts'
+import type { Sink } from './sink.ts'
 
 export type { FileOptions } from './file.ts'
 export { createLogger, logger } from './logger.ts'
@@ -63,13 +65,16 @@ function warnOfOtherService(logger: Logger, service: NonNullable<LoggingOptions[
 }
 
 /** The logger from createLogger that the app was made with, a copy of another pino, or a new one. */
-function adoptOrReplace(app: FastifyInstance, options: LoggingOptions): Logger {
+function adoptOrReplace(app: FastifyInstance, options: LoggingOptions, keep: (names: string[]) => void): Logger {
   if (isOurs(app.log)) {
     refuseOptions(options)
     return app.log
   }
   const existing = readPino(app.log)
-  if (existing) return extendLogger(existing, options)
+  if (existing) {
+    keep(settingsOf(existing))
+    return extendLogger(existing, options)
+  }
   return createLogger(options, v.is(levelSchema, app.log.level) ? app.log.level : 'info')
 }
 
@@ -84,9 +89,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   if (!registry.admit(NAME)) return
   const isGiven = isOurs(app.log)
   const [given, hasLogger] = [app.log, !isSilent(app)]
-  const root = adoptOrReplace(app, options)
+  const root = adoptOrReplace(app, options, registry.descriptions.keep)
   const journal = journalOf(root)
   const { lines, lost, sinks, redactor, levelFor, ready } = journal
+  if (registry.onLine) journal.listen(registry.onLine)
   app.log = root
   if (isGiven && options.service) warnOfOtherService(root, options.service)
   if (hasLogger && !isGiven && !isPino(given)) {
@@ -179,9 +185,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       if (level === undefined || asksForNoLine(observation.request)) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'
       const log = observation.request?.log ?? bind(root, observation)
-      if (held && isKept && isOurs(log) && !log.isLevelEnabled(level))
+      if (held && isKept && isOurs(log) && !journal.writes(log, level)) {
         held.write(log, level, canonicalFields(observation, outcome), message, observation)
-      else if (ready && textOf && outcome.error === undefined && isPlain(log))
+        registry.onLine?.(observation, { level, message, fields: undefined, isWritten: true })
+      } else if (ready && textOf && outcome.error === undefined && isPlain(log))
         ready.write(log, level, textOf(observation, outcome), observation, message)
       else log[level](canonicalFields(observation, outcome), message)
     },
@@ -256,6 +263,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     const isExported = sinks.some(({ isExport }) => isExport)
     return { to, hint: isExported ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
   })
+  registry.descriptions.addDeliveries(() => {
+    const produced = sumOf(lines.values()) - sumOf(lost.values())
+    return sinks.map((sink) => deliveryOf(sink, produced))
+  })
   app.addHook('onClose', async () => {
     await registry.jobs.close()
     unfollow?.()
@@ -264,6 +275,20 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     await Promise.all(sinks.map((sink) => (stays ? sink.flush(CLOSE_MS) : sink.close(CLOSE_MS))))
     if (!stays) forget(root, { sinks })
   })
+}
+
+function deliveryOf({ destination, dropped, held, delivered, lastError }: Sink, produced: number): DeliveryReport {
+  const waiting = held?.() ?? 0
+  const arrived = delivered?.() ?? produced - waiting - sumOf(dropped.values())
+  return {
+    signal: 'lines',
+    to: destination,
+    produced,
+    delivered: arrived,
+    dropped: Object.fromEntries(dropped),
+    waiting,
+    lastError: lastError?.()
+  }
 }
 
 export default fp(logging, { name: NAME, fastify: '^5.10.0' })

@@ -5,6 +5,7 @@ import {
   atMostEvery,
   createRedactor,
   currentScope,
+  type LineListener,
   type Redactor,
   type RequestObservation,
   requireOf,
@@ -16,7 +17,7 @@ import {
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { addedText } from './added-fields.ts'
 import { bind, contextFields, contextText, isOurs, observationOf } from './context.ts'
-import { asksForMetadata, type ExistingPino, METADATA } from './existing-pino.ts'
+import { asksForMetadata, type ExistingPino, METADATA, propertyOf, setInternal } from './existing-pino.ts'
 import { OWN_NAMES } from './fields.ts'
 import { openFile } from './file.ts'
 import { guardedCopy, guardedPino, type LineEvents, ownLast } from './guard.ts'
@@ -46,6 +47,11 @@ export interface Journal {
   readonly isDeferrable: boolean
   /** `undefined` for a copy of a logger, whose lines only its own methods can write. */
   readonly ready: ReadyLines | undefined
+  /** Sends each line, also those below the level, to this listener too. */
+  listen(listener: LineListener): void
+  readonly isListening: () => boolean
+  /** Whether lines of the level are written. Where somebody listens, isLevelEnabled of the logger is true of all levels. */
+  writes(logger: Logger, level: string): boolean
 }
 
 /** Lines whose fields are JSON already: putting them together is most of what pino does for a line. */
@@ -81,7 +87,7 @@ process.on('exit', () => {
  */
 export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
   const parts = partsOf(resolveOptions(options, warnLater))
-  const { level = fallbackLevel, safe, service, sinks, mixin, events, count } = parts
+  const { level = fallbackLevel, safe, service, sinks, mixin, events } = parts
   const logger = guardedPino(
     safe,
     {
@@ -97,14 +103,14 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
   )
   // Part of each line.
   if (BINDINGS in logger) logger[BINDINGS] = inOnePiece(String(logger[BINDINGS]))
-  return rootOf(logger, parts, true, readyLines(safe, sinks, count))
+  return rootOf(logger, parts, true, readyLines(safe, sinks, parts))
 }
 
 /** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
 export function extendLogger(existing: ExistingPino, options: LoggingOptions): Logger {
   const { stream } = existing
   const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }, warnLater), existing)
-  const { level = existing.logger.level, safe, service, sinks, mixin, events, count } = parts
+  const { level = existing.logger.level, safe, service, sinks, mixin, events } = parts
   const bindings = { ...fieldsOf(service), ...Object(safe.copy(existing.bindings)) }
   const logger = guardedCopy(
     safe,
@@ -121,7 +127,7 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
   const isReady = existing.isPlain && BINDINGS in logger
   const { mixin: own, formatLog, hooks, hasTime } = existing
   const isDeferrable = !own && !formatLog && !hooks.logMethod && !hasTime
-  const root = rootOf(logger, parts, isDeferrable, isReady ? readyLines(safe, sinks, count) : undefined)
+  const root = rootOf(logger, parts, isDeferrable, isReady ? readyLines(safe, sinks, parts) : undefined)
   if (parts.otlp && existing.moved.length > 0) {
     const names = existing.moved.join(', ')
     root.warn(
@@ -141,6 +147,10 @@ interface Parts extends Pick<LoggingOptions, 'levelFor' | 'keep' | 'otlp'> {
   lost: Map<string, number>
   count(label: string): void
   lose(reason: string, lines: number): void
+  /** Set by `Journal.listen`. */
+  listener: LineListener | undefined
+  /** Whether lines of a level are written. */
+  isEnabled(level: number, loggerLevel: number): boolean
   mixin(fields: object, level: number, logger: Logger): object
   events: LineEvents
 }
@@ -153,7 +163,7 @@ function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptio
   const mayWarn = atMostEvery(MINUTE_MS)
   const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
   const lose = (reason: string, count: number): void => void lost.set(reason, (lost.get(reason) ?? 0) + count)
-  return {
+  const parts: Parts = {
     level,
     levelFor,
     keep,
@@ -166,6 +176,8 @@ function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptio
     lost,
     count,
     lose,
+    listener: undefined,
+    isEnabled: () => true,
     mixin(_fields, number, logger) {
       count(labelOf(logger, number))
       return contextFields(logger)
@@ -179,6 +191,7 @@ function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptio
       }
     }
   }
+  return parts
 }
 
 function fieldsOf({ name, version, environment }: Service): object {
@@ -186,12 +199,55 @@ function fieldsOf({ name, version, environment }: Service): object {
 }
 
 function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: ReadyLines): Logger {
-  const { lines, lost, sinks, redactor, levelFor, keep, count, lose } = parts
+  const { lines, lost, sinks, redactor, levelFor, keep, count, lose, events } = parts
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
-  journals.set(logger, { lines, lost, sinks, redactor, levelFor, keep, count, lose, isDeferrable, ready })
+
+  function listen(listener: LineListener): void {
+    // Another app of the same logger may listen already.
+    if (!parts.listener) parts.isEnabled = comparisonOf(root)
+    parts.listener = listener
+    // Set here: the methods of a logger that nobody listens to ask for no listener.
+    events.written = (logger, number, message, fields) => {
+      report(logger, number, message)
+      listener(observationOf(logger), { level: labelOf(logger, number), message, fields, isWritten: true })
+    }
+    events.isBelow = (logger, number, message, fields) => {
+      if (parts.isEnabled(number, logger.levelVal)) return false
+      listener(observationOf(logger), { level: labelOf(logger, number), message, fields, isWritten: false })
+      return true
+    }
+    // pino switches off the methods below the level; they are made anew with it.
+    setInternal(root, 'levelComp', () => true)
+    root.level = String(root.level)
+  }
+
+  journals.set(logger, {
+    lines,
+    lost,
+    sinks,
+    redactor,
+    levelFor,
+    keep,
+    count,
+    lose,
+    isDeferrable,
+    ready,
+    listen,
+    isListening: () => parts.listener !== undefined,
+    writes: (logger, level) =>
+      parts.listener ? parts.isEnabled(logger.levels.values[level] ?? 0, logger.levelVal) : logger.isLevelEnabled(level)
+  })
   roots.add(root)
   return root
+}
+
+/** How the logger compares levels. */
+function comparisonOf(logger: Logger): Parts['isEnabled'] {
+  const compare = propertyOf(logger, 'levelComp')
+  return typeof compare === 'function'
+    ? (level, loggerLevel) => compare(level, loggerLevel) === true
+    : (level, loggerLevel) => level >= loggerLevel
 }
 
 /** What pino writes to: a stream that asks for what a line says, as pino's own for several streams does, receives it. */
@@ -247,20 +303,26 @@ export function journalOf(logger: object): Journal {
     count: () => undefined,
     lose: () => undefined,
     isDeferrable: false,
-    ready: undefined
+    ready: undefined,
+    listen: () => undefined,
+    isListening: () => false,
+    writes: (logger, level) => logger.isLevelEnabled(level)
   }
 }
 
 const levelText = memoize((level: string) => inOnePiece(`{"level":"${level}"`))
 const messageText = memoize((message: string) => inOnePiece(`,"msg":"${message}"}\n`))
 
-function readyLines(safe: Safe, sinks: Sink[], count: (label: string) => void): ReadyLines {
+function readyLines(safe: Safe, sinks: Sink[], parts: Parts): ReadyLines {
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
     added: addedText(safe),
     write(log, level, fields, observation, message) {
-      if (!log.isLevelEnabled(level)) return
-      count(level)
+      const { listener, isEnabled } = parts
+      const isWritten = listener ? isEnabled(log.levels.values[level] ?? 0, log.levelVal) : log.isLevelEnabled(level)
+      listener?.(observation, { level, message, fields: undefined, isWritten })
+      if (!isWritten) return
+      parts.count(level)
       const bindings = BINDINGS in log ? log[BINDINGS] : ''
       const context = contextText(observation)
       write(sinks, levelText(level) + timeField() + bindings + fields + context + messageText(message))
@@ -294,7 +356,6 @@ function labelOf({ levels }: Logger, level: number): string {
   return levels.labels[level] ?? 'info'
 }
 
-/** Reports the line to the slot of its request. */
 function report(logger: Logger, level: number, message: string | undefined): void {
   const observation = observationOf(logger)
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)

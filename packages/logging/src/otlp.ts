@@ -80,6 +80,8 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
       else if (early.length < MAX_EARLY) early.push(record)
       else drop('queue_full', 1)
     },
+    lastError: () => records?.state().lastError,
+    delivered: () => records?.state().delivered ?? 0,
     held: () => early.length + heldIn(records?.series ?? []),
     async flush(deadlineMs) {
       await opened

@@ -4,6 +4,7 @@ import { isMainThread } from 'node:worker_threads'
 import type { Series } from '@fastify-observability/observation'
 import {
   clearTimeout,
+  type DeliveryReport,
   monotonicMs,
   setTimeout,
   sleep,
@@ -23,6 +24,10 @@ export interface Sink {
   readonly dropped: ReadonlyMap<string, number>
   /** Lines taken and not yet handed to the system. Left out where nobody knows. */
   held?(): number
+  /** Lines that have arrived. Left out where it is the rest. */
+  delivered?(): number
+  /** Why lines were dropped last, and when. */
+  lastError?(): DeliveryReport['lastError']
   /** Where lines go, for a reader. */
   readonly destination: string
   /** Whether lines leave this machine by it. */
@@ -81,8 +86,10 @@ export function createSink(outlet: Outlet, destination = 'standard output'): Sin
   let idle: PromiseWithResolvers<void> | undefined
   let gathering: NodeJS.Timeout | undefined
   let closed = false
+  let lastError: DeliveryReport['lastError']
 
   function drop(reason: string, lines: number): void {
+    if (lines > 0) lastError = { reason, timeMs: Date.now() }
     if (lines > 0) dropped.set(reason, (dropped.get(reason) ?? 0) + lines)
   }
 
@@ -140,6 +147,7 @@ export function createSink(outlet: Outlet, destination = 'standard output'): Sin
   return {
     destination,
     dropped,
+    lastError: () => lastError,
     held: () => sumOf((sending ? [sending, ...held] : held).map(linesLeft)),
     write(line) {
       if (closed) return drop('closed', 1)

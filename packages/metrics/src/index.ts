@@ -164,6 +164,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   }))
   if (points) {
     for (const series of points.series) publish(series)
+    descriptions.addDeliveries(() => [{ signal: 'points', to: points.endpoint, ...points.state() }])
     onFlush({ signal: 'points', flush: points.flush, dropped: () => lostIn(points.series) })
   }
   // The runtime's observers live as long as the process, and would keep the app with them.

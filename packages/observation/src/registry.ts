@@ -3,6 +3,7 @@ import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Jobs } from './jobs.ts'
+import type { LineListener } from './lines.ts'
 import type { Observation } from './observation.ts'
 import type { JobObserver, Observer, Observers, PartJobObserver, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
@@ -56,6 +57,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   onFlush(holder: Holder): void
   /** What the parts say of where their signals go. */
   readonly descriptions: Descriptions
+  /** Receives the lines of the app's loggers, also those below the level. Set before logging is registered. */
+  onLine: LineListener | undefined
   /** Holds each answer back until its end has been observed and this has settled, if it is set. */
   beforeAnswer: (() => Promise<unknown>) | undefined
   /** The process ends after the app has closed: parts leave open what the last line needs. */
@@ -117,6 +120,7 @@ export function decorateWithRegistry(
     flush,
     flushSync,
     descriptions: createDescriptions(),
+    onLine: undefined,
     beforeAnswer: undefined,
     ending: false
   }

@@ -14,7 +14,18 @@ export interface Accounts {
   lost(reason: Lost, items: number, words: string): void
   /** Counts what is held as lost, for good. What comes in later changes nothing. */
   close(): void
+  state(): AccountState
   series: readonly Series[]
+}
+
+/** What became of the items so far: `produced = delivered + dropped + waiting`. */
+export interface AccountState {
+  readonly produced: number
+  readonly delivered: number
+  /** By reason. */
+  readonly dropped: Readonly<Record<string, number>>
+  readonly waiting: number
+  readonly lastError: { readonly reason: string; readonly timeMs: number } | undefined
 }
 
 /** `held_full` is for spans only, and shown once it was counted. */
@@ -43,6 +54,8 @@ export function openAccounts(
   const processed = countBy('error_type', ['', ...DROPPED])
   const exported = countBy('error_type', ['', ...LOST])
   const mayWarn = atMostEvery(MINUTE_MS)
+  let produced = 0
+  let lastError: AccountState['lastError']
   let queued = 0
   let inFlight = 0
   let unsaid = { items: 0, words: '' }
@@ -50,6 +63,7 @@ export function openAccounts(
 
   function note(items: number, words: string): void {
     if (items === 0) return
+    lastError = { reason: words, timeMs: Date.now() }
     unsaid = { items: unsaid.items + items, words }
     if (mayWarn()) report()
   }
@@ -88,9 +102,11 @@ export function openAccounts(
   return {
     held: () => queued + inFlight,
     take(items) {
+      produced += items
       queued += items
     },
     drop(reason, items) {
+      produced += items
       count(processed, reason, items)
       note(items, reason)
     },
@@ -120,6 +136,13 @@ export function openAccounts(
       // Nobody will scrape the counters any more.
       report()
     },
+    state: () => ({
+      produced,
+      delivered: exported.get(''),
+      dropped: lossesOf(processed, exported),
+      waiting: queued + inFlight,
+      lastError
+    }),
     series: [
       {
         name: `otel_sdk_exporter_${series}_exported_total`,
@@ -131,4 +154,12 @@ export function openAccounts(
       ...(hasProcessor ? processing : [])
     ]
   }
+}
+
+function lossesOf(...counters: readonly Counts<'error_type'>[]): Record<string, number> {
+  const losses: Record<string, number> = {}
+  for (const [{ error_type: reason }, count] of counters.flatMap((counts) => counts.collect())) {
+    if (reason !== '' && count > 0) losses[reason] = (losses[reason] ?? 0) + count
+  }
+  return losses
 }

@@ -1,6 +1,6 @@
 import type { Series } from '@fastify-observability/observation'
 import { type Service, within } from '@fastify-observability/observation/internal'
-import { type Dropped, type Lost, openAccounts } from './accounts.ts'
+import { type AccountState, type Dropped, type Lost, openAccounts } from './accounts.ts'
 import { openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
 import type { Scope } from './encoding/batch.ts'
@@ -37,6 +37,8 @@ export interface LogExport {
   /** Where to, for a reader. */
   endpoint: string
   series: readonly Series[]
+  /** What became of the items so far. */
+  state(): AccountState
 }
 
 const VARIABLES: BatchVariables = {
@@ -90,7 +92,8 @@ export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportO
     },
     note: destination.note,
     endpoint: destination.shown,
-    series: accounts.series
+    series: accounts.series,
+    state: accounts.state
   }
 }
 

@@ -7,7 +7,7 @@ import {
   setInterval,
   within
 } from '@fastify-observability/observation/internal'
-import { openAccounts } from './accounts.ts'
+import { type AccountState, openAccounts } from './accounts.ts'
 import { closeInTime, openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
 import { Batch, type Scope } from './encoding/batch.ts'
@@ -43,6 +43,8 @@ export interface PointExport {
   /** What start-up should say about the choice of the protocol. */
   note: string | undefined
   series: readonly Series[]
+  /** What became of the items so far. */
+  state(): AccountState
 }
 
 const MINUTE_MS = 60_000
@@ -129,6 +131,7 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
     protocol: destination.protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
     endpoint: destination.shown,
     note: destination.note,
-    series: accounts.series
+    series: accounts.series,
+    state: accounts.state
   }
 }

@@ -1,6 +1,6 @@
 import type { Series } from '@fastify-observability/observation'
 import { type Context, type Span, TraceFlags } from '@opentelemetry/api'
-import { openAccounts } from './accounts.ts'
+import { type AccountState, openAccounts } from './accounts.ts'
 import { openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
 import { shortened, shortenedAttributes } from './encoding/shortened.ts'
@@ -42,6 +42,8 @@ export interface SpanExport {
   /** What start-up should say about the choice of the protocol. */
   note: string | undefined
   series: readonly Series[]
+  /** What became of the items so far. */
+  state(): AccountState
 }
 
 const VARIABLES: BatchVariables = {
@@ -97,6 +99,7 @@ export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOpti
     protocol: destination.protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
     endpoint: shown,
     note: destination.note,
-    series: accounts.series
+    series: accounts.series,
+    state: accounts.state
   }
 }

@@ -89,7 +89,7 @@ export function adopt(client: NodeClient, settings: Settings): Connection {
   adopted.set(client, connection)
   countResponses(client, connection.counters, true)
   countDrops(client, connection.counters)
-  deliverInBackground(client)
+  deliverInBackground(client, connection.counters)
   return connection
 }
 
@@ -167,7 +167,7 @@ async function start(
   // There is none in a worker thread without a parent.
   if (!client) return undefined
   ours.add(client)
-  deliverInBackground(client)
+  deliverInBackground(client, counters)
 
   const connection: Connection = {
     client,

@@ -1,14 +1,42 @@
-import { type Counts, countBy, type Registry } from '@fastify-observability/observation/internal'
+import {
+  type Counts,
+  countBy,
+  type DeliveryReport,
+  type Registry,
+  sumOf
+} from '@fastify-observability/observation/internal'
 import type { NodeClient } from '@sentry/node'
 
 /** What became of the error events. */
 export interface Counters {
   accepted: number
+  /** On their way. */
+  waiting: number
+  lastError: DeliveryReport['lastError']
   readonly dropped: Counts<'reason'>
 }
 
 export function createCounters(): Counters {
-  return { accepted: 0, dropped: countBy('reason') }
+  const dropped = countBy('reason')
+  const counters: Counters = {
+    accepted: 0,
+    waiting: 0,
+    lastError: undefined,
+    dropped: {
+      ...dropped,
+      add(reason, count) {
+        counters.lastError = { reason, timeMs: Date.now() }
+        dropped.add(reason, count)
+      }
+    }
+  }
+  return counters
+}
+
+export function deliveryOf({ accepted, dropped, waiting, lastError }: Counters, to: string): DeliveryReport {
+  const lost = dropped.collect().map(([{ reason }, count]) => [reason, count] as const)
+  const produced = accepted + waiting + sumOf(lost.map(([, count]) => count))
+  return { signal: 'events', to, produced, delivered: accepted, dropped: Object.fromEntries(lost), waiting, lastError }
 }
 
 export function publishCounters({ publish }: Registry, counters: Counters): void {

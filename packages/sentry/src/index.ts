@@ -19,7 +19,7 @@ import type { Scope } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
-import { publishCounters } from './counters.ts'
+import { deliveryOf, publishCounters } from './counters.ts'
 import { captureFailure, captureJob, continueTrace, hasFailed, isCaptured, isReadable } from './failure.ts'
 import { NAME, resolveOptions, type SentryOptions } from './options.ts'
 import { fingerprintOf } from './rate-limit.ts'
@@ -245,7 +245,9 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
     if (isTracing && hasTracerProvider())
       warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
   })
-  registry.descriptions.add('events', () => ({ to: [URL.parse(dsn ?? '')?.host ?? 'Spotlight'] }))
+  const destination = URL.parse(dsn ?? '')?.host ?? 'Spotlight'
+  registry.descriptions.add('events', () => ({ to: [destination] }))
+  registry.descriptions.addDeliveries(() => [deliveryOf(counters, destination)])
   registry.onFlush({
     signal: 'events',
     flush: async (timeoutMs) => client.flush(timeoutMs),

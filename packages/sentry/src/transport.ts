@@ -47,9 +47,18 @@ function bounded({ url, httpModule }: TransportOptions, closing: AbortSignal): H
 }
 
 /** Has a client deliver outside of requests: no delivery is traced, or carries ids of the request that failed. */
-export function deliverInBackground(client: NodeClient): void {
+export function deliverInBackground(client: NodeClient, counters: Counters): void {
   const transport = client.getTransport()
   if (!transport) return
   const send = transport.send.bind(transport)
-  transport.send = (envelope) => runInBackground(send, envelope)
+  transport.send = async (envelope) => {
+    const [, items] = envelope
+    const isEvent = items.some(([{ type }]) => type === 'event')
+    if (isEvent) counters.waiting++
+    try {
+      return await runInBackground(send, envelope)
+    } finally {
+      if (isEvent) counters.waiting--
+    }
+  }
 }

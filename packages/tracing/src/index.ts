@@ -79,6 +79,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     dropped: () => lostIn(pipeline.series)
   })
 
+  registry.descriptions.addDeliveries(pipeline.deliveries)
   registry.descriptions.add('spans', () => ({
     to: pipeline.destinations,
     hint: pipeline.destinations.length > 0 ? undefined : (settings.obstacle ?? EXPORT_HINT)

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Series } from '@fastify-observability/observation'
 import {
   atMostEvery,
+  type DeliveryReport,
   flushTracerProvider,
   type Hosts,
   hostMatcher,
@@ -48,6 +49,8 @@ export interface Pipeline {
   hasChannels: boolean
   /** Where spans go, for a reader. */
   destinations: readonly string[]
+  /** What became of the spans that are exported. */
+  deliveries(): DeliveryReport[]
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
   /** Loads what the first export needs, if there is one. Never rejects. */
@@ -91,6 +94,7 @@ interface Running {
   startSpan: StartRequestSpan
   hasSharedContext: boolean
   destinations: readonly string[]
+  deliveries: () => DeliveryReport[]
   series: readonly Series[]
   open: () => Promise<void>
   flush: () => Promise<void>
@@ -118,6 +122,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
       hasSharedContext: false,
       hasChannels: false,
       destinations: ["the application's tracer provider"],
+      deliveries: () => [],
       series: [],
       open: async () => {},
       flush: flushTracerProvider,
@@ -131,6 +136,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
     hasSharedContext: running.hasSharedContext,
     hasChannels: true,
     destinations: running.destinations,
+    deliveries: running.deliveries,
     series: running.series,
     open: running.open,
     flush: running.flush,
@@ -245,6 +251,7 @@ function start(
     startSpan: startRequestSpans(home),
     hasSharedContext,
     destinations,
+    deliveries: () => (spanExport ? [{ signal: 'spans', to: spanExport.endpoint, ...spanExport.state() }] : []),
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
     flush: () => home.processor.forceFlush(),
@@ -252,7 +259,9 @@ function start(
   }
 }
 
+/** As it calls itself, or as what it is. */
 function destinationOf(processor: SpanProcessor): string {
+  if ('destination' in processor && typeof processor.destination === 'string') return processor.destination
   const { name } = processor.constructor ?? Object
   return `the application's ${name === 'Object' ? 'span processor' : name}`
 }

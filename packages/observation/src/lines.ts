@@ -1,0 +1,14 @@
+import type { RequestObservation } from './request-observation.ts'
+
+/** A line of the app's loggers, without its secrets. */
+export interface LogLine {
+  readonly level: string
+  readonly message: string | undefined
+  /** `undefined` where the observation says all of it, as for most canonical lines. */
+  readonly fields: object | undefined
+  /** `false` for a line below the level, which goes nowhere else. */
+  readonly isWritten: boolean
+}
+
+/** @param observation the request that the line belongs to. */
+export type LineListener = (observation: RequestObservation | undefined, line: LogLine) => void
