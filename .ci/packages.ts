@@ -31,6 +31,17 @@ const ABANDONED = '@opentelemetry/instrumentation-fastify'
 const TOO_OLD_NODE = '20.20.2'
 // What a README shows, and what bundlers take instead of a dependency.
 const BESIDE: Record<string, string[]> = {
+  '@fastify-observability/devtools': [
+    'app.js',
+    'chart.js',
+    'format.js',
+    'index.html',
+    'live.js',
+    'page.css',
+    'requests.js',
+    'story.js',
+    'views.js'
+  ].map((file) => `page/${file}`),
   '@fastify-observability/health': ['kubernetes.yaml'],
   '@fastify-observability/tracing': ['instrumentation-http.cjs', 'instrumentation-http.js']
 }
@@ -102,7 +113,12 @@ async function createProject(project: string, tarballs: Tarball[], withOptionalP
   assert.ok(umbrella)
   const { peerDependencies = {}, peerDependenciesMeta = {} }: Manifest = JSON.parse(await manifestIn(umbrella))
   const peers = Object.entries(peerDependencies)
-    .filter(([name]) => name !== ABANDONED && (withOptionalPeers || !peerDependenciesMeta[name]?.optional))
+    .filter(
+      ([name]) =>
+        name !== ABANDONED &&
+        !tarballs.some((tarball) => tarball.name === name) &&
+        (withOptionalPeers || !peerDependenciesMeta[name]?.optional)
+    )
     .map(([name, range]) => `${name}@${range}`)
   await cp('.ci/consumer', project, { recursive: true })
   const packages = [...tarballs.map(({ filename }) => filename), ...peers, '@types/node@22']

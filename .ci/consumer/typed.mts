@@ -1,3 +1,4 @@
+import devtools, { spanProcessor } from '@fastify-observability/devtools'
 import health from '@fastify-observability/health'
 import logging from '@fastify-observability/logging'
 import metrics, { clusterMetrics } from '@fastify-observability/metrics'
@@ -25,9 +26,10 @@ app.get('/orders/:id', { config: { observability: { log: 'failures' } } }, async
 
 const parts = Fastify()
 await parts.register(observation)
+await parts.register(devtools, { links: { Jaeger: 'http://localhost:16686/trace/{trace_id}' } })
 await parts.register(requestId, { header: 'x-request-id' })
 await parts.register(logging, { level: 'info' })
-await parts.register(tracing, { endpoint: 'http://localhost:4317' })
+await parts.register(tracing, { endpoint: 'http://localhost:4317', spanProcessors: [spanProcessor] })
 await parts.register(metrics, { path: '/metrics', customLabels: { tenant: (request) => request.hostname } })
 await parts.register(health, { checks: { database: () => true } })
 await parts.register(profiling, { serverAddress: 'http://localhost:4040' })

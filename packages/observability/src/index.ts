@@ -1,3 +1,4 @@
+import type { DevtoolsOptions } from '@fastify-observability/devtools'
 import health, { type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
@@ -18,6 +19,7 @@ import tracing, { type TracingOptions } from '@fastify-observability/tracing'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as v from 'valibot'
+import { loadDevtools, wantsDevtools } from './devtools.ts'
 import { createManagement, type ManagementOptions, managementSchema } from './management.ts'
 import { logReport, type Report, reportOf } from './report.ts'
 import { flushBeforeAnswers } from './serverless.ts'
@@ -92,6 +94,7 @@ export type {
 } from '@fastify-observability/observation/internal'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
+  DevtoolsOptions,
   HealthOptions,
   LoggingOptions,
   ManagementOptions,
@@ -150,6 +153,11 @@ export interface ObservabilityOptions {
   sentry?: SentryOptions | boolean
   /** Continuous profiles for Pyroscope; needs `@datadog/pprof`. The one part that is off until it is asked for. @default false */
   profiling?: ProfilingOptions | boolean
+  /**
+   * The developer page at `/_observability`, of `@fastify-observability/devtools`. Never in production, but for a
+   * management listener with a token. @default whether NODE_ENV is `development`
+   */
+  devtools?: DevtoolsOptions | boolean
 }
 
 const NAME = 'fastify-observability'
@@ -176,7 +184,8 @@ const schema = v.strictObject({
   metrics: part,
   health: part,
   sentry: part,
-  profiling: part
+  profiling: part,
+  devtools: part
 })
 
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
@@ -208,11 +217,17 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
     report
   })
   logReport(app, report)
+  const page = wantsDevtools(options.devtools, management) ? await loadDevtools(app, options.devtools) : undefined
 
   // Order matters: observers start in this order and end in the reverse one.
+  if (page) await app.register(page.default, { given: options, ...(management && { management }), ...page.options })
   if (ids) await app.register(requestId, ids)
   if (logs) await app.register(logging, { service, sync: serverless, keep, ...logs })
-  if (traces) await app.register(tracing, { service, keep, ...traces })
+  if (traces) {
+    const { spanProcessors = [] } = traces
+    const all = page ? { spanProcessors: [...spanProcessors, page.spanProcessor] } : {}
+    await app.register(tracing, { service, keep, ...traces, ...all })
+  }
   if (series) await app.register(metrics, { service, ...(management && { management }), ...series })
   if (probes) await app.register(health, { service, ...(management && { management }), ...probes })
   if (events) await app.register(sentry, { service, ...events })

@@ -12,6 +12,8 @@ export interface ManagementOptions {
   token?: string
 }
 
+/** Marks an app whose callers need a token. */
+const TOKEN = Symbol.for('fastify-observability.token')
 const PORT_RULE = 'a port from 0 to 65535'
 const TEXT_RULE = 'a non-empty string'
 const text = v.optional(v.pipe(v.string(TEXT_RULE), v.minLength(1, TEXT_RULE)))
@@ -31,6 +33,7 @@ export function createManagement(
 ): FastifyInstance {
   const management = Fastify({ logger: false, forceCloseConnections: true })
   if (token !== undefined) {
+    management.decorate(TOKEN, true)
     const isAllowed = bearer(token)
     management.addHook('onRequest', async ({ headers }, reply) => {
       if (isAllowed(headers.authorization)) return

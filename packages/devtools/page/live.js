@@ -1,0 +1,54 @@
+import { useEffect, useState } from './preact.js'
+
+const API = '/_observability/api'
+const MAX_ROWS = 500
+
+export async function read(path) {
+  const response = await fetch(`${API}/${path}`)
+  if (!response.ok) throw new Error((await response.json()).message)
+  return response.json()
+}
+
+/** What the server says, asked again every so many milliseconds. */
+export function usePolled(path, everyMs) {
+  const [state, setState] = useState({ data: undefined, before: undefined, error: undefined })
+  useEffect(() => {
+    let isOver = false
+    const ask = () =>
+      read(path).then(
+        (data) => isOver || setState(({ data: before }) => ({ data, before, error: undefined })),
+        (error) => isOver || setState((state) => ({ ...state, error }))
+      )
+    ask()
+    const timer = setInterval(ask, everyMs)
+    return () => {
+      isOver = true
+      clearInterval(timer)
+    }
+  }, [path, everyMs])
+  return state
+}
+
+/** The last requests, newest first, as they happen. */
+export function useRequests() {
+  const [rows, setRows] = useState(new Map())
+  const [isConnected, setConnected] = useState(false)
+  useEffect(() => {
+    const source = new EventSource(`${API}/events`)
+    source.onopen = async () => {
+      setConnected(true)
+      const { requests } = await read('requests')
+      setRows(new Map(requests.reverse().map((row) => [row.id, row])))
+    }
+    source.onerror = () => setConnected(false)
+    source.addEventListener('requests', ({ data }) => {
+      setRows((before) => newest([...before, ...JSON.parse(data).map((row) => [row.id, row])]))
+    })
+    return () => source.close()
+  }, [])
+  return { rows: [...rows.values()].reverse(), isConnected }
+}
+
+function newest(entries) {
+  return new Map([...new Map(entries)].slice(-MAX_ROWS))
+}

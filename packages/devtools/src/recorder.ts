@@ -1,0 +1,143 @@
+import type { LogLine, PartObserver, Redactor, RequestObservation } from '@fastify-observability/observation/internal'
+import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
+import { NAME } from './options.ts'
+import { sizeOf } from './size.ts'
+import { Story } from './story.ts'
+
+const STORY: unique symbol = Symbol('fastify-observability.devtools.story')
+
+declare module 'node:http' {
+  interface IncomingMessage {
+    [STORY]?: Story
+  }
+}
+
+/** A line that belongs to no request. */
+export interface Notice extends LogLine {
+  readonly timeMs: number
+}
+
+/** The last requests of an app, bounded in number and bytes. */
+export interface Recorder {
+  /** Oldest first. */
+  readonly stories: ReadonlyMap<string, Story>
+  readonly notices: readonly Notice[]
+  readonly bytes: number
+  line(observation: RequestObservation | undefined, line: LogLine): void
+  /** To be registered after tracing, which decides the ids of the span. */
+  readonly starts: PartObserver
+  /** To be registered before the other parts: it ends after them. */
+  readonly ends: PartObserver
+  /** Called with each story that has begun or ended. */
+  onChange: ((story: Story) => void) | undefined
+  clear(): void
+}
+
+const MAX_STORIES = 500
+const MAX_BYTES = 16 * 1024 * 1024
+const MAX_NOTICES = 200
+
+// Of all apps of the process, which have one pipeline for spans.
+const storyOfSpan = new Map<string, { story: Story; grow(bytes: number): void }>()
+
+/**
+ * Takes the spans of recorded requests, for `tracing.spanProcessors`: those that descend from the server span of one.
+ */
+export const spanProcessor: SpanProcessor & { readonly destination: string } = {
+  destination: 'the developer page',
+  onStart(span) {
+    const { parentSpanContext } = span
+    const owner = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
+    if (!owner) return
+    const { spanId } = span.spanContext()
+    owner.story.spanIds.push(spanId)
+    storyOfSpan.set(spanId, owner)
+  },
+  onEnd(span: ReadableSpan) {
+    const owner = storyOfSpan.get(span.spanContext().spanId)
+    owner?.grow(owner.story.addSpan(span))
+  },
+  forceFlush: async () => undefined,
+  shutdown: async () => undefined
+}
+
+export function createRecorder(
+  redactor: () => Redactor,
+  { maxStories = MAX_STORIES, maxBytes = MAX_BYTES } = {}
+): Recorder {
+  const stories = new Map<string, Story>()
+  const notices: Notice[] = []
+  let bytes = 0
+  let count = 0
+
+  function forget(story: Story): void {
+    stories.delete(story.id)
+    bytes -= story.bytes
+    for (const spanId of story.spanIds) storyOfSpan.delete(spanId)
+  }
+
+  function grow(story: Story, more: number): void {
+    if (!stories.has(story.id)) return
+    bytes += more
+    while (stories.size > maxStories || bytes > maxBytes) {
+      const [oldest] = stories.values()
+      if (!oldest) return
+      forget(oldest)
+    }
+  }
+
+  const isSecret = (name: string): boolean => redactor().isSecret(name)
+
+  const recorder: Recorder = {
+    stories,
+    notices,
+    get bytes() {
+      return bytes
+    },
+    onChange: undefined,
+    line(observation, line) {
+      const story = observation?.raw[STORY]
+      if (story) return grow(story, story.addLine(line))
+      if (observation || !isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
+      notices.push({ ...line, timeMs: Date.now() })
+      if (notices.length > MAX_NOTICES) notices.shift()
+    },
+    starts: {
+      name: NAME,
+      start(observation) {
+        if (observation.config.operational === true) return
+        const story = new Story(String(++count), observation, isSecret)
+        observation.raw[STORY] = story
+        stories.set(story.id, story)
+        const { spanId } = story
+        if (spanId !== undefined) {
+          story.spanIds.push(spanId)
+          storyOfSpan.set(spanId, { story, grow: (more) => grow(story, more) })
+        }
+        grow(story, story.bytes)
+        recorder.onChange?.(story)
+      }
+    },
+    ends: {
+      name: NAME,
+      end(observation, outcome) {
+        const story = observation.raw[STORY]
+        if (!story) return
+        grow(story, story.end(observation, outcome, isSecret))
+        recorder.onChange?.(story)
+      }
+    },
+    clear() {
+      for (const story of stories.values()) forget(story)
+      notices.length = 0
+    }
+  }
+  return recorder
+}
+
+/** Of the lines of no request, what says how the suite was set up, and what looks wrong. */
+function isNotable({ level, message = '' }: LogLine): boolean {
+  return (
+    ['warn', 'error', 'fatal'].includes(level) || (level === 'info' && /^(tracing|metrics|telemetry)\b/.test(message))
+  )
+}

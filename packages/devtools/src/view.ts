@@ -1,0 +1,171 @@
+import type { Redactor } from '@fastify-observability/observation/internal'
+import { isRecord } from '@fastify-observability/observation/internal'
+import { type OwnFrame, ownFrames } from './source.ts'
+import type { RecordedSpan, Story } from './story.ts'
+
+/** A row of the list. */
+export interface RequestRow {
+  readonly id: string
+  readonly time: string
+  readonly method: string
+  readonly path: string
+  readonly route: string
+  /** `undefined` while the request runs. */
+  readonly status: number | undefined
+  readonly durationMs: number | undefined
+  readonly ttfbMs: number | undefined
+  readonly aborted: boolean
+  readonly error: string | undefined
+  readonly requestId: string | undefined
+  readonly traceId: string | undefined
+}
+
+export interface RowFilter {
+  /** Part of a route. */
+  route?: string | undefined
+  /** A status or the first digit of one: `404`, `5`. */
+  status?: string | undefined
+  slowerThanMs?: number | undefined
+  /** Part of anything that the row shows, ids among it. */
+  text?: string | undefined
+  limit?: number | undefined
+}
+
+const MAX_ROWS = 500
+const STATEMENTS = ['db.query.text', 'db.statement']
+const CLIENT = 2
+const KINDS = ['internal', 'server', 'client', 'producer', 'consumer']
+
+export function rowOf(
+  { id, timeMs, method, url, route, requestId, traceId, ending }: Story,
+  redactor: Redactor
+): RequestRow {
+  const [error] = ending?.error ?? []
+  return {
+    id,
+    time: new Date(timeMs).toISOString(),
+    method,
+    path: redactor.text(url),
+    route: ending?.route ?? route,
+    status: ending?.statusCode,
+    durationMs: ending?.durationMs,
+    ttfbMs: ending?.ttfbMs,
+    aborted: ending?.aborted ?? false,
+    error: error && redactor.text(`${error.type}: ${error.message}`),
+    requestId: requestId && redactor.text(requestId),
+    traceId
+  }
+}
+
+/** The rows that match, newest first. */
+export function rowsOf(stories: Iterable<Story>, redactor: Redactor, filter: RowFilter = {}): RequestRow[] {
+  const { route, status, slowerThanMs = 0, text, limit = MAX_ROWS } = filter
+  const wanted = text?.toLowerCase()
+  const rows: RequestRow[] = []
+  for (const story of Array.from(stories).reverse()) {
+    if (rows.length >= limit) break
+    const row = rowOf(story, redactor)
+    if (route && !row.route.includes(route)) continue
+    if (status && !String(row.status ?? '').startsWith(status)) continue
+    if (slowerThanMs > 0 && (row.durationMs ?? 0) <= slowerThanMs) continue
+    if (wanted && !Object.values(row).some((value) => String(value).toLowerCase().includes(wanted))) continue
+    rows.push(row)
+  }
+  return rows
+}
+
+/** All that is known of a request, without secrets. */
+export async function storyOf(story: Story, redactor: Redactor, links: Readonly<Record<string, string>>) {
+  const { ending, spans, lines, timeMs } = story
+  const clean = (value: unknown): unknown => withoutSecrets(value, redactor)
+  const errors = await Promise.all(
+    (ending?.error ?? []).map(async ({ type, message, code, frames }) => ({
+      type: redactor.text(type),
+      message: redactor.text(message),
+      code: code && redactor.text(code),
+      frames: frames.map(redactor.text),
+      own: (await ownFrames(frames, process.cwd())).map((frame) => cleanFrame(frame, redactor))
+    }))
+  )
+  return {
+    ...rowOf(story, redactor),
+    correlationId: story.correlationId && redactor.text(story.correlationId),
+    spanId: story.spanId,
+    httpVersion: story.httpVersion,
+    clientAddress: ending?.clientAddress,
+    requestBytes: ending?.requestBytes,
+    responseBytes: ending?.responseBytes,
+    errorType: ending?.errorType && redactor.text(ending.errorType),
+    sentryEventId: ending?.sentryEventId,
+    headers: clean(story.headers),
+    responseHeaders: clean(ending?.responseHeaders ?? {}),
+    fields: clean(ending?.fields ?? {}),
+    errors,
+    lines: lines.map(({ fields, ...line }) => ({ ...line, fields: clean(ownFields(fields)) })),
+    spans: spans
+      .toSorted((one, other) => one.startMs - other.startMs)
+      .map(({ startMs, kind, attributes, name, ...span }) => ({
+        ...span,
+        name: redactor.text(name),
+        kind: KINDS[kind] ?? 'internal',
+        atMs: startMs - timeMs,
+        attributes: clean(attributes)
+      })),
+    statements: statementsIn(spans),
+    calls: spans.filter((span) => span.kind === CLIENT && statementOf(span) === undefined).map(({ id }) => id),
+    unshown: story.unshown,
+    links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, story) }))
+  }
+}
+
+// What all lines of a request say, and what the story says elsewhere.
+const CONTEXT = new Set(['request_id', 'correlation_id', 'method', 'path', 'trace_id', 'span_id'])
+
+function ownFields(fields: object | undefined): object | undefined {
+  return fields && Object.fromEntries(Object.entries(fields).filter(([name]) => !CONTEXT.has(name)))
+}
+
+function cleanFrame({ file, line, text, source }: OwnFrame, redactor: Redactor): OwnFrame {
+  return {
+    file,
+    line,
+    text: redactor.text(text),
+    source: source.map(({ line, text }) => ({ line, text: redactor.text(text) }))
+  }
+}
+
+/** Each statement once, with how often it was made: a repeated one is often a loop that could be one query. */
+function statementsIn(spans: readonly RecordedSpan[]) {
+  const byText = Map.groupBy(
+    spans.filter((span) => statementOf(span) !== undefined),
+    statementOf
+  )
+  return Array.from(byText, ([text, made]) => ({
+    text,
+    count: made.length,
+    durationMs: made.reduce((sum, { durationMs }) => sum + durationMs, 0)
+  }))
+}
+
+function statementOf({ attributes }: RecordedSpan): string | undefined {
+  const text = STATEMENTS.map((name) => attributes[name]).find((value) => typeof value === 'string')
+  return typeof text === 'string' ? text : undefined
+}
+
+function linkOf(template: string, { traceId = '', requestId = '' }: Story): string {
+  return template
+    .replaceAll('{trace_id}', encodeURIComponent(traceId))
+    .replaceAll('{request_id}', encodeURIComponent(requestId))
+}
+
+/** A copy of a plain value. */
+export function withoutSecrets(value: unknown, redactor: Redactor): unknown {
+  if (typeof value === 'string') return redactor.text(value)
+  if (Array.isArray(value)) return value.map((item) => withoutSecrets(item, redactor))
+  if (!isRecord(value)) return value
+  const entries = Object.entries(value).map(([name, inner]) => [
+    name,
+    redactor.isSecretName(name) ? redactor.replacement : withoutSecrets(inner, redactor)
+  ])
+  return Object.fromEntries(entries)
+}
