@@ -27,7 +27,9 @@ async function demo(once: boolean): Promise<number> {
     OTEL_RESOURCE_ATTRIBUTES: 'service.version=1.0.0,deployment.environment.name=demo',
     OTEL_BSP_SCHEDULE_DELAY: '100',
     SENTRY_DSN: ingest.dsn,
-    LOG_FORMAT: 'json'
+    LOG_FORMAT: 'json',
+    // Switches the developer page on.
+    NODE_ENV: 'development'
   }
   const payments = startService('payments', new URL('../payments/server.ts', import.meta.url), paymentsPort, env)
   const orders = startService('orders', new URL('../orders/server.ts', import.meta.url), ordersPort, {
@@ -51,11 +53,16 @@ async function demo(once: boolean): Promise<number> {
 
   async function stay(): Promise<void> {
     console.log(`
-Both services stay up until Ctrl-C; what they log comes below. Try
+Both services stay up until Ctrl-C; what they log comes below. Open the developer page,
 
-  curl -i ${orders.url}/boom
+  ${orders.url}/_observability
+
+and send an order, or one that the database refuses:
+
   curl -i ${orders.url}/orders -H 'content-type: application/json' \\
     -d '{"customer":"ada","amount":4200}'
+  curl -i ${orders.url}/orders -H 'content-type: application/json' \\
+    -d '{"customer":"ada\\u0000","amount":4200}'
 `)
     for (const service of [orders, payments]) service.follow((line) => console.log(logLine(line)))
     await Promise.race([interrupted, failed])

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
+import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { setTimeout as wait } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { within } from './deadline.ts'
 import { HOST } from './ports.ts'
 
@@ -51,18 +52,26 @@ const POLL_MS = 50
 const STOP_MS = 12_000
 
 const LEASH = new URL('leash.ts', import.meta.url).href
+// As `npm start` of the services has it: spans of the database.
+const REGISTER = createRequire(import.meta.resolve('@fastify-observability/example-orders')).resolve(
+  'fastify-observability/register'
+)
 // The round has to come out the same whatever the user's shell exports.
 const FOREIGN = /^(OTEL_|SENTRY_|LOG_|PAYMENTS_|DATABASE_URL$|REDIS_URL$|NODE_ENV$|.*_proxy$)/i
 
 /** Starts a service in a process of its own. */
 export function startService(name: string, script: URL, port: number, env: Record<string, string>): Service {
   const inherited = Object.entries(process.env).filter(([variable]) => !FOREIGN.test(variable))
-  const child = spawn(process.execPath, ['--import', LEASH, fileURLToPath(script)], {
-    env: { ...Object.fromEntries(inherited), ...env, OTEL_SERVICE_NAME: name, HOST, PORT: String(port) },
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-    // Ctrl-C reaches the demo alone: a second signal would end a service at once.
-    detached: true
-  })
+  const child = spawn(
+    process.execPath,
+    ['--import', LEASH, '--import', pathToFileURL(REGISTER).href, fileURLToPath(script)],
+    {
+      env: { ...Object.fromEntries(inherited), ...env, OTEL_SERVICE_NAME: name, HOST, PORT: String(port) },
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+      // Ctrl-C reaches the demo alone: a second signal would end a service at once.
+      detached: true
+    }
+  )
   const url = `http://${HOST}:${port}`
   const lines: Line[] = []
   const arrivals = new EventEmitter<{ line: [Line] }>()

@@ -39,6 +39,7 @@ const ORDER_TRACE: [string, ReceivedSpan['kind'], string[]][] = [
   ['orders', 'INTERNAL', ['POST /orders', 'process_order', 'validate']],
   ['orders', 'INTERNAL', ['POST /orders', 'process_order', 'charge']],
   ['orders', 'CLIENT', ['POST /orders', 'process_order', 'charge', 'POST']],
+  ['orders', 'CLIENT', ['POST /orders', 'process_order', 'pg.query:INSERT postgres']],
   ['payments', 'SERVER', ['POST /orders', 'process_order', 'charge', 'POST', 'POST /charges']]
 ]
 const DURATION = 'http_server_request_duration_seconds_count'

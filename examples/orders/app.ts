@@ -137,6 +137,7 @@ export async function buildApp(options: OrdersOptions = {}): Promise<FastifyInst
     { schema: { body: newOrder, response: { 201: order } } },
     async (request, reply) => {
       const stop = processing.startTimer()
+      request.log.debug({ amount: request.body.amount }, 'processing the order')
       try {
         const stored = await withSpan('process_order', () => processOrder(request.body))
         request.log.info({ order_id: stored.id }, 'order stored')

@@ -54,7 +54,8 @@ test('shows every signal of a round of requests and ends with 0', async (t) => {
   t.notMatch(out, 'missing:')
   const headings = [...out.matchAll(/^── (\w+)/gm)].map(([, name]) => name)
   t.same(headings, ['Logs', 'Trace', 'Metrics', 'Health', 'Sentry'])
-  t.match(out, / {2}POST \/orders .*SERVER.*\n {2}└─ process_order .*\n {5}├─ validate .*\n {5}└─ charge .*\n/)
+  t.match(out, / {2}POST \/orders .*SERVER.*\n {2}└─ process_order .*\n {5}├─ validate .*\n {5}├─ charge .*\n/)
+  t.match(out, / {5}└─ pg\.query:INSERT postgres +orders +CLIENT/)
   t.match(out, /POST \/charges +payments +SERVER/)
   t.same(
     out.split('\n').filter((line) => line.length > 100),
