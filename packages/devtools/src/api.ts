@@ -33,7 +33,7 @@ export function createApi(app: FastifyInstance, { registry, recorder, runtime, l
     async story(id) {
       const story =
         stories.get(id) ??
-        Array.from(stories.values()).findLast(({ requestId, traceId }) => requestId === id || traceId === id)
+        Array.from(stories.values()).findLast(({ head }) => head.requestId === id || head.traceId === id)
       return story && storyOf(story, registry.redactor, links)
     },
     routes: async () => ({ timeMs: Date.now(), uptimeS: process.uptime(), rows: (await routeRows(app)) ?? [] }),

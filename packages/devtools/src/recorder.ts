@@ -38,7 +38,7 @@ const MAX_BYTES = 16 * 1024 * 1024
 const MAX_NOTICES = 200
 
 // Of all apps of the process, which have one pipeline for spans.
-const storyOfSpan = new Map<string, { story: Story; grow(bytes: number): void }>()
+const storyOfSpan = new Map<string, Story>()
 
 /**
  * Takes the spans of recorded requests, for `tracing.spanProcessors`: those that descend from the server span of one.
@@ -47,15 +47,14 @@ export const spanProcessor: SpanProcessor & { readonly destination: string } = {
   destination: 'the developer page',
   onStart(span) {
     const { parentSpanContext } = span
-    const owner = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
-    if (!owner) return
+    const story = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
+    if (!story) return
     const { spanId } = span.spanContext()
-    owner.story.spanIds.push(spanId)
-    storyOfSpan.set(spanId, owner)
+    story.spanIds.push(spanId)
+    storyOfSpan.set(spanId, story)
   },
   onEnd(span: ReadableSpan) {
-    const owner = storyOfSpan.get(span.spanContext().spanId)
-    owner?.grow(owner.story.addSpan(span))
+    storyOfSpan.get(span.spanContext().spanId)?.addSpan(span)
   },
   forceFlush: async () => undefined,
   shutdown: async () => undefined
@@ -76,9 +75,13 @@ export function createRecorder(
     for (const spanId of story.spanIds) storyOfSpan.delete(spanId)
   }
 
-  function grow(story: Story, more: number): void {
+  function weigh(story: Story, more: number): void {
     if (!stories.has(story.id)) return
     bytes += more
+    trim()
+  }
+
+  function trim(): void {
     while (stories.size > maxStories || bytes > maxBytes) {
       const [oldest] = stories.values()
       if (!oldest) return
@@ -97,7 +100,7 @@ export function createRecorder(
     onChange: undefined,
     line(observation, line) {
       const story = observation?.raw[STORY]
-      if (story) return grow(story, story.addLine(line))
+      if (story) return story.addLine(line)
       if (observation || !isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
       notices.push({ ...line, timeMs: Date.now() })
       if (notices.length > MAX_NOTICES) notices.shift()
@@ -106,15 +109,16 @@ export function createRecorder(
       name: NAME,
       start(observation) {
         if (observation.config.operational === true) return
-        const story = new Story(String(++count), observation, isSecret)
+        const story = new Story(String(++count), observation, isSecret, weigh)
         observation.raw[STORY] = story
         stories.set(story.id, story)
-        const { spanId } = story
+        const { spanId } = observation.spanContext ?? {}
         if (spanId !== undefined) {
           story.spanIds.push(spanId)
-          storyOfSpan.set(spanId, { story, grow: (more) => grow(story, more) })
+          storyOfSpan.set(spanId, story)
         }
-        grow(story, story.bytes)
+        bytes += story.bytes
+        trim()
         recorder.onChange?.(story)
       }
     },
@@ -123,7 +127,7 @@ export function createRecorder(
       end(observation, outcome) {
         const story = observation.raw[STORY]
         if (!story) return
-        grow(story, story.end(observation, outcome, isSecret))
+        story.end(observation, outcome, isSecret)
         recorder.onChange?.(story)
       }
     },

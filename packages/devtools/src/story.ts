@@ -1,6 +1,5 @@
 import type { Outcome } from '@fastify-observability/observation'
-import type { LogLine, RequestObservation } from '@fastify-observability/observation/internal'
-import { elapsedMs } from '@fastify-observability/observation/internal'
+import { elapsedMs, type LogLine, type RequestObservation } from '@fastify-observability/observation/internal'
 import type { Attributes, HrTime } from '@opentelemetry/api'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import { chainOf, type RecordedError } from './error.ts'
@@ -24,10 +23,35 @@ export interface RecordedSpan {
   readonly isError: boolean
 }
 
-/** What is kept of an ended request: nothing that keeps the request itself. */
-export interface Ending extends Omit<Outcome, 'error'> {
-  readonly error: readonly RecordedError[]
-  readonly route: string
+/** What a row of the list is made from. */
+export interface StoryHead {
+  readonly timeMs: number
+  readonly method: string
+  readonly url: string
+  readonly requestId: string | undefined
+  readonly traceId: string | undefined
+  route: string
+  /** The five are of an ended request. */
+  statusCode?: number
+  durationMs?: number
+  ttfbMs?: number | undefined
+  aborted?: boolean
+  error?: string | undefined
+}
+
+/** The rest. */
+export interface StoryBody {
+  readonly correlationId: string | undefined
+  readonly spanId: string | undefined
+  readonly httpVersion: string
+  readonly headers: Readonly<Record<string, unknown>>
+  readonly lines: RecordedLine[]
+  readonly spans: RecordedSpan[]
+  ending?: Ending
+}
+
+export interface Ending extends Pick<Outcome, 'errorType' | 'requestBytes' | 'responseBytes'> {
+  readonly errors: readonly RecordedError[]
   readonly fields: Readonly<Record<string, unknown>>
   readonly responseHeaders: Readonly<Record<string, unknown>>
   readonly sentryEventId: string | undefined
@@ -37,63 +61,79 @@ export interface Ending extends Omit<Outcome, 'error'> {
 /** Whether a header's value may be kept. */
 export type IsSecret = (name: string) => boolean
 
-const MAX_LINES = 500
-const MAX_SPANS = 500
-const MAX_BYTES = 1024 * 1024
-// Of the object itself, beside its texts.
-const OWN_BYTES = 1_000
-const LINE_BYTES = 150
-const SPAN_BYTES = 300
+/** Receives how many bytes more a story holds, or fewer. */
+export type Weigh = (story: Story, bytes: number) => void
 
-/** What is kept of one request, while it runs and after. */
+const MAX_ITEMS = 500
+const MAX_BYTES = 1024 * 1024
+// Of an object itself, beside its texts.
+const OWN_BYTES = 500
+const ITEM_BYTES = 200
+
+/**
+ * What is kept of one request: while it runs as objects, and after its end as bytes. Objects that outlive a collection make
+ * V8 enlarge the space for new ones, by tens of megabytes.
+ */
 export class Story {
   readonly id: string
-  readonly timeMs: number = Date.now()
-  readonly startedAt: number
-  readonly method: string
-  readonly url: string
-  readonly route: string
-  readonly requestId: string | undefined
-  readonly correlationId: string | undefined
-  readonly traceId: string | undefined
-  readonly spanId: string | undefined
-  readonly httpVersion: string
-  readonly headers: Readonly<Record<string, unknown>>
-  readonly lines: RecordedLine[] = []
-  readonly spans: RecordedSpan[] = []
   /** Of all its spans, ended or not. */
   readonly spanIds: string[] = []
   /** Lines and spans that are too many to keep. */
   unshown = 0
-  bytes = 0
-  ending: Ending | undefined
+  bytes: number
+  private readonly timeMs: number
+  private readonly startedAt: number
+  private items = 0
+  private readonly weigh: Weigh
+  private open: { head: StoryHead; body: StoryBody } | undefined
+  /** The head, and from `bodyAt` on the body. */
+  private packed: Buffer | undefined
+  private bodyAt = 0
+  /** What came after the end. */
+  private late: Pick<StoryBody, 'lines' | 'spans'> | undefined
 
-  constructor(id: string, observation: RequestObservation, isSecret: IsSecret) {
+  constructor(id: string, observation: RequestObservation, isSecret: IsSecret, weigh: Weigh) {
+    const { startedAt, method, url, route, requestId, correlationId, spanContext, raw, headers } = observation
     this.id = id
-    this.startedAt = observation.startedAt
-    this.method = observation.method
-    this.url = observation.url
-    this.route = observation.route
-    this.requestId = observation.requestId
-    this.correlationId = observation.correlationId
-    this.traceId = observation.spanContext?.traceId
-    this.spanId = observation.spanContext?.spanId
-    this.httpVersion = observation.raw.httpVersion
-    this.headers = withoutSecrets(observation.headers, isSecret)
-    this.bytes = OWN_BYTES + sizeOf(this.url) + sizeOf(this.headers)
+    this.weigh = weigh
+    this.timeMs = Date.now()
+    this.startedAt = startedAt
+    this.open = {
+      head: { timeMs: this.timeMs, method, url, route, requestId, traceId: spanContext?.traceId },
+      body: {
+        correlationId,
+        spanId: spanContext?.spanId,
+        httpVersion: raw.httpVersion,
+        headers: withoutSecrets(headers, isSecret),
+        lines: [],
+        spans: []
+      }
+    }
+    this.bytes = OWN_BYTES + sizeOf(this.open)
   }
 
-  /** @returns how many bytes more it holds. */
-  addLine(line: LogLine): number {
-    const bytes = LINE_BYTES + sizeOf(line.message) + sizeOf(line.fields)
-    if (this.lines.length >= MAX_LINES) return this.omit()
-    return this.keep(bytes, this.lines, { ...line, atMs: elapsedMs(this.startedAt) })
+  get head(): StoryHead {
+    if (this.open) return this.open.head
+    const head: StoryHead = JSON.parse(String(this.packed?.subarray(0, this.bodyAt)))
+    return head
   }
 
-  addSpan(span: ReadableSpan): number {
+  get body(): StoryBody {
+    if (this.open) return this.open.body
+    const body: StoryBody = JSON.parse(String(this.packed?.subarray(this.bodyAt)))
+    if (!this.late) return body
+    return { ...body, lines: [...body.lines, ...this.late.lines], spans: [...body.spans, ...this.late.spans] }
+  }
+
+  addLine(line: LogLine): void {
+    if (!this.hasRoom(ITEM_BYTES + sizeOf(line.message) + sizeOf(line.fields))) return
+    this.growing.lines.push({ ...line, atMs: elapsedMs(this.startedAt) })
+  }
+
+  addSpan(span: ReadableSpan): void {
     const { name, kind, startTime, duration, attributes, parentSpanContext, status, instrumentationScope } = span
-    if (this.spans.length >= MAX_SPANS) return this.omit()
-    const recorded: RecordedSpan = {
+    if (!this.hasRoom(ITEM_BYTES + sizeOf(name) + sizeOf(attributes))) return
+    this.growing.spans.push({
       id: span.spanContext().spanId,
       parentId: parentSpanContext?.spanId,
       name,
@@ -103,39 +143,65 @@ export class Story {
       durationMs: millisecondsOf(duration),
       attributes,
       isError: status.code === 2 || attributes['error.type'] !== undefined
+    })
+  }
+
+  end(observation: RequestObservation, outcome: Outcome, isSecret: IsSecret): void {
+    if (!this.open) return
+    const { head, body } = this.open
+    const { statusCode, durationMs, ttfbMs, aborted, error, errorType, requestBytes, responseBytes } = outcome
+    const { route, fields, sentryEventId, clientAddress } = observation
+    const errors = error === undefined ? [] : chainOf(error)
+    const [thrown] = errors
+    Object.assign(head, { route, statusCode, durationMs, ttfbMs, aborted })
+    head.error = thrown && `${thrown.type}: ${thrown.message}`
+    body.ending = {
+      errors,
+      errorType,
+      requestBytes,
+      responseBytes,
+      sentryEventId,
+      clientAddress,
+      fields: Object.fromEntries(fields),
+      responseHeaders: withoutSecrets(headersOf(observation), isSecret)
     }
-    return this.keep(SPAN_BYTES + sizeOf(name) + sizeOf(attributes), this.spans, recorded)
+    const first = textOf(head)
+    this.packed = Buffer.from(first + textOf(body))
+    this.bodyAt = Buffer.byteLength(first)
+    this.open = undefined
+    const before = this.bytes
+    this.bytes = OWN_BYTES + this.packed.length
+    this.weigh(this, this.bytes - before)
   }
 
-  end(observation: RequestObservation, { error, ...outcome }: Outcome, isSecret: IsSecret): number {
-    this.ending = {
-      ...outcome,
-      error: error === undefined ? [] : chainOf(error),
-      route: observation.route,
-      fields: Object.fromEntries(observation.fields),
-      responseHeaders: withoutSecrets(headersOf(observation), isSecret),
-      sentryEventId: observation.sentryEventId,
-      clientAddress: observation.clientAddress
+  private get growing(): Pick<StoryBody, 'lines' | 'spans'> {
+    if (this.open) return this.open.body
+    this.late ??= { lines: [], spans: [] }
+    return this.late
+  }
+
+  private hasRoom(bytes: number): boolean {
+    if (this.items === MAX_ITEMS || this.bytes + bytes > MAX_BYTES) {
+      this.unshown++
+      return false
     }
-    const bytes = sizeOf(this.ending)
+    this.items++
     this.bytes += bytes
-    return bytes
-  }
-
-  private keep<Item>(bytes: number, list: Item[], item: Item): number {
-    if (this.bytes + bytes > MAX_BYTES) return this.omit()
-    list.push(item)
-    this.bytes += bytes
-    return bytes
-  }
-
-  private omit(): number {
-    this.unshown++
-    return 0
+    this.weigh(this, bytes)
+    return true
   }
 }
 
-export function millisecondsOf([seconds, nanoseconds]: HrTime): number {
+function textOf(value: object): string {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    // JSON has no large integers.
+    return JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? String(inner) : inner))
+  }
+}
+
+function millisecondsOf([seconds, nanoseconds]: HrTime): number {
   return seconds * 1_000 + nanoseconds / 1e6
 }
 

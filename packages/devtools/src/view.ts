@@ -1,7 +1,8 @@
 import type { Redactor } from '@fastify-observability/observation/internal'
 import { isRecord } from '@fastify-observability/observation/internal'
+import type { RecordedError } from './error.ts'
 import { type OwnFrame, ownFrames } from './source.ts'
-import type { RecordedSpan, Story } from './story.ts'
+import type { RecordedSpan, Story, StoryHead } from './story.ts'
 
 /** A row of the list. */
 export interface RequestRow {
@@ -36,22 +37,31 @@ const STATEMENTS = ['db.query.text', 'db.statement']
 const CLIENT = 2
 const KINDS = ['internal', 'server', 'client', 'producer', 'consumer']
 
-export function rowOf(
-  { id, timeMs, method, url, route, requestId, traceId, ending }: Story,
-  redactor: Redactor
-): RequestRow {
-  const [error] = ending?.error ?? []
+export function rowOf({ id, head }: Story, redactor: Redactor): RequestRow {
+  const {
+    timeMs,
+    method,
+    url,
+    route,
+    requestId,
+    traceId,
+    statusCode,
+    durationMs,
+    ttfbMs,
+    aborted = false,
+    error
+  } = head
   return {
     id,
     time: new Date(timeMs).toISOString(),
     method,
     path: redactor.text(url),
-    route: ending?.route ?? route,
-    status: ending?.statusCode,
-    durationMs: ending?.durationMs,
-    ttfbMs: ending?.ttfbMs,
-    aborted: ending?.aborted ?? false,
-    error: error && redactor.text(`${error.type}: ${error.message}`),
+    route,
+    status: statusCode,
+    durationMs,
+    ttfbMs,
+    aborted,
+    error: error && redactor.text(error),
     requestId: requestId && redactor.text(requestId),
     traceId
   }
@@ -76,31 +86,23 @@ export function rowsOf(stories: Iterable<Story>, redactor: Redactor, filter: Row
 
 /** All that is known of a request, without secrets. */
 export async function storyOf(story: Story, redactor: Redactor, links: Readonly<Record<string, string>>) {
-  const { ending, spans, lines, timeMs } = story
+  const { head, body, unshown } = story
+  const { ending, spans, lines, correlationId, spanId, httpVersion } = body
   const clean = (value: unknown): unknown => withoutSecrets(value, redactor)
-  const errors = await Promise.all(
-    (ending?.error ?? []).map(async ({ type, message, code, frames }) => ({
-      type: redactor.text(type),
-      message: redactor.text(message),
-      code: code && redactor.text(code),
-      frames: frames.map(redactor.text),
-      own: (await ownFrames(frames, process.cwd())).map((frame) => cleanFrame(frame, redactor))
-    }))
-  )
   return {
     ...rowOf(story, redactor),
-    correlationId: story.correlationId && redactor.text(story.correlationId),
-    spanId: story.spanId,
-    httpVersion: story.httpVersion,
+    correlationId: correlationId && redactor.text(correlationId),
+    spanId,
+    httpVersion,
     clientAddress: ending?.clientAddress,
     requestBytes: ending?.requestBytes,
     responseBytes: ending?.responseBytes,
     errorType: ending?.errorType && redactor.text(ending.errorType),
     sentryEventId: ending?.sentryEventId,
-    headers: clean(story.headers),
+    headers: clean(body.headers),
     responseHeaders: clean(ending?.responseHeaders ?? {}),
     fields: clean(ending?.fields ?? {}),
-    errors,
+    errors: await Promise.all((ending?.errors ?? []).map((error) => errorOf(error, redactor))),
     lines: lines.map(({ fields, ...line }) => ({ ...line, fields: clean(ownFields(fields)) })),
     spans: spans
       .toSorted((one, other) => one.startMs - other.startMs)
@@ -108,13 +110,24 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
         ...span,
         name: redactor.text(name),
         kind: KINDS[kind] ?? 'internal',
-        atMs: startMs - timeMs,
+        atMs: startMs - head.timeMs,
         attributes: clean(attributes)
       })),
     statements: statementsIn(spans),
     calls: spans.filter((span) => span.kind === CLIENT && statementOf(span) === undefined).map(({ id }) => id),
-    unshown: story.unshown,
-    links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, story) }))
+    unshown,
+    links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, head) }))
+  }
+}
+
+async function errorOf({ type, message, code, frames }: RecordedError, redactor: Redactor) {
+  const own = await ownFrames(frames, process.cwd())
+  return {
+    type: redactor.text(type),
+    message: redactor.text(message),
+    code: code && redactor.text(code),
+    frames: frames.map(redactor.text),
+    own: own.map((frame) => cleanFrame(frame, redactor))
   }
 }
 
@@ -152,7 +165,7 @@ function statementOf({ attributes }: RecordedSpan): string | undefined {
   return typeof text === 'string' ? text : undefined
 }
 
-function linkOf(template: string, { traceId = '', requestId = '' }: Story): string {
+function linkOf(template: string, { traceId = '', requestId = '' }: StoryHead): string {
   return template
     .replaceAll('{trace_id}', encodeURIComponent(traceId))
     .replaceAll('{request_id}', encodeURIComponent(requestId))
