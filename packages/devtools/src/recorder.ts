@@ -1,8 +1,7 @@
 import type { LogLine, PartObserver, Redactor, RequestObservation } from '@fastify-observability/observation/internal'
-import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import { NAME } from './options.ts'
 import { sizeOf } from './size.ts'
-import { Story } from './story.ts'
+import { type EndedSpan, type StartedSpan, Story } from './story.ts'
 
 const STORY: unique symbol = Symbol('fastify-observability.devtools.story')
 
@@ -43,9 +42,9 @@ const storyOfSpan = new Map<string, Story>()
 /**
  * Takes the spans of recorded requests, for `tracing.spanProcessors`: those that descend from the server span of one.
  */
-export const spanProcessor: SpanProcessor & { readonly destination: string } = {
+export const spanProcessor = {
   destination: 'the developer page',
-  onStart(span) {
+  onStart(span: StartedSpan): void {
     const { parentSpanContext } = span
     const story = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
     if (!story) return
@@ -53,11 +52,11 @@ export const spanProcessor: SpanProcessor & { readonly destination: string } = {
     story.spanIds.push(spanId)
     storyOfSpan.set(spanId, story)
   },
-  onEnd(span: ReadableSpan) {
+  onEnd(span: EndedSpan): void {
     storyOfSpan.get(span.spanContext().spanId)?.addSpan(span)
   },
-  forceFlush: async () => undefined,
-  shutdown: async () => undefined
+  forceFlush: async (): Promise<void> => undefined,
+  shutdown: async (): Promise<void> => undefined
 }
 
 export function createRecorder(

@@ -1,9 +1,24 @@
 import type { Outcome } from '@fastify-observability/observation'
 import { elapsedMs, type LogLine, type RequestObservation } from '@fastify-observability/observation/internal'
-import type { Attributes, HrTime } from '@opentelemetry/api'
-import type { ReadableSpan } from '@opentelemetry/sdk-trace'
+import type { Attributes, HrTime, SpanContext, SpanKind, SpanStatus } from '@opentelemetry/api'
 import { chainOf, type RecordedError } from './error.ts'
 import { sizeOf } from './size.ts'
+
+/** What is read of a span of OpenTelemetry's SDK. */
+export interface StartedSpan {
+  spanContext(): SpanContext
+  readonly parentSpanContext?: SpanContext | undefined
+}
+
+export interface EndedSpan extends StartedSpan {
+  readonly name: string
+  readonly kind: SpanKind
+  readonly startTime: HrTime
+  readonly duration: HrTime
+  readonly attributes: Attributes
+  readonly status: SpanStatus
+  readonly instrumentationScope: { readonly name: string }
+}
 
 export interface RecordedLine extends LogLine {
   /** Milliseconds since the request arrived. */
@@ -130,7 +145,7 @@ export class Story {
     this.growing.lines.push({ ...line, atMs: elapsedMs(this.startedAt) })
   }
 
-  addSpan(span: ReadableSpan): void {
+  addSpan(span: EndedSpan): void {
     const { name, kind, startTime, duration, attributes, parentSpanContext, status, instrumentationScope } = span
     if (!this.hasRoom(ITEM_BYTES + sizeOf(name) + sizeOf(attributes))) return
     this.growing.spans.push({
