@@ -59,10 +59,7 @@ export const spanProcessor = {
   shutdown: async (): Promise<void> => undefined
 }
 
-export function createRecorder(
-  redactor: () => Redactor,
-  { maxStories = MAX_STORIES, maxBytes = MAX_BYTES } = {}
-): Recorder {
+export function createRecorder(redactor: () => Redactor): Recorder {
   const stories = new Map<string, Story>()
   const notices: Notice[] = []
   let bytes = 0
@@ -81,7 +78,7 @@ export function createRecorder(
   }
 
   function trim(): void {
-    while (stories.size > maxStories || bytes > maxBytes) {
+    while (stories.size > MAX_STORIES || bytes > MAX_BYTES) {
       const [oldest] = stories.values()
       if (!oldest) return
       forget(oldest)

@@ -43,6 +43,14 @@ for (const [kind, server, options] of [
   })
 }
 
+test('two apps of one logger both listen, and still nothing below the level is written', async (t) => {
+  const written: string[] = []
+  const logger = createLogger({ level: 'info', stream: { write: (line) => void written.push(line) } })
+  for (const _app of [1, 2]) await listen(() => ({ loggerInstance: logger }), {})
+  logger.debug('below')
+  t.same(written, [])
+})
+
 test('a level that is set later decides what is written from then on', async (t) => {
   const { app, written, received } = await listen(() => ({}), { level: 'info' })
   app.logging.level = 'error'

@@ -16,7 +16,7 @@ const MARGIN = 18
 
 /** What the service writes, with its colours. */
 export async function written(): Promise<string> {
-  const env = { PATH: process.env.PATH, FORCE_COLOR: '1', NODE_ENV: 'development' }
+  const env = { PATH: process.env.PATH, FORCE_COLOR: '1' }
   const { stdout } = await promisify(execFile)(process.execPath, ['--import', TERMINAL, SHOP], { cwd: ROOT, env })
   return stdout.trimEnd()
 }

@@ -1,5 +1,6 @@
 import { isRecord } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
+import { hasToken } from './management.ts'
 
 type Devtools = typeof import('@fastify-observability/devtools')
 
@@ -14,7 +15,7 @@ const MISSING =
 export function wantsDevtools(option: object | boolean | undefined, management: FastifyInstance | undefined): boolean {
   const { NODE_ENV } = process.env
   if (option === undefined) return NODE_ENV === 'development'
-  return option !== false && (NODE_ENV !== 'production' || management !== undefined)
+  return option !== false && (NODE_ENV !== 'production' || (management !== undefined && hasToken(management)))
 }
 
 /** The package, which is loaded where it is wanted only, and may not be installed there. */

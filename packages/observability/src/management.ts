@@ -61,6 +61,11 @@ export function createManagement(
   return management
 }
 
+/** Whether callers of the second listener need a token. */
+export function hasToken(management: FastifyInstance): boolean {
+  return management.hasDecorator(TOKEN)
+}
+
 /**
  * Notes calls of `listen()`, which Fastify tells no hook of in time: scripts and tests that only want `ready()` or `inject()`
  * must not open a port, and `listen()` has to fail when a port is taken.

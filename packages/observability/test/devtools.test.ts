@@ -79,4 +79,5 @@ test('the story of a request has its spans and its lines, and the set-up what th
     )
   )
   t.match(signals.events.hint, /SENTRY_DSN/)
+  t.match(signals.spans, { to: ['the developer page'], hint: /OTEL_EXPORTER_OTLP_ENDPOINT/ })
 })

@@ -82,7 +82,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   registry.descriptions.addDeliveries(pipeline.deliveries)
   registry.descriptions.add('spans', () => ({
     to: pipeline.destinations,
-    hint: pipeline.destinations.length > 0 ? undefined : (settings.obstacle ?? EXPORT_HINT)
+    hint: pipeline.isSending ? undefined : (settings.obstacle ?? EXPORT_HINT)
   }))
   registry.reserve(rule ? [...OWN_ATTRIBUTES, KEEP_REASON] : OWN_ATTRIBUTES)
   registry.claims.set(

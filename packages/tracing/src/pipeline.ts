@@ -49,6 +49,8 @@ export interface Pipeline {
   hasChannels: boolean
   /** Where spans go, for a reader. */
   destinations: readonly string[]
+  /** Whether spans go anywhere but to where a developer looks at them. */
+  isSending: boolean
   /** What became of the spans that are exported. */
   deliveries(): DeliveryReport[]
   /** What it counts, to be published by every holder. */
@@ -94,6 +96,7 @@ interface Running {
   startSpan: StartRequestSpan
   hasSharedContext: boolean
   destinations: readonly string[]
+  isSending: boolean
   deliveries: () => DeliveryReport[]
   series: readonly Series[]
   open: () => Promise<void>
@@ -122,6 +125,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
       hasSharedContext: false,
       hasChannels: false,
       destinations: ["the application's tracer provider"],
+      isSending: true,
       deliveries: () => [],
       series: [],
       open: async () => {},
@@ -136,6 +140,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
     hasSharedContext: running.hasSharedContext,
     hasChannels: true,
     destinations: running.destinations,
+    isSending: running.isSending,
     deliveries: running.deliveries,
     series: running.series,
     open: running.open,
@@ -229,10 +234,11 @@ function start(
     ...(console ? ['standard error'] : []),
     ...spanProcessors.map(destinationOf)
   ]
+  const isSending = spanExport !== undefined || console || spanProcessors.some((one) => !('destination' in one))
   if (spanExport) {
     const { endpoint, protocol, note } = spanExport
     log.info({ endpoint }, `tracing: exporting spans over ${protocol}${note ? ` (${note})` : ''}`)
-  } else if (destinations.length > 0) {
+  } else if (isSending) {
     log.info(`tracing: spans go to ${destinations.join(', ')}`)
   } else {
     log.info(`tracing: ${obstacle}, spans are not exported`)
@@ -251,6 +257,7 @@ function start(
     startSpan: startRequestSpans(home),
     hasSharedContext,
     destinations,
+    isSending,
     deliveries: () => (spanExport ? [{ signal: 'spans', to: spanExport.endpoint, ...spanExport.state() }] : []),
     series: spanExport?.series ?? [],
     open: async () => spanExport?.open(),
