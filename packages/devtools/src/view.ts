@@ -99,8 +99,8 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
     responseBytes: ending?.responseBytes,
     errorType: ending?.errorType && redactor.text(ending.errorType),
     sentryEventId: ending?.sentryEventId,
-    headers: clean(body.headers),
-    responseHeaders: clean(ending?.responseHeaders ?? {}),
+    headers: clean(byName(body.headers)),
+    responseHeaders: clean(byName(ending?.responseHeaders ?? [])),
     fields: clean(ending?.fields ?? {}),
     errors: await Promise.all((ending?.errors ?? []).map((error) => errorOf(error, redactor))),
     lines: lines.map(({ fields, ...line }) => ({ ...line, fields: clean(ownFields(fields)) })),
@@ -118,6 +118,12 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
     unshown,
     links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, head) }))
   }
+}
+
+function byName(headers: readonly unknown[]): Record<string, unknown> {
+  const found: Record<string, unknown> = {}
+  for (let index = 0; index < headers.length; index += 2) found[String(headers[index])] = headers[index + 1]
+  return found
 }
 
 async function errorOf({ type, message, code, frames }: RecordedError, redactor: Redactor) {
