@@ -116,7 +116,7 @@ function Timeline({ story }) {
           html`<li class=${isWritten ? '' : 'below'}>
             <span class=${`level ${level}`}>${level}</span>
             <span class="message">
-              ${message} ${!isWritten && html`<small>below the level</small>`}
+              ${message} ${!isWritten && html`<small>below the level${story.isKept ? ', kept' : ''}</small>`}
             </span>
             <span class="track"><span class="dot" style=${{ left: left(atMs) }}></span></span>
             <span class="length">${milliseconds(atMs)}</span>

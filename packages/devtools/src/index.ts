@@ -43,6 +43,7 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
   const runtime = watchRuntime()
   const events = createEvents()
   registry.onLine = recorder.line
+  registry.onKept = recorder.kept
   registry.observe(recorder.ends)
   // After tracing has registered its observer, wherever that is.
   app.addHook('onReady', async () => registry.observe(recorder.starts))

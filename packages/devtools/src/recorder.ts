@@ -23,6 +23,8 @@ export interface Recorder {
   readonly notices: readonly Notice[]
   readonly bytes: number
   line(observation: RequestObservation | undefined, line: LogLine): void
+  /** The lines below the level of the request are written too. */
+  kept(observation: RequestObservation): void
   /** To be registered after tracing, which decides the ids of the span. */
   readonly starts: PartObserver
   /** To be registered before the other parts: it ends after them. */
@@ -100,6 +102,9 @@ export function createRecorder(redactor: () => Redactor): Recorder {
       if (observation || !isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
       notices.push({ ...line, timeMs: Date.now() })
       if (notices.length > MAX_NOTICES) notices.shift()
+    },
+    kept(observation) {
+      observation.raw[STORY]?.keep()
     },
     starts: {
       name: NAME,

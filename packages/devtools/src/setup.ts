@@ -48,7 +48,9 @@ function partsOf(given: object): Record<string, boolean> {
 function rowOf(entry: (typeof catalogue)[number], given: object, redactor: Redactor): OptionRow {
   const { part, option, variables } = entry
   const options: unknown = Reflect.get(given, part)
-  const value = isRecord(options) ? options[option] : undefined
+  // The umbrella has one for all parts.
+  const common: unknown = option === 'keep' ? Reflect.get(given, option) : undefined
+  const value = (isRecord(options) ? options[option] : undefined) ?? common
   if (value !== undefined) return { part, option, value: shown(option, value, redactor), from: 'option' }
   const variable = variables.find((name) => process.env[name])
   if (part === 'service') {

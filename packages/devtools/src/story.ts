@@ -63,6 +63,8 @@ export interface StoryBody {
   readonly headers: readonly unknown[]
   readonly lines: RecordedLine[]
   readonly spans: RecordedSpan[]
+  /** Whether `keep` has written its lines below the level. */
+  isKept?: boolean
   ending?: Ending
 }
 
@@ -146,6 +148,10 @@ export class Story {
   addLine(line: LogLine): void {
     if (!this.hasRoom(ITEM_BYTES + sizeOf(line.message) + sizeOf(line.fields))) return
     this.growing.lines.push({ ...line, atMs: elapsedMs(this.startedAt) })
+  }
+
+  keep(): void {
+    if (this.open) this.open.body.isKept = true
   }
 
   addSpan(span: EndedSpan): void {

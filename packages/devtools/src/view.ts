@@ -87,7 +87,7 @@ export function rowsOf(stories: Iterable<Story>, redactor: Redactor, filter: Row
 /** All that is known of a request, without secrets. */
 export async function storyOf(story: Story, redactor: Redactor, links: Readonly<Record<string, string>>) {
   const { head, body, unshown } = story
-  const { ending, spans, lines, correlationId, spanId, httpVersion } = body
+  const { ending, spans, lines, correlationId, spanId, httpVersion, isKept = false } = body
   const clean = (value: unknown): unknown => withoutSecrets(value, redactor)
   return {
     ...rowOf(story, redactor),
@@ -103,6 +103,7 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
     responseHeaders: clean(byName(ending?.responseHeaders ?? [])),
     fields: clean(ending?.fields ?? {}),
     errors: await Promise.all((ending?.errors ?? []).map((error) => errorOf(error, redactor))),
+    isKept,
     lines: lines.map(({ fields, ...line }) => ({ ...line, fields: clean(ownFields(fields)) })),
     spans: spans
       .toSorted((one, other) => one.startMs - other.startMs)

@@ -22,8 +22,11 @@ export interface HeldLines {
   prepare(): void
   /** Holds the lines of the request from now on. */
   begin(observation: RequestObservation): void
-  /** Writes the lines that are held of the request, or forgets them. */
-  end(observation: RequestObservation, isKept: boolean): void
+  /**
+   * Writes the lines that are held of the request, or forgets them.
+   * @returns whether there were lines to write.
+   */
+  end(observation: RequestObservation, isKept: boolean): boolean
   /** Writes a line that is below the level of its logger. */
   write(logger: Logger, level: string, fields: object, message: string, observation: RequestObservation): void
 }
@@ -200,12 +203,12 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable, isListeni
     end(observation, isKept) {
       const lines = observation.heldLines
       observation.heldLines = undefined
-      if (!(lines instanceof LineBuffer)) return
-      if (isKept) {
-        for (const line of lines.all()) writeLine(line, observation)
-        if (lines.missing > 0) lose('held_full', lines.missing)
-      }
+      if (!(lines instanceof LineBuffer)) return false
+      const held = isKept ? lines.all() : []
+      for (const line of held) writeLine(line, observation)
+      if (isKept && lines.missing > 0) lose('held_full', lines.missing)
       lines.release()
+      return held.length > 0
     },
     write(logger, label, fields, message, observation) {
       const level = logger.levels.values[label] ?? 0

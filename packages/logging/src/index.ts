@@ -180,7 +180,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
     },
     end(observation, outcome) {
       const isKept = rule?.(observation.config, outcome, isFailure(observation, outcome)) !== undefined
-      held?.end(observation, isKept)
+      if (held?.end(observation, isKept)) registry.onKept?.(observation)
       const level = canonicalLevel(observation, outcome)
       if (level === undefined || asksForNoLine(observation.request)) return
       const message = outcome.aborted ? 'request aborted' : 'request completed'

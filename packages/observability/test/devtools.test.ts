@@ -38,6 +38,27 @@ for (const [environment, devtools, status] of [
   })
 }
 
+test('a story has the lines below the level with keep too, and says where they are written', async (t) => {
+  const written: Record<string, unknown>[] = []
+  const stream = { write: (line: string) => void written.push(JSON.parse(line)) }
+  const app = await service(t, { devtools: true, keep: true, logging: { level: 'warn', stream } })
+  app.get('/failing', async (request) => {
+    request.log.debug({ step: 1 }, 'lost')
+    throw new Error('boom')
+  })
+  for (const url of ['/ok', '/failing']) await app.inject(url)
+  const of = async (id: number) => (await app.inject(`${API}/${id}`)).json()
+  const own = { message: 'request completed' }
+  t.match(await of(1), { isKept: false, lines: [{ message: 'found', isWritten: false }, own] })
+  t.match(await of(2), { isKept: true, lines: [{ message: 'lost', fields: { step: 1 }, isWritten: false }, own] })
+  t.match(written, [{ msg: 'lost', step: 1, held: true }, { msg: 'request completed' }])
+  const { options } = (await app.inject(`${PAGE}/api/setup`)).json()
+  t.match(
+    options.filter(({ option }: { option: string }) => option === 'keep'),
+    [{ value: true }, { value: true }]
+  )
+})
+
 test('nothing is recorded while it is off', async (t) => {
   const app = await service(t)
   t.equal(registryOf(app).onLine, undefined)

@@ -6,7 +6,7 @@ export interface LogLine {
   readonly message: string | undefined
   /** `undefined` where the observation says all of it, as for most canonical lines. */
   readonly fields: object | undefined
-  /** `false` for a line below the level, which goes nowhere else. */
+  /** `false` for a line below the level, which goes nowhere else unless `keep` writes it at the end of its request. */
   readonly isWritten: boolean
 }
 

@@ -8,7 +8,7 @@ import type { Observation } from './observation.ts'
 import type { JobObserver, Observer, Observers, PartJobObserver, PartObserver } from './observers.ts'
 import { createRedactor, type Redactor } from './redaction/redactor.ts'
 import { createDescriptions, type Descriptions } from './report.ts'
-import { OBSERVATION } from './request-observation.ts'
+import { OBSERVATION, type RequestObservation } from './request-observation.ts'
 import type { Series } from './series.ts'
 
 declare module 'fastify' {
@@ -59,6 +59,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   readonly descriptions: Descriptions
   /** Receives the lines of the app's loggers, also those below the level. Set before logging is registered. */
   onLine: LineListener | undefined
+  /** Receives each request whose lines below the level are written by `keep`, before its own line. */
+  onKept: ((observation: RequestObservation) => void) | undefined
   /** Holds each answer back until its end has been observed and this has settled, if it is set. */
   beforeAnswer: (() => Promise<unknown>) | undefined
   /** The process ends after the app has closed: parts leave open what the last line needs. */
@@ -121,6 +123,7 @@ export function decorateWithRegistry(
     flushSync,
     descriptions: createDescriptions(),
     onLine: undefined,
+    onKept: undefined,
     beforeAnswer: undefined,
     ending: false
   }
