@@ -1,4 +1,10 @@
-import type { LogLine, PartObserver, Redactor, RequestObservation } from '@fastify-observability/observation/internal'
+import type {
+  JobObservation,
+  LogLine,
+  PartObserver,
+  Redactor,
+  RequestObservation
+} from '@fastify-observability/observation/internal'
 import { NAME } from './options.ts'
 import { sizeOf } from './size.ts'
 import { type EndedSpan, type StartedSpan, Story } from './story.ts'
@@ -22,7 +28,7 @@ export interface Recorder {
   readonly stories: ReadonlyMap<string, Story>
   readonly notices: readonly Notice[]
   readonly bytes: number
-  line(observation: RequestObservation | undefined, line: LogLine): void
+  line(observation: RequestObservation | JobObservation | undefined, line: LogLine): void
   /** The lines below the level of the request are written too. */
   kept(observation: RequestObservation): void
   /** To be registered after tracing, which decides the ids of the span. */
@@ -97,7 +103,7 @@ export function createRecorder(redactor: () => Redactor): Recorder {
     },
     onChange: undefined,
     line(observation, line) {
-      const story = observation?.raw[STORY]
+      const story = observation && 'raw' in observation ? observation.raw[STORY] : undefined
       if (story) return story.addLine(line)
       if (observation || !isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
       notices.push({ ...line, timeMs: Date.now() })

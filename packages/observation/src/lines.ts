@@ -1,3 +1,4 @@
+import type { JobObservation } from './job.ts'
 import type { RequestObservation } from './request-observation.ts'
 
 /** A line of the app's loggers, without its secrets. */
@@ -10,5 +11,5 @@ export interface LogLine {
   readonly isWritten: boolean
 }
 
-/** @param observation the request that the line belongs to. */
-export type LineListener = (observation: RequestObservation | undefined, line: LogLine) => void
+/** @param observation the request or job that the line belongs to. */
+export type LineListener = (observation: RequestObservation | JobObservation | undefined, line: LogLine) => void
