@@ -12,8 +12,10 @@ export function bytes(value) {
   return value < 1024 * 1024 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1024 / 1024).toFixed(1)} MiB`
 }
 
+/** The time of day where the browser is. */
 export function clock(time) {
-  return new Date(time).toISOString().slice(11, 23)
+  const date = new Date(time)
+  return `${date.toLocaleTimeString('en-GB')}.${String(date.getMilliseconds()).padStart(3, '0')}`
 }
 
 /** A value of any kind, in few characters. */
@@ -23,8 +25,13 @@ export function text(value) {
 
 export function Status({ row }) {
   if (row.status === undefined) return html`<span class="status open">running</span>`
-  const kind = row.aborted ? 'aborted' : `s${String(row.status)[0]}`
+  const kind = row.aborted ? 'aborted' : typeof row.status === 'number' ? `s${String(row.status)[0]}` : row.status
   return html`<span class=${`status ${kind}`}>${row.status}${row.aborted ? ' aborted' : ''}</span>`
+}
+
+/** Of a job. */
+export function attemptOf({ attempt, attempts }) {
+  return `attempt ${attempt}${attempts === undefined ? '' : ` of ${attempts}`}`
 }
 
 /** Names and values. */

@@ -29,24 +29,27 @@ export function usePolled(path, everyMs) {
   return state
 }
 
-/** The last requests, newest first, as they happen. */
+/** The last requests and jobs, newest first, as they happen. */
 export function useRequests() {
   const [rows, setRows] = useState(new Map())
+  const [unrecorded, setUnrecorded] = useState(0)
   const [isConnected, setConnected] = useState(false)
   useEffect(() => {
     const source = new EventSource(`${API}/events`)
     source.onopen = async () => {
       setConnected(true)
-      const { requests } = await read('requests')
+      const { requests, unrecorded: count } = await read('requests')
+      setUnrecorded(count)
       setRows(new Map(requests.reverse().map((row) => [row.id, row])))
     }
     source.onerror = () => setConnected(false)
+    source.addEventListener('unrecorded', ({ data }) => setUnrecorded(Number(data)))
     source.addEventListener('requests', ({ data }) => {
       setRows((before) => newest([...before, ...JSON.parse(data).map((row) => [row.id, row])]))
     })
     return () => source.close()
   }, [])
-  return { rows: [...rows.values()].reverse(), isConnected }
+  return { rows: [...rows.values()].reverse(), unrecorded, isConnected }
 }
 
 function newest(entries) {

@@ -1,8 +1,8 @@
-import { clock, milliseconds, Status } from './format.js'
+import { attemptOf, clock, milliseconds, Status } from './format.js'
 import { html, useState } from './preact.js'
 
 const FILTERS = [
-  { name: 'route', label: 'Route', matches: (row, wanted) => row.route.includes(wanted) },
+  { name: 'route', label: 'Route or job', matches: (row, wanted) => row.route.includes(wanted) },
   { name: 'status', label: 'Status', matches: (row, wanted) => String(row.status ?? '').startsWith(wanted) },
   { name: 'slower', label: 'Slower than, ms', matches: (row, wanted) => (row.durationMs ?? 0) > Number(wanted) },
   {
@@ -12,7 +12,7 @@ const FILTERS = [
   }
 ]
 
-/** The list of requests, live. */
+/** The list of requests and jobs, live. */
 export function Requests({ live }) {
   const [filters, setFilters] = useState({})
   const [paused, setPaused] = useState()
@@ -37,9 +37,15 @@ export function Requests({ live }) {
         ${paused ? 'Resume' : 'Pause'}
       </button>
     </form>
+    ${
+      live.unrecorded > 0 &&
+      html`<p class="none" role="status">
+        ${live.unrecorded.toLocaleString('en')} requests or jobs came too fast to be recorded.
+      </p>`
+    }
     ${rows.length === 0 && html`<p class="none">No request ${wanted.length > 0 ? 'matches' : 'yet: send one'}.</p>`}
     <table class="requests">
-      <caption class="hidden">The last requests, newest first</caption>
+      <caption class="hidden">The last requests and jobs, newest first</caption>
       <thead class=${rows.length === 0 ? 'hidden' : ''}>
         <tr>
           <th scope="col">Time</th>
@@ -63,6 +69,7 @@ function Row({ row, longest }) {
       <td class="request">
         <a href=${`#/requests/${row.id}`}>${row.method} ${row.path}</a>
         ${row.route !== row.path && html`<span class="route">${row.route}</span>`}
+        ${row.attempt !== undefined && html`<span class="route">${attemptOf(row)}</span>`}
       </td>
       <td><${Status} row=${row} /></td>
       <td class="duration">

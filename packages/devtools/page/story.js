@@ -1,4 +1,4 @@
-import { bytes, clock, milliseconds, Pairs, Status, text } from './format.js'
+import { attemptOf, bytes, clock, milliseconds, Pairs, Status, text } from './format.js'
 import { read } from './live.js'
 import { html, useEffect, useState } from './preact.js'
 
@@ -13,22 +13,27 @@ export function Story({ id, live }) {
     const timer = setTimeout(() => read(`requests/${encodeURIComponent(id)}`).then(setStory, () => undefined), 1_000)
     return () => clearTimeout(timer)
   }, [id, row?.status])
+  const isJob = story?.method === 'JOB'
   if (problem) return html`<h1>Request</h1><p role="alert">${problem.message}</p>`
   if (!story) return html`<h1>Request</h1><p class="none">Loading …</p>`
   return html`
     <p><a href="#/requests">← All requests</a></p>
     <h1>${story.method} ${story.path} <${Status} row=${story} /></h1>
     <p class="summary">
-      ${clock(story.time)} · ${milliseconds(story.durationMs)} · first byte ${milliseconds(story.ttfbMs) || '–'} ·
-      ${` ${bytes(story.responseBytes)}`} · ${story.route}
+      ${summaryOf(story, isJob).join(' · ')}
     </p>
+    ${
+      story.isCut &&
+      html`<p role="note">It came too fast: its lines and spans were not recorded, only what its end says.</p>`
+    }
     <div class="tools">
-      <${CopyAsCurl} story=${story} />
+      ${!isJob && html`<${CopyAsCurl} story=${story} />`}
       ${story.links.map(({ name, url }) => html`<a href=${url} rel="noreferrer" target="_blank">${name}</a>`)}
     </div>
     ${story.errors.length > 0 && html`<${Errors} errors=${story.errors} />`}
-    <h2>Timeline</h2>
-    <${Timeline} story=${story} />
+    ${story.causes.length > 0 && html`<h2>Caused by</h2><${Rows} rows=${story.causes} />`}
+    ${!story.isCut && html`<h2>Timeline</h2><${Timeline} story=${story} />`}
+    ${story.jobs.length > 0 && html`<h2>Jobs</h2><${Rows} rows=${story.jobs} />`}
     ${story.statements.length > 0 && html`<h2>Statements</h2><${Statements} statements=${story.statements} />`}
     ${story.calls.length > 0 && html`<h2>Outgoing calls</h2><${Calls} story=${story} />`}
     <h2>Ids</h2>
@@ -44,10 +49,37 @@ export function Story({ id, live }) {
     />
     <h2>Added fields</h2>
     <${Pairs} label="Added fields" of=${story.fields} />
-    <h2>Request headers</h2>
-    <${Pairs} label="Request headers" of=${story.headers} />
-    <h2>Response headers</h2>
-    <${Pairs} label="Response headers" of=${story.responseHeaders} />
+    ${
+      !isJob &&
+      html`
+        <h2>Request headers</h2>
+        <${Pairs} label="Request headers" of=${story.headers} />
+        <h2>Response headers</h2>
+        <${Pairs} label="Response headers" of=${story.responseHeaders} />
+      `
+    }
+  `
+}
+
+function summaryOf({ time, durationMs, ttfbMs, responseBytes, route, attempt, attempts }, isJob) {
+  const parts = [clock(time), milliseconds(durationMs) || 'running']
+  if (isJob) return attempt === undefined ? parts : [...parts, attemptOf({ attempt, attempts })]
+  return [...parts, `first byte ${milliseconds(ttfbMs) || '–'}`, bytes(responseBytes ?? 0), route]
+}
+
+/** Other stories that this one links to. */
+function Rows({ rows }) {
+  return html`
+    <ul class="statements">
+      ${rows.map(
+        (row) =>
+          html`<li>
+            <a href=${`#/requests/${row.id}`}>${row.method} ${row.path}</a>
+            <${Status} row=${row} />
+            <span class="length">${milliseconds(row.durationMs)}</span>
+          </li>`
+      )}
+    </ul>
   `
 }
 

@@ -9,7 +9,9 @@ import { type RequestRow, type RowFilter, rowsOf, storyOf, withoutSecrets } from
 /** What the page and the tools can ask for, all of it without secrets. */
 export interface Api {
   requests(filter: RowFilter): RequestRow[]
-  /** @param id of a row, a request or a trace. */
+  /** Requests and jobs that came too fast to be recorded. */
+  readonly unrecorded: number
+  /** @param id of a row, a request, a job or a trace. */
   story(id: string): Promise<object | undefined>
   routes(): Promise<object>
   runtime(): object
@@ -30,11 +32,14 @@ export function createApi(app: FastifyInstance, { registry, recorder, runtime, l
   const { stories } = recorder
   return {
     requests: (filter) => rowsOf(stories.values(), registry.redactor, filter),
+    get unrecorded() {
+      return recorder.unrecorded
+    },
     async story(id) {
       const story =
         stories.get(id) ??
         Array.from(stories.values()).findLast(({ head }) => head.requestId === id || head.traceId === id)
-      return story && storyOf(story, registry.redactor, links)
+      return story && storyOf(story, stories, registry.redactor, links)
     },
     routes: async () => ({ timeMs: Date.now(), uptimeS: process.uptime(), rows: (await routeRows(app)) ?? [] }),
     runtime: () => ({ samples: runtime.samples }),
@@ -56,7 +61,8 @@ export function createApi(app: FastifyInstance, { registry, recorder, runtime, l
 export function serveApi(scope: FastifyInstance, path: string, api: Api): void {
   scope.get<{ Querystring: Record<string, string> }>(`${path}/requests`, async ({ query }) => {
     const { route, status, text, slowerThanMs, limit } = query
-    return { requests: api.requests({ route, status, text, slowerThanMs: number(slowerThanMs), limit: number(limit) }) }
+    const requests = api.requests({ route, status, text, slowerThanMs: number(slowerThanMs), limit: number(limit) })
+    return { requests, unrecorded: api.unrecorded }
   })
   scope.get<{ Params: { id: string } }>(`${path}/requests/:id`, async ({ params: { id } }, reply) => {
     const story = await api.story(id)

@@ -8,6 +8,8 @@ export interface Events {
   open(reply: FastifyReply): void
   /** Sends the row soon, or what has become of it by then. */
   send(id: string, row: () => RequestRow | undefined): void
+  /** Sends soon how many were not recorded. */
+  count(unrecorded: number): void
   close(): void
 }
 
@@ -20,6 +22,7 @@ const MAX_UNREAD_BYTES = 1024 * 1024
 export function createEvents(): Events {
   const pages = new Set<FastifyReply['raw']>()
   const changed = new Map<string, () => RequestRow | undefined>()
+  let unrecorded: number | undefined
   let gathering: NodeJS.Timeout | undefined
   let heartbeat: NodeJS.Timeout | undefined
 
@@ -34,7 +37,9 @@ export function createEvents(): Events {
     gathering = undefined
     const rows = Array.from(changed.values(), (row) => row()).filter((row) => row !== undefined)
     changed.clear()
-    write(`event: requests\ndata: ${JSON.stringify(rows)}\n\n`)
+    if (rows.length > 0) write(`event: requests\ndata: ${JSON.stringify(rows)}\n\n`)
+    if (unrecorded !== undefined) write(`event: unrecorded\ndata: ${unrecorded}\n\n`)
+    unrecorded = undefined
   }
 
   function leave(page: FastifyReply['raw']): void {
@@ -62,6 +67,11 @@ export function createEvents(): Events {
     send(id, row) {
       if (pages.size === 0) return
       changed.set(id, row)
+      gathering ??= setTimeout(flush, GATHER_MS)
+    },
+    count(now) {
+      if (pages.size === 0) return
+      unrecorded = now
       gathering ??= setTimeout(flush, GATHER_MS)
     },
     close() {

@@ -42,12 +42,15 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
   const recorder = createRecorder(() => registry.redactor)
   const runtime = watchRuntime()
   const events = createEvents()
-  registry.onLine = recorder.line
+  registry.lineListener = recorder.lines
   registry.onKept = recorder.kept
-  registry.observe(recorder.ends)
-  // After tracing has registered its observer, wherever that is.
-  app.addHook('onReady', async () => registry.observe(recorder.starts))
+  for (const observer of recorder.ends) registry.observe(observer)
+  // After tracing has registered its observers, wherever that is.
+  app.addHook('onReady', async () => {
+    for (const observer of recorder.starts) registry.observe(observer)
+  })
   recorder.onChange = (story) => {
+    if (!story) return events.count(recorder.unrecorded)
     events.send(story.id, () => (recorder.stories.has(story.id) ? rowOf(story, registry.redactor) : undefined))
   }
 

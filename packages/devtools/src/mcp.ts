@@ -4,9 +4,9 @@ import manifest from '../package.json' with { type: 'json' }
 import type { Api } from './api.ts'
 
 const filter = {
-  route: z.string().optional().describe('part of the route, such as /orders'),
-  status: z.string().optional().describe('a status or its first digit: "404", "5"'),
-  slowerThanMs: z.number().optional().describe('only requests that took longer'),
+  route: z.string().optional().describe('part of the route or of the name of a job, such as /orders'),
+  status: z.string().optional().describe('a status or its beginning: "404", "5", for jobs "failed"'),
+  slowerThanMs: z.number().optional().describe('only what took longer'),
   text: z.string().optional().describe('part of the path, an id or the error'),
   limit: z.number().int().min(1).max(500).default(20)
 }
@@ -22,14 +22,18 @@ export function serveMcp(scope: FastifyInstance, path: string, api: Api): void {
     const server = new McpServer({ name: 'fastify-observability', version: manifest.version })
     server.registerTool(
       'list_requests',
-      { description: 'The last requests of this service, newest first.', inputSchema: filter },
-      async (wanted) => textOf(api.requests(wanted))
+      { description: 'The last requests and jobs of this service, newest first.', inputSchema: filter },
+      async (wanted) => {
+        const { unrecorded } = api
+        const missing = unrecorded > 0 && `${unrecorded} requests or jobs came too fast to be recorded`
+        return textOf(api.requests(wanted), ...(missing ? [missing] : []))
+      }
     )
     server.registerTool(
       'get_story',
       {
         description:
-          'All that is known of one request: its lines (those below the level too), spans, statements, error with source lines, headers without secrets.',
+          'All that is known of one request or job: its lines (those below the level too), spans, statements, error with source lines, headers without secrets.',
         inputSchema: { id: z.string().describe('the id of list_requests, an x-request-id or a trace id') }
       },
       async ({ id }) => textOf((await api.story(id)) ?? { error: `no request ${id} is kept` })
@@ -55,6 +59,6 @@ export function serveMcp(scope: FastifyInstance, path: string, api: Api): void {
   })
 }
 
-function textOf(data: unknown): { content: { type: 'text'; text: string }[] } {
-  return { content: [{ type: 'text', text: JSON.stringify(data) }] }
+function textOf(data: unknown, ...notes: string[]): { content: { type: 'text'; text: string }[] } {
+  return { content: [JSON.stringify(data), ...notes].map((text) => ({ type: 'text', text })) }
 }

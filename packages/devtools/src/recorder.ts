@@ -1,13 +1,18 @@
-import type {
+import {
   JobObservation,
-  LogLine,
-  PartObserver,
-  Redactor,
+  type LineListener,
+  type LogLine,
+  type PartJobObserver,
+  type PartObserver,
+  type Redactor,
   RequestObservation
 } from '@fastify-observability/observation/internal'
+import { beginningOfJob, causingSpans, endOfJob } from './job-story.ts'
 import { NAME } from './options.ts'
+import { beginningOf, endOf } from './request-story.ts'
 import { sizeOf } from './size.ts'
-import { type EndedSpan, type StartedSpan, Story } from './story.ts'
+import { type Beginning, type End, type EndedSpan, type StartedSpan, Story } from './story.ts'
+import { tokenBucket } from './token-bucket.ts'
 
 const STORY: unique symbol = Symbol('fastify-observability.devtools.story')
 
@@ -22,33 +27,43 @@ export interface Notice extends LogLine {
   readonly timeMs: number
 }
 
-/** The last requests of an app, bounded in number and bytes. */
+/** The last requests and jobs of an app, bounded in number, bytes and rate. */
 export interface Recorder {
   /** Oldest first. */
   readonly stories: ReadonlyMap<string, Story>
   readonly notices: readonly Notice[]
   readonly bytes: number
-  line(observation: RequestObservation | JobObservation | undefined, line: LogLine): void
+  /** Requests and jobs that came too fast. */
+  readonly unrecorded: number
+  readonly lines: LineListener
   /** The lines below the level of the request are written too. */
   kept(observation: RequestObservation): void
   /** To be registered after tracing, which decides the ids of the span. */
-  readonly starts: PartObserver
-  /** To be registered before the other parts: it ends after them. */
-  readonly ends: PartObserver
-  /** Called with each story that has begun or ended. */
-  onChange: ((story: Story) => void) | undefined
+  readonly starts: readonly [PartObserver, PartJobObserver]
+  /** To be registered before the other parts: they end after them. */
+  readonly ends: readonly [PartObserver, PartJobObserver]
+  /** Called with each story that has begun or ended, and without one when something was not recorded. */
+  onChange: ((story?: Story) => void) | undefined
   clear(): void
 }
 
 const MAX_STORIES = 500
 const MAX_BYTES = 16 * 1024 * 1024
 const MAX_NOTICES = 200
+/** Of one story: that of a WebSocket may go on for days. */
+const MAX_SPANS = 1_000
+/** Requests and jobs that are recorded: nobody can look at more. */
+const RECORDED = { burst: 500, perSecond: 200 }
+/** Of the others those that failed, whose end is recorded. */
+const FAILED = { burst: 100, perSecond: 20 }
 
 // Of all apps of the process, which have one pipeline for spans.
 const storyOfSpan = new Map<string, Story>()
+// `undefined` for a job that came too fast.
+const storyOfJob = new WeakMap<JobObservation, Story | undefined>()
 
 /**
- * Takes the spans of recorded requests, for `tracing.spanProcessors`: those that descend from the server span of one.
+ * Takes the spans of recorded requests and jobs, for `tracing.spanProcessors`: those that descend from the span of one.
  */
 export const spanProcessor = {
   destination: 'the developer page',
@@ -56,9 +71,8 @@ export const spanProcessor = {
     const { parentSpanContext } = span
     const story = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
     if (!story) return
-    const { spanId } = span.spanContext()
-    story.spanIds.push(spanId)
-    storyOfSpan.set(spanId, story)
+    if (story.spanIds.length < MAX_SPANS) claim(span.spanContext().spanId, story)
+    else story.unshown++
   },
   onEnd(span: EndedSpan): void {
     storyOfSpan.get(span.spanContext().spanId)?.addSpan(span)
@@ -67,16 +81,29 @@ export const spanProcessor = {
   shutdown: async (): Promise<void> => undefined
 }
 
+function claim(spanId: string, story: Story): void {
+  story.spanIds.push(spanId)
+  storyOfSpan.set(spanId, story)
+}
+
+function storyOf(observation: RequestObservation | JobObservation): Story | undefined {
+  return 'raw' in observation ? observation.raw[STORY] : storyOfJob.get(observation)
+}
+
 export function createRecorder(redactor: () => Redactor): Recorder {
   const stories = new Map<string, Story>()
   const notices: Notice[] = []
+  const mayRecord = tokenBucket(RECORDED)
+  const mayRecordFailed = tokenBucket(FAILED)
   let bytes = 0
   let count = 0
+  let unrecorded = 0
 
   function forget(story: Story): void {
     stories.delete(story.id)
     bytes -= story.bytes
-    for (const spanId of story.spanIds) storyOfSpan.delete(spanId)
+    // The span of a job that runs within a request is the job's by then.
+    for (const spanId of story.spanIds) if (storyOfSpan.get(spanId) === story) storyOfSpan.delete(spanId)
   }
 
   function weigh(story: Story, more: number): void {
@@ -93,6 +120,39 @@ export function createRecorder(redactor: () => Redactor): Recorder {
     }
   }
 
+  function begin(beginning: Beginning, causes?: readonly string[], isCut?: boolean): Story {
+    const story = new Story(String(++count), beginning, weigh, causes, isCut)
+    stories.set(story.id, story)
+    bytes += story.bytes
+    if (beginning.spanId !== undefined && !isCut) claim(beginning.spanId, story)
+    trim()
+    recorder.onChange?.(story)
+    return story
+  }
+
+  function end(story: Story, ended: End): void {
+    story.end(ended)
+    recorder.onChange?.(story)
+  }
+
+  /** Of what came too fast: whether at least its end is recorded. */
+  function recordsEnd(hasFailed: boolean, nowMs: number): boolean {
+    if (hasFailed && mayRecordFailed(nowMs)) return true
+    unrecorded++
+    recorder.onChange?.()
+    return false
+  }
+
+  /** Stories of this app that have caused a job. */
+  function causesOf(job: JobObservation): string[] {
+    const { outer } = job
+    const isKnown = outer instanceof RequestObservation || outer instanceof JobObservation
+    const around = isKnown ? storyOf(outer) : undefined
+    const causes = [around, ...causingSpans(job).map((spanId) => storyOfSpan.get(spanId))]
+    const ids = causes.flatMap((story) => (story && stories.get(story.id) === story ? [story.id] : []))
+    return Array.from(new Set(ids))
+  }
+
   const isSecret = (name: string): boolean => redactor().isSecret(name)
 
   const recorder: Recorder = {
@@ -101,43 +161,66 @@ export function createRecorder(redactor: () => Redactor): Recorder {
     get bytes() {
       return bytes
     },
+    get unrecorded() {
+      return unrecorded
+    },
     onChange: undefined,
-    line(observation, line) {
-      const story = observation && 'raw' in observation ? observation.raw[STORY] : undefined
-      if (story) return story.addLine(line)
-      if (observation || !isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
-      notices.push({ ...line, timeMs: Date.now() })
-      if (notices.length > MAX_NOTICES) notices.shift()
+    lines: {
+      wants: (observation) => observation === undefined || storyOf(observation) !== undefined,
+      line(observation, line) {
+        if (observation) return storyOf(observation)?.addLine(line)
+        if (!isNotable(line) || sizeOf(line) > MAX_BYTES / MAX_NOTICES) return
+        notices.push({ ...line, timeMs: Date.now() })
+        if (notices.length > MAX_NOTICES) notices.shift()
+      }
     },
     kept(observation) {
       observation.raw[STORY]?.keep()
     },
-    starts: {
-      name: NAME,
-      start(observation) {
-        if (observation.config.operational === true) return
-        const story = new Story(String(++count), observation, isSecret, weigh)
-        observation.raw[STORY] = story
-        stories.set(story.id, story)
-        const { spanId } = observation.spanContext ?? {}
-        if (spanId !== undefined) {
-          story.spanIds.push(spanId)
-          storyOfSpan.set(spanId, story)
+    starts: [
+      {
+        name: NAME,
+        start(observation) {
+          if (observation.config.operational === true || !mayRecord(observation.startedAt)) return
+          observation.raw[STORY] = begin(beginningOf(observation, isSecret))
         }
-        bytes += story.bytes
-        trim()
-        recorder.onChange?.(story)
+      },
+      {
+        name: NAME,
+        kind: 'job',
+        start(job) {
+          const isRecorded = mayRecord(job.startedAt)
+          storyOfJob.set(job, isRecorded ? begin(beginningOfJob(job), causesOf(job)) : undefined)
+        }
       }
-    },
-    ends: {
-      name: NAME,
-      end(observation, outcome) {
-        const story = observation.raw[STORY]
-        if (!story) return
-        story.end(observation, outcome, isSecret)
-        recorder.onChange?.(story)
+    ],
+    ends: [
+      {
+        name: NAME,
+        end(observation, outcome) {
+          const story = observation.raw[STORY]
+          if (story) return end(story, endOf(observation, outcome, isSecret))
+          if (observation.config.operational === true) return
+          const { startedAt } = observation
+          const hasFailed = outcome.error !== undefined || outcome.statusCode >= 500
+          if (!recordsEnd(hasFailed, startedAt + outcome.durationMs)) return
+          const cut = begin(beginningOf(observation, isSecret), undefined, true)
+          end(cut, endOf(observation, outcome, isSecret))
+        }
+      },
+      {
+        name: NAME,
+        kind: 'job',
+        end(job, outcome) {
+          const story = storyOfJob.get(job)
+          if (story) return end(story, endOfJob(job, outcome))
+          // One that began before the app was ready is not.
+          if (!storyOfJob.has(job)) return
+          if (!recordsEnd(outcome.result === 'failed', job.startedAt + outcome.durationMs)) return
+          end(begin(beginningOfJob(job), causesOf(job), true), endOfJob(job, outcome))
+        }
       }
-    },
+    ],
     clear() {
       for (const story of stories.values()) forget(story)
       notices.length = 0

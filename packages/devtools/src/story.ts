@@ -1,7 +1,7 @@
-import type { Outcome } from '@fastify-observability/observation'
-import { elapsedMs, type LogLine, type RequestObservation } from '@fastify-observability/observation/internal'
+import type { JobOutcome, Outcome } from '@fastify-observability/observation'
+import { elapsedMs, type LogLine } from '@fastify-observability/observation/internal'
 import type { Attributes, HrTime, SpanContext, SpanKind, SpanStatus } from '@opentelemetry/api'
-import { chainOf, type RecordedError } from './error.ts'
+import type { RecordedError } from './error.ts'
 import { sizeOf } from './size.ts'
 
 /** What is read of a span of OpenTelemetry's SDK. */
@@ -21,7 +21,7 @@ export interface EndedSpan extends StartedSpan {
 }
 
 export interface RecordedLine extends LogLine {
-  /** Milliseconds since the request arrived. */
+  /** Milliseconds since the request or job began. */
   readonly atMs: number
 }
 
@@ -41,13 +41,19 @@ export interface RecordedSpan {
 /** What a row of the list is made from. */
 export interface StoryHead {
   readonly timeMs: number
+  /** Of a job: `JOB`. */
   readonly method: string
+  /** Of a job: its name, as the route. */
   readonly url: string
   readonly requestId: string | undefined
   readonly traceId: string | undefined
+  readonly attempt?: number | undefined
+  readonly attempts?: number | undefined
   route: string
-  /** The five are of an ended request. */
+  /** What follows is of one that has ended. */
   statusCode?: number
+  /** Of a job, which has no status. */
+  result?: JobOutcome['result']
   durationMs?: number
   ttfbMs?: number | undefined
   aborted?: boolean
@@ -58,17 +64,21 @@ export interface StoryHead {
 export interface StoryBody {
   readonly correlationId: string | undefined
   readonly spanId: string | undefined
-  readonly httpVersion: string
+  readonly httpVersion: string | undefined
   /** Names and values in turn: a list is written faster than an object. */
   readonly headers: readonly unknown[]
   readonly lines: RecordedLine[]
   readonly spans: RecordedSpan[]
   /** Whether `keep` has written its lines below the level. */
   isKept?: boolean
+  /** Whether it came too fast: only its end is recorded. */
+  readonly isCut?: boolean
   ending?: Ending
 }
 
-export interface Ending extends Pick<Outcome, 'errorType' | 'requestBytes' | 'responseBytes'> {
+export interface Ending extends Pick<Outcome, 'errorType'> {
+  readonly requestBytes: number | undefined
+  readonly responseBytes: number | undefined
   readonly errors: readonly RecordedError[]
   readonly fields: Readonly<Record<string, unknown>>
   readonly responseHeaders: readonly unknown[]
@@ -76,8 +86,17 @@ export interface Ending extends Pick<Outcome, 'errorType' | 'requestBytes' | 're
   readonly clientAddress: string | undefined
 }
 
-/** Whether a header's value may be kept. */
-export type IsSecret = (name: string) => boolean
+/** What is known of a request or job when it begins. */
+export interface Beginning extends Pick<StoryBody, 'correlationId' | 'spanId' | 'httpVersion' | 'headers'> {
+  readonly startedAt: number
+  readonly head: Omit<StoryHead, 'timeMs'>
+}
+
+/** What is known of it when it has ended. */
+export interface End {
+  readonly head: Partial<StoryHead>
+  readonly ending: Ending
+}
 
 /** Receives how many bytes more a story holds, or fewer. */
 export type Weigh = (story: Story, bytes: number) => void
@@ -87,21 +106,23 @@ const MAX_BYTES = 1024 * 1024
 // Of an object itself, beside its texts.
 const OWN_BYTES = 500
 const ITEM_BYTES = 200
+const NONE: readonly string[] = []
 // With its headers, which a server takes 16 KiB of; its end says how much it is.
 const OPEN_BYTES = 3_000
 
 /**
- * What is kept of one request: while it runs as objects, and after its end as bytes. Objects that outlive a collection make
+ * What is kept of one request or job: while it runs as objects, and after its end as bytes. Objects that outlive a collection make
  * V8 enlarge the space for new ones, by tens of megabytes.
  */
 export class Story {
   readonly id: string
   /** Of all its spans, ended or not. */
   readonly spanIds: string[] = []
+  /** Ids of the stories that have caused a job. */
+  readonly causes: readonly string[]
   /** Lines and spans that are too many to keep. */
   unshown = 0
   bytes: number
-  private readonly timeMs: number
   private readonly startedAt: number
   private items = 0
   private readonly weigh: Weigh
@@ -112,24 +133,17 @@ export class Story {
   /** What came after the end. */
   private late: Pick<StoryBody, 'lines' | 'spans'> | undefined
 
-  constructor(id: string, observation: RequestObservation, isSecret: IsSecret, weigh: Weigh) {
-    const { startedAt, method, url, route, requestId, correlationId, spanContext, raw, headers } = observation
+  constructor(id: string, beginning: Beginning, weigh: Weigh, causes: readonly string[] = NONE, isCut = false) {
+    const { head, startedAt, correlationId, spanId, httpVersion, headers } = beginning
     this.id = id
     this.weigh = weigh
-    this.timeMs = Date.now()
+    this.causes = causes
     this.startedAt = startedAt
     this.open = {
-      head: { timeMs: this.timeMs, method, url, route, requestId, traceId: spanContext?.traceId },
-      body: {
-        correlationId,
-        spanId: spanContext?.spanId,
-        httpVersion: raw.httpVersion,
-        headers: withoutSecrets(headers, isSecret),
-        lines: [],
-        spans: []
-      }
+      head: { timeMs: Date.now() - elapsedMs(startedAt), ...head },
+      body: { correlationId, spanId, httpVersion, headers, lines: [], spans: [], isCut }
     }
-    this.bytes = OPEN_BYTES + url.length
+    this.bytes = OPEN_BYTES + head.url.length
   }
 
   get head(): StoryHead {
@@ -170,25 +184,11 @@ export class Story {
     })
   }
 
-  end(observation: RequestObservation, outcome: Outcome, isSecret: IsSecret): void {
+  end({ head: ended, ending }: End): void {
     if (!this.open) return
     const { head, body } = this.open
-    const { statusCode, durationMs, ttfbMs, aborted, error, errorType, requestBytes, responseBytes } = outcome
-    const { route, fields, sentryEventId, clientAddress } = observation
-    const errors = error === undefined ? [] : chainOf(error)
-    const [thrown] = errors
-    Object.assign(head, { route, statusCode, durationMs, ttfbMs, aborted })
-    head.error = thrown && `${thrown.type}: ${thrown.message}`
-    body.ending = {
-      errors,
-      errorType,
-      requestBytes,
-      responseBytes,
-      sentryEventId,
-      clientAddress,
-      fields: Object.fromEntries(fields),
-      responseHeaders: withoutSecrets(headersOf(observation), isSecret)
-    }
+    Object.assign(head, ended)
+    body.ending = ending
     const first = textOf(head)
     this.packed = Buffer.from(first + textOf(body))
     this.bodyAt = Buffer.byteLength(first)
@@ -227,14 +227,4 @@ function textOf(value: object): string {
 
 function millisecondsOf([seconds, nanoseconds]: HrTime): number {
   return seconds * 1_000 + nanoseconds / 1e6
-}
-
-function withoutSecrets(headers: Readonly<Record<string, unknown>>, isSecret: IsSecret): unknown[] {
-  const kept: unknown[] = []
-  for (const name in headers) kept.push(name, isSecret(name) ? '[redacted]' : headers[name])
-  return kept
-}
-
-function headersOf({ response, reply }: RequestObservation): Readonly<Record<string, unknown>> {
-  return reply ? reply.getHeaders() : response.getHeaders()
 }

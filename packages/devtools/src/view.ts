@@ -11,8 +11,11 @@ export interface RequestRow {
   readonly method: string
   readonly path: string
   readonly route: string
-  /** `undefined` while the request runs. */
-  readonly status: number | undefined
+  /** Of a job `completed` or `failed`; `undefined` while it runs. */
+  readonly status: number | string | undefined
+  /** Of a job. */
+  readonly attempt: number | undefined
+  readonly attempts: number | undefined
   readonly durationMs: number | undefined
   readonly ttfbMs: number | undefined
   readonly aborted: boolean
@@ -22,9 +25,9 @@ export interface RequestRow {
 }
 
 export interface RowFilter {
-  /** Part of a route. */
+  /** Part of a route or of a job's name. */
   route?: string | undefined
-  /** A status or the first digit of one: `404`, `5`. */
+  /** A status or its beginning: `404`, `5`, `failed`. */
   status?: string | undefined
   slowerThanMs?: number | undefined
   /** Part of anything that the row shows, ids among it. */
@@ -46,6 +49,9 @@ export function rowOf({ id, head }: Story, redactor: Redactor): RequestRow {
     requestId,
     traceId,
     statusCode,
+    result,
+    attempt,
+    attempts,
     durationMs,
     ttfbMs,
     aborted = false,
@@ -57,7 +63,9 @@ export function rowOf({ id, head }: Story, redactor: Redactor): RequestRow {
     method,
     path: redactor.text(url),
     route,
-    status: statusCode,
+    status: statusCode ?? result,
+    attempt,
+    attempts,
     durationMs,
     ttfbMs,
     aborted,
@@ -84,10 +92,17 @@ export function rowsOf(stories: Iterable<Story>, redactor: Redactor, filter: Row
   return rows
 }
 
-/** All that is known of a request, without secrets. */
-export async function storyOf(story: Story, redactor: Redactor, links: Readonly<Record<string, string>>) {
+/** All that is known of a request or job, without secrets. */
+export async function storyOf(
+  story: Story,
+  stories: ReadonlyMap<string, Story>,
+  redactor: Redactor,
+  links: Readonly<Record<string, string>>
+) {
   const { head, body, unshown } = story
-  const { ending, spans, lines, correlationId, spanId, httpVersion, isKept = false } = body
+  const { ending, spans, lines, correlationId, spanId, httpVersion, isKept = false, isCut = false } = body
+  const causes = story.causes.map((id) => stories.get(id)).filter((cause) => cause !== undefined)
+  const jobs = Array.from(stories.values()).filter((job) => job.causes.includes(story.id))
   const clean = (value: unknown): unknown => withoutSecrets(value, redactor)
   return {
     ...rowOf(story, redactor),
@@ -104,6 +119,9 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
     fields: clean(ending?.fields ?? {}),
     errors: await Promise.all((ending?.errors ?? []).map((error) => errorOf(error, redactor))),
     isKept,
+    isCut,
+    causes: causes.map((cause) => rowOf(cause, redactor)),
+    jobs: jobs.map((job) => rowOf(job, redactor)),
     lines: lines.map(({ fields, ...line }) => ({ ...line, fields: clean(ownFields(fields)) })),
     spans: spans
       .toSorted((one, other) => one.startMs - other.startMs)
@@ -114,7 +132,7 @@ export async function storyOf(story: Story, redactor: Redactor, links: Readonly<
         atMs: startMs - head.timeMs,
         attributes: clean(attributes)
       })),
-    statements: statementsIn(spans),
+    statements: statementsIn(spans, redactor),
     calls: spans.filter((span) => span.kind === CLIENT && statementOf(span) === undefined).map(({ id }) => id),
     unshown,
     links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, head) }))
@@ -155,13 +173,13 @@ function cleanFrame({ file, line, text, source }: OwnFrame, redactor: Redactor):
 }
 
 /** Each statement once, with how often it was made: a repeated one is often a loop that could be one query. */
-function statementsIn(spans: readonly RecordedSpan[]) {
+function statementsIn(spans: readonly RecordedSpan[], redactor: Redactor) {
   const byText = Map.groupBy(
     spans.filter((span) => statementOf(span) !== undefined),
     statementOf
   )
   return Array.from(byText, ([text, made]) => ({
-    text,
+    text: text && redactor.text(text),
     count: made.length,
     durationMs: made.reduce((sum, { durationMs }) => sum + durationMs, 0)
   }))

@@ -13,13 +13,15 @@ export interface LineEvents {
   lost?(error: unknown): void
   /** Is called for the others. */
   written?(logger: Logger, level: number, message: string | undefined, fields: Fields | undefined): void
-  /** Is called before: `true` for a line below the level, which pino does not write. */
+  /** Is called before anything is made of a line: `true` for one that goes nowhere. */
+  isIgnored?(logger: Logger, level: number): boolean
+  /** Is called before the line is written: `true` for one below the level, which pino does not write. */
   isBelow?(logger: Logger, level: number, message: string | undefined, fields: Fields | undefined): boolean
   /** Is called when a function of the user's has thrown, without which the line is made. */
   failed?(error: unknown): void
 }
 
-type Reported = Pick<LineEvents, 'written' | 'isBelow'>
+type Reported = Pick<LineEvents, 'written' | 'isBelow' | 'isIgnored'>
 
 /** What the suite adds to a pino that is there. */
 export interface Additions {
@@ -48,6 +50,7 @@ export function guardedPino(
   const methodFor = (reported: Reported): LogMethod =>
     function (args, method, level) {
       try {
+        if (reported.isIgnored?.(this, level)) return
         const passed = safe.args(args, serializersOf(this))
         if (reported.isBelow?.(this, level, passed[1], passed[0])) return
         method.apply(this, passed)
@@ -80,6 +83,7 @@ export function guardedCopy(
     reported: Reported
   ): void {
     try {
+      if (reported.isIgnored?.(this, number)) return
       const prepared = isPrepared ? prepare(existing, this, args, number, events.failed) : args
       const passed = safe.args(prepared, serializersOf(this), (value) => stringify(this, value))
       if (reported.isBelow?.(this, number, passed[1], passed[0])) return

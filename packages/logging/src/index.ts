@@ -92,7 +92,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   const root = adoptOrReplace(app, options, registry.descriptions.keep)
   const journal = journalOf(root)
   const { lines, lost, sinks, redactor, levelFor, ready } = journal
-  if (registry.onLine) journal.listen(registry.onLine)
+  if (registry.lineListener) journal.listen(registry.lineListener)
   app.log = root
   if (isGiven && options.service) warnOfOtherService(root, options.service)
   if (hasLogger && !isGiven && !isPino(given)) {
@@ -187,7 +187,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       const log = observation.request?.log ?? bind(root, observation)
       if (held && isKept && isOurs(log) && !journal.writes(log, level)) {
         held.write(log, level, canonicalFields(observation, outcome), message, observation)
-        registry.onLine?.(observation, { level, message, fields: undefined, isWritten: true })
+        registry.lineListener?.line(observation, { level, message, fields: undefined, isWritten: true })
       } else if (ready && textOf && outcome.error === undefined && isPlain(log))
         ready.write(log, level, textOf(observation, outcome), observation, message)
       else log[level](canonicalFields(observation, outcome), message)

@@ -209,12 +209,16 @@ function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: Rea
     parts.listener = listener
     // Set here: the methods of a logger that nobody listens to ask for no listener.
     events.written = (logger, number, message, fields) => {
-      report(logger, number, message)
-      listener(observationOf(logger), { level: labelOf(logger, number), message, fields, isWritten: true })
+      const observation = observationOf(logger)
+      observation?.onLine?.(labelOf(logger, number), message)
+      if (!listener.wants(observation)) return
+      listener.line(observation, { level: labelOf(logger, number), message, fields, isWritten: true })
     }
+    events.isIgnored = (logger, number) =>
+      !parts.isEnabled(number, logger.levelVal) && !listener.wants(observationOf(logger))
     events.isBelow = (logger, number, message, fields) => {
       if (parts.isEnabled(number, logger.levelVal)) return false
-      listener(observationOf(logger), { level: labelOf(logger, number), message, fields, isWritten: false })
+      listener.line(observationOf(logger), { level: labelOf(logger, number), message, fields, isWritten: false })
       return true
     }
     // pino switches off the methods below the level; they are made anew with it.
@@ -320,7 +324,7 @@ function readyLines(safe: Safe, sinks: Sink[], parts: Parts): ReadyLines {
     write(log, level, fields, observation, message) {
       const { listener, isEnabled } = parts
       const isWritten = listener ? isEnabled(log.levels.values[level] ?? 0, log.levelVal) : log.isLevelEnabled(level)
-      listener?.(observation, { level, message, fields: undefined, isWritten })
+      if (listener?.wants(observation)) listener.line(observation, { level, message, fields: undefined, isWritten })
       if (!isWritten) return
       parts.count(level)
       const bindings = BINDINGS in log ? log[BINDINGS] : ''

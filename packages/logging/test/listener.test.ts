@@ -8,14 +8,15 @@ import logging, { createLogger, type LoggingOptions } from '../src/index.ts'
 /** What a listener receives, and what is written. */
 async function listen(
   server: (stream: { write(line: string): void }) => FastifyServerOptions,
-  options: LoggingOptions
+  options: LoggingOptions,
+  isWanted = true
 ) {
   const written: { msg: string }[] = []
   const received: LogLine[] = []
   const stream = { write: (line: string) => void written.push(JSON.parse(line)) }
   const app = Fastify(server(stream))
   await app.register(observation)
-  registryOf(app).onLine = (_observation, line) => void received.push(line)
+  registryOf(app).lineListener = { wants: () => isWanted, line: (_observation, line) => void received.push(line) }
   await app.register(logging, options.level ? { ...options, stream } : options)
   return { app, written, received }
 }
@@ -50,6 +51,22 @@ test('two apps of one logger both listen, and still nothing below the level is w
   logger.debug('below')
   t.same(written, [])
 })
+
+for (const [kind, server, options] of [
+  ['a logger of its own', () => ({}), { level: 'info' }],
+  ['the pino of the application', (stream) => ({ loggerInstance: pino({ level: 'info' }, stream) }), {}]
+] as [string, Parameters<typeof listen>[0], LoggingOptions][]) {
+  test(`with ${kind}, nothing is read of a line below the level that no listener wants`, async (t) => {
+    const { app, written, received } = await listen(server, options, false)
+    let reads = 0
+    const fields = { toJSON: () => reads++ }
+    app.log.debug({ fields }, 'below')
+    t.equal(reads, 0)
+    app.log.info({ fields }, 'written')
+    t.match(written, [{ msg: 'written' }])
+    t.same(received, [])
+  })
+}
 
 test('a level that is set later decides what is written from then on', async (t) => {
   const { app, written, received } = await listen(() => ({}), { level: 'info' })

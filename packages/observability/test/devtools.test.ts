@@ -61,7 +61,7 @@ test('a story has the lines below the level with keep too, and says where they a
 
 test('nothing is recorded while it is off', async (t) => {
   const app = await service(t)
-  t.equal(registryOf(app).onLine, undefined)
+  t.equal(registryOf(app).lineListener, undefined)
   t.notOk(app.observability.report().spans.to.includes('the developer page'))
 })
 

@@ -11,5 +11,9 @@ export interface LogLine {
   readonly isWritten: boolean
 }
 
-/** @param observation the request or job that the line belongs to. */
-export type LineListener = (observation: RequestObservation | JobObservation | undefined, line: LogLine) => void
+/** Receives lines, with the request or job that each belongs to. */
+export interface LineListener {
+  /** Whether lines of it are wanted: asked before anything is made for the listener. */
+  wants(observation: RequestObservation | JobObservation | undefined): boolean
+  line(observation: RequestObservation | JobObservation | undefined, line: LogLine): void
+}

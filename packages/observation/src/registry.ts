@@ -58,7 +58,7 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   /** What the parts say of where their signals go. */
   readonly descriptions: Descriptions
   /** Receives the lines of the app's loggers, also those below the level. Set before logging is registered. */
-  onLine: LineListener | undefined
+  lineListener: LineListener | undefined
   /** Receives each request whose lines below the level are written by `keep`, before its own line. */
   onKept: ((observation: RequestObservation) => void) | undefined
   /** Holds each answer back until its end has been observed and this has settled, if it is set. */
@@ -122,7 +122,7 @@ export function decorateWithRegistry(
     flush,
     flushSync,
     descriptions: createDescriptions(),
-    onLine: undefined,
+    lineListener: undefined,
     onKept: undefined,
     beforeAnswer: undefined,
     ending: false
