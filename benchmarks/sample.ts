@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load } from './load.ts'
 import { load, type Running, startServer } from './process.ts'
-import type { Ends, VariantName } from './variants.ts'
+import { type Ends, type Variant, type VariantName, variants } from './variants.ts'
 
 /** CPU time a request of the server's process, all its threads together. */
 export interface Cost {
@@ -131,7 +131,16 @@ async function start(
   const server = await startServer({ variant, log, ...options })
   closeSync(log)
   await untilItAnswers(server.url + SMALL)
+  const { stream }: Variant = variants[variant]
+  if (stream !== undefined) void read(server.url + stream)
   return server
+}
+
+/** Until the server ends. */
+async function read(url: string): Promise<void> {
+  const { body, status } = await fetch(url)
+  if (status !== 200) throw new Error(`${url} answers with ${status}`)
+  await body?.pipeTo(new WritableStream()).catch(() => undefined)
 }
 
 // under-pressure sheds for a second when loading took longer than one.

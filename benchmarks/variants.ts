@@ -14,6 +14,8 @@ export interface Variant {
   build(ends: Ends): Promise<FastifyInstance>
   /** What its handler does beside answering. */
   work?(request: FastifyRequest): void
+  /** A stream that is read while it runs, as a browser does. */
+  stream?: string
 }
 
 const SERVICE = { name: 'users', version: '1.0.0', environment: 'production' }
@@ -53,6 +55,12 @@ async function everything(
     sentry: withSentry && { dsn }
   })
   return app
+}
+
+/** The same with the developer page, which is off in production. */
+async function withPage(ends: Ends): Promise<FastifyInstance> {
+  process.env.NODE_ENV = 'development'
+  return everything(ends, 1, false)
 }
 
 const KEEP = { errors: true, slowerThanMs: 1_000 }
@@ -99,6 +107,17 @@ export const variants = {
     build: (ends) => everything(ends, 1, false),
     work: addFields
   },
+  page: { what: 'ours, with the developer page, which nobody looks at', build: withPage },
+  'page-open': {
+    what: 'the same, with the list of requests open',
+    build: withPage,
+    stream: '/_observability/api/events'
+  },
+  'page-lines': {
+    what: 'the page that nobody looks at, with ten debug lines a request at level info',
+    build: withPage,
+    work: logLines
+  },
   'hand-wired': {
     what: 'NodeSDK, @fastify/otel, fastify-metrics, under-pressure and Fastify’s log lines',
     build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint)
@@ -134,7 +153,10 @@ export const variants = {
 export const pairs: readonly { name: VariantName; base: VariantName; atMost: string }[] = [
   { name: 'keep', base: 'lines', atMost: '1.02 times' },
   { name: 'keep-10', base: 'lines-10', atMost: '1.02 times' },
-  { name: 'fields', base: 'ours', atMost: '1 µs more' }
+  { name: 'fields', base: 'ours', atMost: '1 µs more' },
+  { name: 'page', base: 'ours', atMost: '1.5 times' },
+  { name: 'page-open', base: 'ours', atMost: '1.5 times' },
+  { name: 'page-lines', base: 'lines', atMost: '1.5 times' }
 ]
 
 export type VariantName = keyof typeof variants
