@@ -43,6 +43,11 @@ async function demo(once: boolean): Promise<number> {
   async function show(): Promise<number> {
     console.log(`Starting orders on ${orders.url} and payments on ${payments.url} …`)
     await Promise.all([orders.ready(), payments.ready()])
+    console.log(`
+  Developer page   ${orders.url}/_observability
+
+Sending a round of requests: each of them is on the page, with its waterfall.
+`)
     const round = await sendRound(orders)
     const story = await readStory(stage, round)
     console.log(report(stage, round, story))
@@ -53,11 +58,10 @@ async function demo(once: boolean): Promise<number> {
 
   async function stay(): Promise<void> {
     console.log(`
-Both services stay up until Ctrl-C; what they log comes below. Open the developer page,
+Both services stay up until Ctrl-C; what they log comes below. Open the developer page and send an order, or one that the
+database refuses:
 
-  ${orders.url}/_observability
-
-and send an order, or one that the database refuses:
+  Developer page   ${orders.url}/_observability
 
   curl -i ${orders.url}/orders -H 'content-type: application/json' \\
     -d '{"customer":"ada","amount":4200}'

@@ -74,6 +74,7 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
     serveApi(scope, `${PREFIX}/api`, api)
     serveMcp(scope, `${PREFIX}/mcp`, api)
   })
+  server.addHook('onListen', async () => app.log.info(`developer page: ${server.listeningOrigin}${PREFIX}`))
   // Open pages would keep the app from closing.
   for (const one of new Set([app, server])) one.addHook('preClose', async () => events.close())
   app.addHook('onClose', async () => {
