@@ -34,7 +34,7 @@ function App() {
       </nav>
       <p class="connection" role="status">${live.isConnected ? 'live' : 'not connected'}</p>
     </header>
-    <main>${id ? html`<${Story} id=${id} live=${live} />` : html`<${View} live=${live} />`}</main>
+    <main>${id ? html`<${Story} key=${id} id=${id} live=${live} />` : html`<${View} live=${live} />`}</main>
   `
 }
 

@@ -3,7 +3,7 @@ import { html } from './preact.js'
 export function milliseconds(value) {
   if (value === undefined || value === null) return ''
   if (value >= 10_000) return `${(value / 1_000).toFixed(1)} s`
-  return `${value.toFixed(value < 10 ? 1 : 0)} ms`
+  return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} ms`
 }
 
 export function bytes(value) {

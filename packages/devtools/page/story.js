@@ -51,12 +51,12 @@ export function Story({ id, live }) {
     <${Pairs} label="Added fields" of=${story.fields} />
     ${
       !isJob &&
-      html`
+      html`<section>
         <h2>Request headers</h2>
         <${Pairs} label="Request headers" of=${story.headers} />
         <h2>Response headers</h2>
         <${Pairs} label="Response headers" of=${story.responseHeaders} />
-      `
+      </section>`
     }
   `
 }

@@ -125,6 +125,16 @@ export function Setup() {
         { name: 'To send it further', of: ([, { hint }]) => hint }
       ]}
     />
+    <h2>What is instrumented</h2>
+    <${Table}
+      label="What is instrumented"
+      rows=${
+        data.instrumentation.some(({ what }) => what.includes('too early'))
+          ? data.instrumentation
+          : [...data.instrumentation, { what: 'loaded too early', names: 'nothing' }]
+      }
+      columns=${[{ name: 'State', of: ({ what }) => what }, { name: 'Packages', of: ({ names }) => names }]}
+    />
     <h2>Kept of the service's own configuration</h2>
     ${
       data.kept.length === 0
@@ -139,7 +149,7 @@ export function Setup() {
       label="Options"
       rows=${data.options.filter(({ from }) => all || from !== 'default')}
       columns=${[
-        { name: 'Option', of: ({ part, option }) => `${part}.${option}` },
+        { name: 'Option', of: ({ part, option }) => (part === 'observability' ? option : `${part}.${option}`) },
         { name: 'Value', of: ({ value }) => text(value) },
         { name: 'From', of: ({ from }) => from }
       ]}

@@ -17,6 +17,9 @@ const OURS = /^(?:OTEL_|SENTRY_|LOG_|TRACE_|NODE_ENV$)/
 // Their values are credentials, under names that nobody can list.
 const CREDENTIALS = /HEADERS|DSN|dsn|headers/
 const MAX_DEPTH = 4
+/** As which the options of the umbrella itself are listed. */
+const UMBRELLA = 'observability'
+const INSTRUMENTED = /^tracing: (?=.*@opentelemetry\/api: )/
 
 /** How the suite is set up, why it is so, and what looks wrong. */
 export function setupOf(app: FastifyInstance, registry: Registry, { notices, bytes }: Recorder, given: object) {
@@ -30,6 +33,7 @@ export function setupOf(app: FastifyInstance, registry: Registry, { notices, byt
       .filter(([name]) => OURS.test(name))
       .map(([name, value]) => ({ name, value: shown(name, value, redactor) })),
     signals: signalsOf(app, registry),
+    instrumentation: instrumentationOf(notices),
     kept: [...descriptions.kept, ...settingsOf(app)],
     notices: notices.map(({ timeMs, level, message, fields }) => ({
       time: new Date(timeMs).toISOString(),
@@ -41,13 +45,15 @@ export function setupOf(app: FastifyInstance, registry: Registry, { notices, byt
 }
 
 function partsOf(given: object): Record<string, boolean> {
-  const parts = [...new Set(catalogue.map(({ part }) => part))].filter((part) => part !== 'service')
+  const parts = [...new Set(catalogue.map(({ part }) => part))].filter(
+    (part) => part !== 'service' && part !== UMBRELLA
+  )
   return Object.fromEntries(parts.map((part) => [part, Reflect.get(given, part) !== false]))
 }
 
 function rowOf(entry: (typeof catalogue)[number], given: object, redactor: Redactor): OptionRow {
   const { part, option, variables } = entry
-  const options: unknown = Reflect.get(given, part)
+  const options: unknown = part === UMBRELLA ? given : Reflect.get(given, part)
   // The umbrella has one for all parts.
   const common: unknown = option === 'keep' ? Reflect.get(given, option) : undefined
   const value = (isRecord(options) ? options[option] : undefined) ?? common
@@ -55,7 +61,7 @@ function rowOf(entry: (typeof catalogue)[number], given: object, redactor: Redac
   const variable = variables.find((name) => process.env[name])
   if (part === 'service') {
     const resolved: unknown = Reflect.get(resolveService(isRecord(options) ? { ...options } : {}), option)
-    return { part, option, value: resolved ?? 'none', from: variable ?? 'default' }
+    return { part, option, value: resolved ?? 'none', from: (resolved !== undefined && variable) || 'default' }
   }
   if (variable === undefined) return { part, option, value: lastResort(entry.default), from: 'default' }
   return { part, option, value: shown(variable, process.env[variable], redactor), from: variable }
@@ -64,7 +70,19 @@ function rowOf(entry: (typeof catalogue)[number], given: object, redactor: Redac
 /** What holds where no variable is set: the documentation names variables first. */
 function lastResort(words: string): string {
   const [last = words] = words.split(/, (?:then|else) /).slice(-1)
-  return /^OTEL_|^SENTRY_|^LOG_|^TRACE_/.test(last) ? 'none' : last
+  return /^OTEL_|^SENTRY_|^LOG_|^TRACE_/.test(last) ? 'none' : last.replace(/^'([^']*)'$/, '$1')
+}
+
+/** What tracing says at the start of what it has instrumented, what was loaded too early and what there are copies of. */
+function instrumentationOf(notices: Recorder['notices']): { what: string; names: string }[] {
+  const { message = '' } = notices.findLast(({ message = '' }) => INSTRUMENTED.test(message)) ?? {}
+  return message
+    .replace(INSTRUMENTED, '')
+    .split('; ')
+    .flatMap((part) => {
+      const [what = '', names] = part.split(': ')
+      return names === undefined ? [] : [{ what, names }]
+    })
 }
 
 const SIGNALS = ['lines', 'spans', 'points', 'events'] as const

@@ -37,6 +37,7 @@ export interface RowFilter {
 
 const MAX_ROWS = 500
 const STATEMENTS = ['db.query.text', 'db.statement']
+const SYSTEMS = ['db.system.name', 'db.system']
 const CLIENT = 2
 const KINDS = ['internal', 'server', 'client', 'producer', 'consumer']
 
@@ -103,6 +104,8 @@ export async function storyOf(
   const { ending, spans, lines, correlationId, spanId, httpVersion, isKept = false, isCut = false } = body
   const causes = story.causes.map((id) => stories.get(id)).filter((cause) => cause !== undefined)
   const jobs = Array.from(stories.values()).filter((job) => job.causes.includes(story.id))
+  // Spans have a wall clock of their own, whole milliseconds off.
+  const originMs = spans.find(({ id }) => id === spanId)?.startMs ?? head.timeMs
   const clean = (value: unknown): unknown => withoutSecrets(value, redactor)
   return {
     ...rowOf(story, redactor),
@@ -129,11 +132,11 @@ export async function storyOf(
         ...span,
         name: redactor.text(name),
         kind: KINDS[kind] ?? 'internal',
-        atMs: startMs - head.timeMs,
+        atMs: startMs - originMs,
         attributes: clean(attributes)
       })),
     statements: statementsIn(spans, redactor),
-    calls: spans.filter((span) => span.kind === CLIENT && statementOf(span) === undefined).map(({ id }) => id),
+    calls: spans.filter(isCall).map(({ id }) => id),
     unshown,
     links: Object.entries(links).map(([name, template]) => ({ name, url: linkOf(template, head) }))
   }
@@ -183,6 +186,11 @@ function statementsIn(spans: readonly RecordedSpan[], redactor: Redactor) {
     count: made.length,
     durationMs: made.reduce((sum, { durationMs }) => sum + durationMs, 0)
   }))
+}
+
+/** Whether it asks another service: taking a connection from a pool is no call. */
+function isCall({ kind, attributes }: RecordedSpan): boolean {
+  return kind === CLIENT && !SYSTEMS.some((name) => attributes[name] !== undefined)
 }
 
 function statementOf({ attributes }: RecordedSpan): string | undefined {

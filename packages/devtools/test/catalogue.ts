@@ -17,7 +17,9 @@ const SOURCES = {
   tracing: ['tracing/src/options.ts', 'TracingOptions'],
   metrics: ['metrics/src/options.ts', 'MetricsOptions'],
   health: ['health/src/options.ts', 'HealthOptions'],
-  sentry: ['sentry/src/options.ts', 'SentryOptions']
+  sentry: ['sentry/src/options.ts', 'SentryOptions'],
+  // Its own, and each that no part above has.
+  observability: ['observability/src/index.ts', 'ObservabilityOptions']
 }
 const FIELD = /(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\s*)?^ {2}(\w+)\?:/gm
 const VARIABLE = /[A-Z]+(?:_[A-Z]+|_?\([A-Z_]+\)_?)+/g
@@ -28,8 +30,9 @@ export function readCatalogue(): CatalogueEntry[] {
   return Object.entries(SOURCES).flatMap(([part, [path = '', name]]) => {
     const source = readFileSync(new URL(path, PACKAGES), 'utf8')
     const [, body = ''] = new RegExp(`^export interface ${name} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(source) ?? []
+    const handedOn = part === 'observability' ? Object.keys(SOURCES) : ['service', 'management']
     return Array.from(body.matchAll(FIELD), ([, comment = '', option = '']) => entryOf(part, option, comment)).filter(
-      ({ option }) => part === 'service' || !['service', 'management'].includes(option)
+      ({ option }) => part === 'service' || !handedOn.includes(option)
     )
   })
 }

@@ -191,16 +191,21 @@ test('shows each option with its value and where it comes from', async (t) => {
   const { app } = await startService(t, {
     given: { metrics: { path: '/numbers' }, sentry: { dsn: 'https://key@host/1' } }
   })
-  const { options, notices } = await ask(app, 'setup')
+  const { options, notices, instrumentation } = await ask(app, 'setup')
   const option = (part: string, name: string) =>
     options.find((row: { part: string; option: string }) => row.part === part && row.option === name)
   t.match(option('metrics', 'path'), { value: '/numbers', from: 'option' })
   t.match(option('sentry', 'dsn'), { value: '[redacted]', from: 'option' })
   t.match(option('metrics', 'maxSeries'), { value: '2000', from: 'default' })
+  t.match(option('requestId', 'header'), { value: 'x-request-id', from: 'default' })
+  t.match(instrumentation, [
+    { what: 'instrumented', names: /^http, undici/ },
+    { what: /^(one copy|copies) of @opentelemetry\/api$/, names: /^1\./ }
+  ])
   t.match(notices, [{ message: /^tracing: no OTLP endpoint/ }, { message: /^tracing: instrumented/ }])
 })
 
-test('the list of options is what the parts document', async (t) => {
+test('the list of options is what the parts and the umbrella document', async (t) => {
   t.same(JSON.parse(readFileSync(CATALOGUE, 'utf8')), readCatalogue(), 'run node packages/devtools/test/catalogue.ts')
 })
 

@@ -28,7 +28,7 @@ async function openPage(t: Test, options: Parameters<Browser['newPage']>[0] = {}
   page.on('pageerror', (error) => void problems.push(error.message))
   await page.goto(`${address}/_observability`)
   await page.getByText('live', { exact: true }).waitFor()
-  return { page, address, problems }
+  return { page, app, address, problems }
 }
 
 async function failingOrder(address: string): Promise<string | null> {
@@ -77,6 +77,28 @@ test('a failing order has its row within two seconds, and its story behind it', 
   }
   t.match(story, /service\.ts:\d+/)
   t.same(problems, [])
+})
+
+test('a job and the request that has enqueued it link to each other', { skip }, async (t) => {
+  const { page, address, problems } = await openPage(t)
+  await fetch(`${address}/enqueue`, { method: 'POST' })
+  await page.getByRole('link', { name: 'JOB mail' }).click()
+  await page.getByText('attempt 2 of 3').waitFor()
+  await picture(page, 'job')
+  t.equal(await page.locator('.spans .span').count(), 1)
+  t.equal(await page.getByRole('heading', { name: 'Request headers' }).count(), 0)
+  await page.getByRole('link', { name: 'POST /enqueue' }).click()
+  await page.getByRole('heading', { name: 'POST /enqueue 200' }).waitFor()
+  await page.getByRole('heading', { name: 'Request headers' }).waitFor()
+  t.match(await page.locator('main').textContent(), /^← All requests[\s\S]*JobsJOB mail/)
+  t.same(problems, [])
+})
+
+test('says how many came too fast to be recorded', { skip }, async (t) => {
+  const { page, app } = await openPage(t)
+  await Promise.all(Array.from({ length: 3_000 }, () => app.inject('/ok')))
+  await page.getByText(/^[\d,]+ requests or jobs came too fast to be recorded\.$/).waitFor()
+  t.pass()
 })
 
 test('rows are filtered, and stand still while the list is paused', { skip }, async (t) => {

@@ -2,6 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import health from '@fastify-observability/health'
 import logging from '@fastify-observability/logging'
 import metrics from '@fastify-observability/metrics'
+import { registryOf } from '@fastify-observability/observation/internal'
 import requestId from '@fastify-observability/request-id'
 import tracing, { withSpan } from '@fastify-observability/tracing'
 import { SpanKind, trace } from '@opentelemetry/api'
@@ -46,6 +47,11 @@ export async function startService(t: Test, options: DevtoolsOptions = {}, endpo
   app.get('/ok', async (request) => {
     request.log.debug('found')
     return { ok: true }
+  })
+  app.post('/enqueue', async ({ observation }) => {
+    const options = { links: [observation.spanContext], attempt: 2, attempts: 3 }
+    await registryOf(app).jobs.observe('mail', options, async () => undefined)
+    return 'enqueued'
   })
   app.post('/orders', async (request) => {
     request.observation.add({ plan: 'pro' })
