@@ -3,17 +3,9 @@ import { readFileSync } from 'node:fs'
 import { get, type IncomingMessage } from 'node:http'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
-import type { FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import { CATALOGUE, readCatalogue } from './catalogue.ts'
-import { startService } from './service.ts'
-
-const API = '/_observability/api'
-
-async function ask(app: FastifyInstance, path: string) {
-  const response = await app.inject(`${API}/${path}`)
-  return response.json()
-}
+import { API, ask, startService } from './service.ts'
 
 test('lists the last requests, newest first', async (t) => {
   const { app } = await startService(t)
@@ -145,6 +137,12 @@ test('sends each request to the open pages, and closes with one open', async (t)
     if (text.includes('"status":200')) await app.close()
   }
   t.match(text, /event: requests\ndata: \[\{"id":"1"/)
+})
+
+test('its address is logged where the service listens', async (t) => {
+  const { app, written } = await startService(t)
+  const address = await app.listen({ port: 0, host: '127.0.0.1' })
+  t.ok(written.some(({ msg }) => msg === `developer page: ${address}/_observability`))
 })
 
 test('shows rate, errors and percentiles of the histograms of /metrics', async (t) => {

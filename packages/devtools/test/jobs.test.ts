@@ -1,15 +1,7 @@
 import { registryOf } from '@fastify-observability/observation/internal'
 import { type SpanContext, trace } from '@opentelemetry/api'
-import type { FastifyInstance } from 'fastify'
 import { test } from 'tap'
-import { startService } from './service.ts'
-
-const API = '/_observability/api'
-
-async function ask(app: FastifyInstance, path: string) {
-  const response = await app.inject(`${API}/${path}`)
-  return response.json()
-}
+import { ask, startService } from './service.ts'
 
 test('lists jobs among the requests, with attempt and outcome', async (t) => {
   const { app } = await startService(t)

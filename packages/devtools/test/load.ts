@@ -36,8 +36,10 @@ async function load(requests: number): Promise<void> {
 }
 
 await load(1_000)
+globalThis.gc?.()
 const before = process.memoryUsage.rss()
 await load(REQUESTS)
+globalThis.gc?.()
 console.log((process.memoryUsage.rss() - before) / 1024 / 1024)
 agent.destroy()
 await app.close()

@@ -4,14 +4,7 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import type { FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import { tokenBucket } from '../src/token-bucket.ts'
-import { startService } from './service.ts'
-
-const API = '/_observability/api'
-
-async function ask(app: FastifyInstance, path: string) {
-  const response = await app.inject(`${API}/${path}`)
-  return response.json()
-}
+import { ask, startService } from './service.ts'
 
 /** More at once than are recorded. */
 async function flood(app: FastifyInstance, url: string): Promise<void> {

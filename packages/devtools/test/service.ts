@@ -31,6 +31,14 @@ async function charge(): Promise<never> {
   throw Object.assign(new Error('the charge failed', { cause }), { statusCode: 502 })
 }
 
+export const API = '/_observability/api'
+
+/** What the page is told. */
+export async function ask(app: FastifyInstance, path: string) {
+  const response = await app.inject(`${API}/${path}`)
+  return response.json()
+}
+
 /** A service with all parts, and the developer page. */
 export async function startService(t: Test, options: DevtoolsOptions = {}, endpoint?: string): Promise<Service> {
   const written: Service['written'] = []
