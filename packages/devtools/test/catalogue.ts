@@ -18,6 +18,7 @@ const SOURCES = {
   metrics: ['metrics/src/options.ts', 'MetricsOptions'],
   health: ['health/src/options.ts', 'HealthOptions'],
   sentry: ['sentry/src/options.ts', 'SentryOptions'],
+  profiling: ['profiling/src/options.ts', 'ProfilingOptions'],
   // Its own, and each that no part above has.
   observability: ['observability/src/index.ts', 'ObservabilityOptions']
 }
