@@ -31,7 +31,7 @@ const TRANSIENT_GRPC = new Set([
 // https://opentelemetry.io/docs/specs/otlp/#retryable-response-codes
 const TRANSIENT_HTTP = new Set([429, 502, 503, 504])
 const PAYLOAD_TOO_LARGE = 413
-const TRANSIENT_NETWORK = [
+const NETWORK_ERRORS = [
   'ECONNREFUSED',
   'ECONNRESET',
   'EAI_AGAIN',
@@ -52,7 +52,7 @@ export function waitBeforeRetry({ waitMs }: Failure, retry: number): number {
 /** @param status a google.rpc.Status, if the answer brought one. */
 export function grpcFailure(code: number, details: string, status: Uint8Array | undefined): Failure {
   const name = GRPC_CODES[code] ?? 'UNKNOWN'
-  const network = TRANSIENT_NETWORK.find((error) => details.includes(error))
+  const network = NETWORK_ERRORS.find((error) => details.includes(error))
   const asked = status && retryInfoMs(status)
   const isExhausted = name === 'RESOURCE_EXHAUSTED'
   return {
@@ -72,12 +72,15 @@ export function httpFailure(status: number, retryAfter: string | undefined): Fai
   }
 }
 
-/** What kept an answer from coming. */
+/**
+ * What kept an answer from coming. Whatever it was, such as a certificate that has expired, another attempt may get one.
+ * @see https://opentelemetry.io/docs/specs/otlp/#otlphttp-connection
+ */
 export function networkFailure(error: unknown): Failure {
   const code = error instanceof Error && 'code' in error ? String(error.code) : ''
   return {
     reason: /^[A-Z][A-Z\d_]+$/.test(code) ? code : 'the request failed',
-    isTransient: TRANSIENT_NETWORK.includes(code),
+    isTransient: true,
     isTooLarge: false,
     waitMs: 0
   }

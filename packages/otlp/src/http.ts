@@ -44,7 +44,7 @@ export function connectHttp({ url, headers, compression, tls }: Destination): Co
             ...(compression === 'gzip' && { 'content-encoding': 'gzip' })
           }
         })
-        const timer = setTimeout(end, timeoutMs - (monotonicMs() - startedAt), TIMED_OUT)
+        const timer = setTimeout(end, Math.max(1, timeoutMs - (monotonicMs() - startedAt)), TIMED_OUT)
         function end(answer: Answer): void {
           clearTimeout(timer)
           requests.delete(call)

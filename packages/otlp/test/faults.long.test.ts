@@ -1,12 +1,14 @@
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import net from 'node:net'
+import tls from 'node:tls'
+import { selfSigned } from '@fastify-observability/testing/certificate'
 import { type Answer, startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
 import { freePorts } from '@fastify-observability/testing/ports'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
-import { type Producer, SIGNALS } from './producer.ts'
+import { type Producer, produce, SIGNALS } from './producer.ts'
 
 process.env.OTEL_BSP_SCHEDULE_DELAY = process.env.OTEL_BLRP_SCHEDULE_DELAY = '10'
 
@@ -95,7 +97,7 @@ for (const protocol of ['grpc', 'http/protobuf'] as const) {
       t.same(producer.counts(), { shutdown: 100 })
     })
 
-    for (const fault of ['reset', 'garbage'] as const) {
+    for (const fault of ['reset', 'garbage', 'a wrong certificate'] as const) {
       test(`accounts for ${signal} over ${protocol} when a connection ends in ${fault}`, async (t) => {
         setProtocol(t, protocol)
         const collector = await startCollector({ protocol })
@@ -105,11 +107,28 @@ for (const protocol of ['grpc', 'http/protobuf'] as const) {
         await delivered(producer)
         t.equal(sumOf(producer.counts()), 100)
         t.equal(producer.received(collector).length, producer.counts().exported ?? 0)
-        if (fault === 'reset') t.same(producer.counts(), { exported: 100 })
+        // To gRPC an answer in another protocol is final.
+        if (fault !== 'garbage' || protocol !== 'grpc') t.same(producer.counts(), { exported: 100 })
       })
     }
   }
 }
+
+test('sets no timer for the past when the time is up before a request is ready', async (t) => {
+  setProtocol(t, 'http/protobuf')
+  withEnv(t, { OTEL_EXPORTER_OTLP_TIMEOUT: '1', OTEL_EXPORTER_OTLP_COMPRESSION: 'gzip' })
+  const warnings: Error[] = []
+  process.on('warning', (warning) => warnings.push(warning))
+  const collector = await startCollector({ protocol: 'http/protobuf', answer: () => 'never' })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url, 200)
+  producer.end(1)
+  const busy = setInterval(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10))
+  await collector.called(1)
+  clearInterval(busy)
+  await producer.close()
+  t.same(warnings, [])
+})
 
 for (const [signal, start] of SIGNALS) {
   test(`sends ${signal} again when the collector says goodbye`, async (t) => {
@@ -139,13 +158,13 @@ async function delivered(producer: Producer): Promise<void> {
 }
 
 /** A way to the collector whose first connection does not hold. */
-async function frontOf(t: Test, target: string, fault: 'reset' | 'garbage'): Promise<string> {
+async function frontOf(t: Test, target: string, fault: 'reset' | 'garbage' | 'a wrong certificate'): Promise<string> {
+  if (fault === 'a wrong certificate') return secureFrontOf(t, target)
   let connections = 0
   const server = net.createServer((socket) => {
     socket.on('error', () => undefined)
     if (++connections > 1) {
-      const behind = net.connect(Number(new URL(target).port), '127.0.0.1').on('error', () => undefined)
-      socket.pipe(behind).pipe(socket)
+      connect(socket, target)
     } else if (fault === 'reset') {
       socket.once('data', () => socket.resetAndDestroy())
     } else {
@@ -155,6 +174,26 @@ async function frontOf(t: Test, target: string, fault: 'reset' | 'garbage'): Pro
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close())
   return originOf(server)
+}
+
+/** A way to the collector that shows the certificate that is trusted to the second connection and those after it. */
+async function secureFrontOf(t: Test, target: string): Promise<string> {
+  const [trusted, other] = [selfSigned(), selfSigned()]
+  withEnv(t, { OTEL_EXPORTER_OTLP_CERTIFICATE: trusted.file })
+  const server = tls.createServer({ ...other, ALPNProtocols: ['h2', 'http/1.1'] }, (socket) => connect(socket, target))
+  let connections = 0
+  server.prependListener('connection', () => {
+    if (++connections > 1) server.setSecureContext(trusted)
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  return originOf(server).replace('http://127.0.0.1', 'https://localhost')
+}
+
+function connect(socket: net.Socket, target: string): void {
+  const behind = net.connect(Number(new URL(target).port), '127.0.0.1').on('error', () => undefined)
+  socket.on('error', () => undefined)
+  socket.pipe(behind).pipe(socket)
 }
 
 function originOf(server: net.Server | http2.Http2Server): string {
