@@ -14,11 +14,11 @@ import {
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
+import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { bytesOf, type FileOptions, openFile } from '../src/file.ts'
 import type { Sink } from '../src/sink.ts'
-import { mountDisk, noDisks } from './tmpfs.ts'
 import { numbersIn, startWriter } from './writer.ts'
 
 const KIB = 1024

@@ -2,11 +2,11 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { registryOf } from '@fastify-observability/observation/internal'
+import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import logging from '../src/index.ts'
-import { mountDisk, noDisks } from './tmpfs.ts'
 
 const REQUESTS = 300
 const LINES = 100

@@ -2,10 +2,10 @@ import { execFileSync } from 'node:child_process'
 import { closeSync, constants, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
+import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { createSink, MAX_HELD_BYTES } from '../src/sink.ts'
-import { mountDisk, noDisks } from './tmpfs.ts'
 import { droppedLines, numbersIn, startWriter } from './writer.ts'
 
 const MIB = 2 ** 20

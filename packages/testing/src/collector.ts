@@ -97,6 +97,8 @@ export interface Collector {
   spans: ReceivedSpan[]
   logs: ReceivedLog[]
   points: ReceivedPoint[]
+  /** The same, request by request: one that was accepted and not confirmed comes again. */
+  requests: Record<Signal, object[][]>
   /** Resolves with the first span that matches, received already or to come. */
   span(matches: (span: ReceivedSpan) => boolean): Promise<ReceivedSpan>
   /** Resolves when so many calls have come. */
@@ -355,6 +357,7 @@ export async function startCollector({
   const spans: ReceivedSpan[] = []
   const logs: ReceivedLog[] = []
   const points: ReceivedPoint[] = []
+  const requests: Collector['requests'] = { traces: [], logs: [], metrics: [] }
   const arrivals = new EventEmitter()
 
   function methodOf(name: string) {
@@ -363,9 +366,13 @@ export async function startCollector({
     return service.Export
   }
   function keep(signal: Signal, request: object, rejected: number): void {
-    if (signal === 'traces') spans.push(...spansIn(request as ExportRequest).slice(rejected))
-    else if (signal === 'logs') logs.push(...logsIn(request as LogsRequest).slice(rejected))
-    else points.push(...pointsIn(request as MetricsRequest).slice(rejected))
+    function add<Item extends object>(all: Item[], items: Item[]): void {
+      all.push(...items)
+      requests[signal].push(items)
+    }
+    if (signal === 'traces') add(spans, spansIn(request as ExportRequest).slice(rejected))
+    else if (signal === 'logs') add(logs, logsIn(request as LogsRequest).slice(rejected))
+    else add(points, pointsIn(request as MetricsRequest).slice(rejected))
     arrivals.emit('data')
   }
   function serve(signal: Signal, request: object, headers: Record<string, unknown>, call: Served): void {
@@ -453,6 +460,7 @@ export async function startCollector({
     spans,
     logs,
     points,
+    requests,
     async span(matches) {
       for (;;) {
         const found = spans.find(matches)

@@ -35,6 +35,8 @@ export interface Ingest {
   answer: IngestAnswer
   /** Everything received so far, whatever was answered. */
   events: SentryEvent[]
+  /** Those of the envelopes that were answered with a status below 300. */
+  accepted: SentryEvent[]
   items: SentryItem[]
   /** The envelopes as they came, unzipped. */
   envelopes: string[]
@@ -61,18 +63,22 @@ function itemsOf(envelope: string) {
 /** An HTTP server that takes Sentry envelopes and parses their events. */
 export async function startIngest(): Promise<Ingest> {
   const events: SentryEvent[] = []
+  const accepted: SentryEvent[] = []
   const items: SentryItem[] = []
   const envelopes: string[] = []
   const arrivals = new EventEmitter()
   const server = createServer(async (request, response) => {
     const envelope = await envelopeOf(request)
     envelopes.push(envelope)
+    const { answer } = ingest
+    const isAccepted = typeof answer === 'object' && answer.status < 300
     for (const item of itemsOf(envelope)) {
       items.push(item)
-      if (item.type === 'event') events.push(item.payload)
+      if (item.type !== 'event') continue
+      events.push(item.payload)
+      if (isAccepted) accepted.push(item.payload)
     }
     arrivals.emit('envelope')
-    const { answer } = ingest
     if (answer === 'reset') request.socket.destroy()
     if (typeof answer === 'string') return
     response.writeHead(answer.status, { 'content-type': 'application/json', ...answer.headers }).end('{}')
@@ -94,6 +100,7 @@ export async function startIngest(): Promise<Ingest> {
     dsn: `http://key@127.0.0.1:${address.port}/1`,
     answer: { status: 200 },
     events,
+    accepted,
     items,
     envelopes,
     event: (matches) => first(events, matches),
