@@ -2,6 +2,7 @@ import { type Certificate, selfSigned } from '@fastify-observability/testing/cer
 import type { Answer } from '@fastify-observability/testing/collector'
 import type { Cell } from '../cell.ts'
 import type { Passage } from '../front.ts'
+import { until } from '../patience.ts'
 import { isMissing } from '../programs.ts'
 import type { Protocol, Setting } from '../stage.ts'
 
@@ -29,7 +30,8 @@ function answering(answer: Answer): Fault {
   return {
     begin(stage) {
       stage.answer = answer
-      return () => {
+      return async () => {
+        await until(() => stage.strikes > 0)
         stage.answer = 'accept'
         return stage.strikes
       }

@@ -1,11 +1,15 @@
 import type { IngestAnswer } from '@fastify-observability/testing/ingest'
 import type { Cell } from '../cell.ts'
+import { until } from '../patience.ts'
+
+const MAX_EQUAL = 10
 
 function answering(answer: IngestAnswer): Cell['begin'] {
   return ({ ingest }) => {
     const before = ingest.events.length
     ingest.answer = answer
-    return () => {
+    return async () => {
+      await until(() => ingest.events.length > before)
       ingest.answer = { status: 200 }
       return ingest.events.length - before
     }
@@ -45,9 +49,12 @@ export const sentryCells: Cell[] = [
   {
     name: 'Sentry: a storm of errors',
     expected: 'ten equal events a minute',
-    setting: { options: { sentry: { maxEventsPerMinute: 60, maxEqualEventsPerMinute: 10 } } },
+    setting: { options: { sentry: { maxEventsPerMinute: 60, maxEqualEventsPerMinute: MAX_EQUAL } } },
     loses: { events: 'what is beyond the limits of a minute is not sent' },
     isLasting: true,
-    begin: () => () => 1
+    begin: (_stage, traffic) => async () => {
+      await until(() => traffic.failures > MAX_EQUAL)
+      return 1
+    }
   }
 ]
