@@ -19,8 +19,10 @@ export function canonicalLevel({ config: { log = true } }: RequestObservation, o
 
 /** The fields of a request's canonical line beside its context. */
 export function canonicalFields(observation: RequestObservation, outcome: Outcome): object {
+  const own = CANONICAL.map(({ name, value }) => [name, value(observation, outcome)])
   const fields = {
-    ...Object.fromEntries(CANONICAL.map(({ name, value }) => [name, value(observation, outcome)])),
+    // A formatter of the user's sees no names without a value.
+    ...Object.fromEntries(own.filter(([, value]) => value !== undefined)),
     ...Object.fromEntries(observation.fields)
   }
   if (outcome.error === undefined) return fields
