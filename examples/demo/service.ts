@@ -52,26 +52,31 @@ const POLL_MS = 50
 const STOP_MS = 12_000
 
 const LEASH = new URL('leash.ts', import.meta.url).href
-// As `npm start` of the services has it: spans of the database.
 const REGISTER = createRequire(import.meta.resolve('@fastify-observability/example-orders')).resolve(
   'fastify-observability/register'
 )
 // The round has to come out the same whatever the user's shell exports.
 const FOREIGN = /^(OTEL_|SENTRY_|LOG_|PAYMENTS_|DATABASE_URL$|REDIS_URL$|NODE_ENV$|.*_proxy$)/i
 
-/** Starts a service in a process of its own. */
-export function startService(name: string, script: URL, port: number, env: Record<string, string>): Service {
+/**
+ * Starts a service in a process of its own.
+ * @param isPreloaded whether the preload runs before it, as in `npm start` of the services
+ */
+export function startService(
+  name: string,
+  script: URL,
+  port: number,
+  env: Record<string, string>,
+  isPreloaded = true
+): Service {
   const inherited = Object.entries(process.env).filter(([variable]) => !FOREIGN.test(variable))
-  const child = spawn(
-    process.execPath,
-    ['--import', LEASH, '--import', pathToFileURL(REGISTER).href, fileURLToPath(script)],
-    {
-      env: { ...Object.fromEntries(inherited), ...env, OTEL_SERVICE_NAME: name, HOST, PORT: String(port) },
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-      // Ctrl-C reaches the demo alone: a second signal would end a service at once.
-      detached: true
-    }
-  )
+  const preload = isPreloaded ? ['--import', pathToFileURL(REGISTER).href] : []
+  const child = spawn(process.execPath, ['--import', LEASH, ...preload, fileURLToPath(script)], {
+    env: { ...Object.fromEntries(inherited), ...env, OTEL_SERVICE_NAME: name, HOST, PORT: String(port) },
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    // Ctrl-C reaches the demo alone: a second signal would end a service at once.
+    detached: true
+  })
   const url = `http://${HOST}:${port}`
   const lines: Line[] = []
   const arrivals = new EventEmitter<{ line: [Line] }>()
