@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel'
 import { EventEmitter, once } from 'node:events'
 import { createServer, get, type IncomingHttpHeaders, type IncomingMessage } from 'node:http'
 import { createServer as createHttp2Server } from 'node:http2'
@@ -334,6 +335,29 @@ test('sends none with calls made outside of requests', async (t) => {
   t.teardown(() => echo.close())
   const url = await echo.listen({ port: 0, host: '127.0.0.1' })
   t.notMatch(await (await fetch(`${url}/echo`)).text(), 'x-request-id')
+})
+
+test('sends none with the calls that a handler makes after its request has ended', async (t) => {
+  const app = await service()
+  const { promise: late, resolve } = Promise.withResolvers<Response>()
+  app.get('/echo', async ({ headers }) => headers)
+  app.get('/early', async (_request, reply) => {
+    reply.raw.once('close', () => resolve(fetch(`${url}/echo`)))
+    return 'ok'
+  })
+  t.teardown(() => app.close())
+  const url = await app.listen({ port: 0, host: '127.0.0.1' })
+  await (await fetch(`${url}/early`)).text()
+  t.notMatch(await (await late).text(), 'x-request-id')
+})
+
+test('adds both to the headers of undici 5, which are one text', async (t) => {
+  const app = await service()
+  const request = { origin: 'http://shop.example', headers: 'accept: */*\r\n', addHeader: () => t.fail('has a list') }
+  app.get('/old', async () => channel('undici:request:create').publish({ request }))
+  t.teardown(() => app.close())
+  await app.inject({ url: '/old', headers: inbound })
+  t.equal(request.headers, 'accept: */*\r\nx-request-id: r\r\nx-correlation-id: c\r\n')
 })
 
 test('sends how long the answer took, beside the timings of the app', async (t) => {
