@@ -6,8 +6,11 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
+import { createFieldRules } from '../src/fields.ts'
 import observation, { currentObservation, type Observation, type Outcome } from '../src/index.ts'
-import { registryOf } from '../src/internal.ts'
+import { errorName, lossesOf, registryOf } from '../src/internal.ts'
+import { JobObservation } from '../src/job.ts'
+import { createObservers } from '../src/observers.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
@@ -225,4 +228,50 @@ test('runs the rest of the request inside each observer', async (t) => {
   app.get('/', async () => void calls.push('handler'))
   await app.inject('/')
   t.same(calls, ['a', 'b', 'handler'])
+})
+
+test("throws on what the application throws inside run, as nobody's failure but its own", async (t) => {
+  const observers = createObservers(() => Fastify().log)
+  observers.jobs.add({ name: 'test', run: (_job, next) => next() })
+  const job = new JobObservation('job', {}, undefined, { rules: createFieldRules() })
+  const fail = (): never => {
+    throw new Error('own')
+  }
+  t.throws(() => observers.jobs.run(job, fail), new Error('own'))
+  t.same(observers.errors.collect(), [])
+})
+
+test('names ten of the jobs that a close has aborted', async (t) => {
+  const lines: string[] = []
+  const app = Fastify({ logger: { stream: { write: (line: string) => void lines.push(line) } } })
+  await app.register(observation)
+  const { jobs } = registryOf(app)
+  jobs.timeoutMs = 1
+  for (let number = 0; number < 12; number++)
+    void jobs.observe(`job ${number}`, async () => new Promise(() => undefined))
+  await app.close()
+  const { jobs_count, jobs: names } = JSON.parse(lines.find((line) => line.includes('jobs were aborted')) ?? '{}')
+  t.same([jobs_count, names.length], [12, 10])
+})
+
+test('leaves a part that cannot count out of the losses', async (t) => {
+  const series = { help: 'Lost.', type: 'counter', labelNames: ['reason'] } as const
+  const broken = (): never => {
+    throw new Error('no')
+  }
+  const counted = [[{ reason: 'full' }, 3]] as const
+  const published = [
+    { ...series, name: 'a_dropped_total', collect: broken },
+    { ...series, name: 'b_dropped_total', collect: () => counted }
+  ]
+  t.same(lossesOf(published), { 'b_dropped_total{full}': 3 })
+})
+
+test('gives no name to an error that cannot be read', async (t) => {
+  const hidden = Object.defineProperty(new Error(), 'name', {
+    get() {
+      throw new Error('no')
+    }
+  })
+  t.equal(errorName(hidden), undefined)
 })

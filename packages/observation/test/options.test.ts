@@ -2,7 +2,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'tap'
 import * as v from 'valibot'
-import { parseOptions, resolveService, serviceSchema } from '../src/internal.ts'
+import { parseEnv, parseOptions, resolveService, serviceSchema } from '../src/internal.ts'
 
 const RULE = 'a function or { check }'
 const schema = v.strictObject({
@@ -108,4 +108,16 @@ test('follows a link to the main module, and has no application where there is n
   t.equal(resolveService(undefined, {}, join(folder, 'bin/start')).name, 'linked')
   t.equal(resolveService(undefined, {}, '').name, 'unknown_service:node')
   t.equal(resolveService(undefined, {}, '/nowhere/server.js').name, 'unknown_service:node')
+})
+
+test('repeats no URL of a variable, which may hold a password', async (t) => {
+  const warnings: string[] = []
+  const rule = v.pipe(
+    v.string(),
+    v.check(() => false, 'a DSN')
+  )
+  parseEnv(v.object({ ANY_DSN: v.optional(rule) }), (message) => warnings.push(message), {
+    ANY_DSN: 'https://hunter2@x'
+  })
+  t.same(warnings, ['ANY_DSN must be a DSN, its value is ignored'])
 })

@@ -308,3 +308,40 @@ test('counts a request that another plugin has rejected, before or after it', as
     t.same(rest, [])
   }
 })
+
+const fails = (): never => {
+  throw new Error('unreadable')
+}
+
+test('makes no circle of causes', async (t) => {
+  const app = Fastify()
+  const { next } = await watch(app)
+  const last = new Error('last')
+  app.get('/', async ({ observation }) => {
+    observation.fail(new Error('first', { cause: last }))
+    throw last
+  })
+  t.equal((await app.inject('/')).statusCode, 500)
+  t.equal((await next()).error, last)
+  t.equal(last.cause, undefined)
+})
+
+test('leaves an error whose cause cannot be read as it is', async (t) => {
+  const app = Fastify()
+  const { next } = await watch(app)
+  const hidden = Object.defineProperty(new Error('hidden'), 'cause', { get: fails })
+  app.get('/', async ({ observation }) => {
+    observation.fail(new Error('first'))
+    throw hidden
+  })
+  t.equal((await app.inject('/')).statusCode, 500)
+  t.equal((await next()).error, hidden)
+})
+
+test('counts no bytes of a 304, which has no body', async (t) => {
+  const app = Fastify()
+  const { next } = await watch(app)
+  app.get('/', (_request, reply) => void reply.hijack().raw.writeHead(304).end('not sent'))
+  await app.inject('/')
+  t.match(await next(), { statusCode: 304, responseBytes: 0 })
+})

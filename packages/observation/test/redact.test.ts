@@ -1,5 +1,10 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { test } from 'tap'
 import { createRedactor } from '../src/redaction/redactor.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
 
 const { isSecret, text } = createRedactor()
 
@@ -368,4 +373,49 @@ test('removes the parameters of OAuth, SAML and pins from queries, and keeps suc
   for (const plain of ['code: 500', 'state=ready', '{"key":"value"}']) t.equal(text(plain), plain)
   t.same(['code', 'state', 'pin', 'assertion', 'key'].filter(isSecret), [])
   t.match(createRedactor({ allow: ['code'] }).text('?code=42&state=on'), '?code=42&state=[redacted]')
+})
+
+test('remembers neither long names nor more than some thousands', async (t) => {
+  const { isSecret } = createRedactor()
+  collectGarbage()
+  const before = process.memoryUsage().heapUsed
+  for (let number = 0; number < 100_000; number++) isSecret(`a name of a field ${number} `.padEnd(100, 'x'))
+  for (let number = 0; number < 100; number++) isSecret(`${number} `.padEnd(500_000, 'x'))
+  collectGarbage()
+  t.ok(process.memoryUsage().heapUsed - before < 5_000_000)
+  t.equal(isSecret('password'), true)
+})
+
+test('knows a secret by the end of a long name', async (t) => {
+  t.equal(isSecret(`${'x'.repeat(300)}_password`), true)
+})
+
+const FORMS = [
+  `sk_live_${'a1'.repeat(8)}`,
+  `whsec_${'a1'.repeat(12)}`,
+  `gho_${'a1'.repeat(12)}`,
+  `github_pat_${'a1'.repeat(12)}`,
+  `glpat-${'a1'.repeat(12)}`,
+  `xoxp-${'a1'.repeat(12)}`,
+  `xapp-${'a1'.repeat(12)}`,
+  `AKIA${'A1'.repeat(8)}`,
+  `AIza${'a1'.repeat(18)}`,
+  `ya29.${'a1'.repeat(18)}`,
+  `npm_${'a1'.repeat(18)}`,
+  `pypi-${'a1'.repeat(30)}`,
+  `hf_${'a1'.repeat(18)}`,
+  `sk-${'a1'.repeat(18)}`,
+  `SG.${'a1'.repeat(11)}.${'b2'.repeat(20)}`,
+  `hvs.${'a1'.repeat(18)}`,
+  `shpat_${'a1'.repeat(16)}`,
+  `dop_v1_${'a1'.repeat(32)}`
+]
+
+test('knows the tokens of eighteen issuers by their form', async (t) => {
+  for (const token of FORMS) t.equal(text(`took ${token} from`), 'took [redacted] from', token)
+})
+
+test('redacts all that follows where more than sixteen secrets overlap', async (t) => {
+  t.equal(text(`cookie: ${'token=1 '.repeat(16)}\nplain`), 'cookie: [redacted]\nplain')
+  t.equal(text(`cookie: ${'token=1 '.repeat(17)}\nplain`), 'cookie: [redacted]')
 })
