@@ -1,14 +1,15 @@
 import { execFile } from 'node:child_process'
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
+import { promisify } from 'node:util'
 import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
-import health, { disk, type HealthOptions, http } from '../src/index.ts'
+import health, { disk, type HealthOptions, http, redis } from '../src/index.ts'
 
 async function service(options: HealthOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
@@ -373,6 +374,14 @@ test('sheds application routes past a limit, and never the probes', async (t) =>
   }
 })
 
+test('answers 404 under pressure too, which costs nothing', async (t) => {
+  const app = await service({ pressure: { maxRssBytes: 1 } })
+  t.teardown(() => app.close())
+  await app.ready()
+  await underPressure(app)
+  t.equal((await app.inject('/nowhere')).statusCode, 404)
+})
+
 test('does not count the work of starting up as pressure', async (t) => {
   const app = await service({ pressure: { maxEventLoopDelayMs: 100, maxEventLoopUtilization: 0.5 } })
   t.teardown(() => app.close())
@@ -469,4 +478,54 @@ test('runs the checks that are due where the application asks for the state', as
     status: 'not_ready',
     checks: { database: { state: 'ok', details: { latency: 3 } }, cache: { state: 'failed', error: /no connection/ } }
   })
+})
+
+test('cuts what an error says at 200 characters', async (t) => {
+  const app = await service({
+    details: 'always',
+    checks: { db: async () => Promise.reject(new Error('x'.repeat(500))) }
+  })
+  const { details } = (await app.inject('/health/ready')).json()
+  t.equal(details.db.error, 'x'.repeat(200))
+})
+
+test('gives twenty details of a check at most, and says so of an error that cannot be read', async (t) => {
+  const many = Object.fromEntries(Array.from({ length: 50 }, (_, number) => [`detail_${number}`, number]))
+  const hidden = Object.defineProperty(new Error(), 'message', { get: thrown })
+  const checks = { many: () => many, hidden: async () => Promise.reject(hidden) }
+  const app = await service({ details: 'always', checks })
+  const { details } = (await app.inject('/health/ready')).json()
+  t.equal(Object.keys(details.many).filter((key) => key.startsWith('detail_')).length, 20)
+  t.equal(details.hidden.error, '[unreadable]')
+})
+
+test('http: follows no redirect', async (t) => {
+  const moved = Fastify()
+  moved.get('/', async (_request, reply) => reply.redirect('/there'))
+  moved.get('/there', async () => 'ok')
+  t.teardown(() => moved.close())
+  const url = await moved.listen({ port: 0, host: '127.0.0.1' })
+  t.match(await readiness({ moved: http(url) }), [503, { checks: { moved: 'failed' } }])
+})
+
+test('redis: asks a server that hangs once, and survives the error of a broken connection', async (t) => {
+  let pings = 0
+  const ping = async (): Promise<never> => {
+    pings++
+    return new Promise(() => undefined)
+  }
+  const client = Object.assign(new EventEmitter(), { isReady: true, ping })
+  const app = await service({ checks: { redis: { check: redis(client), timeoutMs: 20, cacheMs: 0 } } })
+  for (const _ of [1, 2]) t.equal((await app.inject('/health/ready')).statusCode, 503)
+  t.equal(pings, 1)
+  t.doesNotThrow(() => client.emit('error', new Error('ECONNRESET')))
+})
+
+test('lets a process end that watches the pressure and never listens', async (t) => {
+  const health = JSON.stringify(new URL('../src/index.ts', import.meta.url).href)
+  const code = `import Fastify from 'fastify'; import health from ${health}
+    await Fastify().register(health, { pressure: 'both' }).ready(); console.log('ready')`
+  const settings = { cwd: import.meta.dirname, timeout: STARVED_MS }
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], settings)
+  t.equal(stdout, 'ready\n')
 })
