@@ -7,6 +7,15 @@ import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { SIGNALS } from './producer.ts'
 
+test('lets a process end whose batch would leave in a day', async (t) => {
+  const producer = JSON.stringify(new URL('producer.ts', import.meta.url).href)
+  const code = `import { produce } from ${producer}; produce('http://127.0.0.1:1').end(1); console.log('ended')`
+  const env = { ...process.env, OTEL_BSP_SCHEDULE_DELAY: '86400000' }
+  const settings = { env, timeout: STARVED_MS }
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], settings)
+  t.equal(stdout, 'ended\n')
+})
+
 for (const protocol of ['grpc', 'http/protobuf']) {
   for (const [signal] of SIGNALS) {
     test(`closes ${signal} in time and lets the process end when nothing but TCP answers, over ${protocol}`, async (t) => {

@@ -65,6 +65,18 @@ test('does not retry what is permanent, and says so once a minute and at the end
   t.match(producer.warnings, [[first], [first]])
 })
 
+test('tries again after every status that the specification calls transient', async (t) => {
+  for (const code of [1, 4, 10, 11, 14, 15]) {
+    const collector = await startCollector({ answer: (call) => (call === 1 ? { code } : 'accept') })
+    const producer = produce(collector.url)
+    producer.end(1)
+    await producer.flush()
+    t.same(producer.counts(), { exported: 1 }, `status ${code}`)
+    await producer.close()
+    await collector.close()
+  }
+})
+
 test('retries an exhausted collector only when it names a delay, and after that delay', async (t) => {
   const refused = { code: RESOURCE_EXHAUSTED }
   const collector = await startCollector({
@@ -95,6 +107,32 @@ test('counts what a partial success rejects, and does not send it again', async 
   t.equal(collector.spans.length, 75)
   t.same(producer.counts(), { exported: 75, rejected: 30 })
   t.match(producer.warnings, [[{ spans_lost: 30, reason: 'rejected' }]])
+})
+
+test('counts no more as rejected than were sent', async (t) => {
+  const collector = await startCollector({ answer: () => ({ rejected: 500 }) })
+  t.teardown(() => collector.close())
+  const producer = produce(collector.url)
+  producer.end(10)
+  await producer.close()
+  t.same(producer.counts(), { rejected: 10 })
+})
+
+test('reads no more than 64 KiB of an answer', async (t) => {
+  withEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf' })
+  // A field that nobody knows, of 100,000 bytes, and behind it a partial success.
+  const padding = Buffer.concat([Buffer.from([0x7a, 0xa0, 0x8d, 0x06]), Buffer.alloc(100_000)])
+  const server = http.createServer((request, response) => {
+    request.resume()
+    response.writeHead(200, { 'content-type': 'application/x-protobuf' }).write(padding)
+    response.end(Buffer.from([0x0a, 0x02, 0x08, 0x05]))
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const producer = produce(origin(server))
+  producer.end(10)
+  await producer.close()
+  t.same(producer.counts(), { exported: 10 })
 })
 
 test('drops beyond its bound, and counts them', async (t) => {
@@ -217,4 +255,12 @@ test('ignores a protocol that it does not speak, with a warning', async (t) => {
   const producer = produce('http://127.0.0.1:1')
   const message = "tracing: OTEL_EXPORTER_OTLP_PROTOCOL must be grpc or http/protobuf, 'http/json' is ignored"
   t.same(producer.warnings, [[{}, message]])
+})
+
+test('counts what finds nobody over HTTP', async (t) => {
+  withEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf' })
+  const producer = produce('http://127.0.0.1:1')
+  producer.end(10)
+  await producer.close()
+  t.same(producer.counts(), { shutdown: 10 })
 })

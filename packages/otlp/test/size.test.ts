@@ -1,7 +1,26 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { buffer } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
 import { test } from 'tap'
-import { SIGNALS } from './producer.ts'
+import { produce, SIGNALS } from './producer.ts'
+
+test('sends no request of more than 3 MiB, before anybody refuses one', async (t) => {
+  withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf' })
+  const sizes: number[] = []
+  const server = createServer(async (request, response) => {
+    sizes.push((await buffer(request)).length)
+    response.end()
+  })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const address = server.address()
+  const producer = produce(`http://127.0.0.1:${typeof address === 'object' && address?.port}`)
+  producer.end(600, 'x'.repeat(12_000))
+  await producer.close()
+  t.ok(sizes.length > 2 && Math.max(...sizes) <= 3 * 1024 * 1024, String(sizes))
+})
 
 for (const protocol of ['grpc', 'http/protobuf'] as const) {
   for (const [signal, start] of SIGNALS) {
