@@ -1,5 +1,6 @@
 import cluster, { type Worker } from 'node:cluster'
 import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker as Thread } from 'node:worker_threads'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
@@ -113,7 +114,18 @@ test('adds up worker threads', async (t) => {
   for (const { address } of threads) for (let n = 0; n < 3; n++) await (await fetch(address)).text()
   t.equal(await value(app, 'done_total'), 6)
   const [one] = threads
+  const own = await (await fetch(`${one?.address}/metrics`)).text()
+  t.match(own, `process_max_fds ${await value(app, 'process_max_fds')}`, 'which share what is of the process')
   one?.thread.postMessage('leave')
   if (one) await once(one.thread, 'exit')
   t.equal(await value(app, 'done_total'), 6)
+})
+
+test('does not wait for a worker that is stopped', async (t) => {
+  const app = await primary(t)
+  const { worker, url } = await startWorker(t)
+  await (await fetch(url, { headers: { connection: 'close' } })).text()
+  t.equal(await value(app, 'done_total'), 1)
+  worker.process.kill('SIGSTOP')
+  t.equal(await Promise.race([value(app, 'done_total'), sleep(STARVED_MS, 'late', { ref: false })]), 1)
 })

@@ -342,3 +342,13 @@ test('warns of every other Prometheus client, however it was loaded, once each',
     }))
   )
 })
+
+test('collects once for scrapes of different formats at the same time', async (t) => {
+  const app = await smallApp()
+  let collected = 0
+  app.metrics.gauge({ name: 'collected', help: 'Times collected.', collect: () => void collected++ })
+  const accepted = ['text/plain', 'application/openmetrics-text']
+  const answers = await Promise.all(accepted.map((accept) => app.inject({ url: '/metrics', headers: { accept } })))
+  for (const { body } of answers) t.match(body, /^collected /m)
+  t.equal(collected, 1)
+})

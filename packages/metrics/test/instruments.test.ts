@@ -2,7 +2,7 @@ import { registryOf } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
-import { ScalarSeries, SeriesSet } from '../src/instruments/series.ts'
+import { HistogramSeries, ScalarSeries, SeriesSet } from '../src/instruments/series.ts'
 
 async function service(options: MetricsOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
@@ -307,9 +307,10 @@ test('drops a value whose labels throw when they are read, or have no prototype 
   Reflect.apply(work.observe, work, [Object.assign(Object.create(null), { colour: 'red' }), 1])
   const hidden = new Proxy({}, { ownKeys: () => [Symbol('x')], get: () => 'x' })
   t.doesNotThrow(() => work.remove(hidden))
+  t.doesNotThrow(() => work.observe(lazy, 1))
   t.same(await lines(app, /^(work_seconds_count|metrics_values_dropped_total)/), [
     'work_seconds_count{tenant="a"} 1',
-    'metrics_values_dropped_total{metric="work_seconds",reason="label"} 2'
+    'metrics_values_dropped_total{metric="work_seconds",reason="label"} 3'
   ])
 })
 
@@ -359,4 +360,24 @@ test('declares a metric anew that was removed from the registry', async (t) => {
   t.same(await lines(app, /^jobs_total/), [])
   app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] }).inc({ kind: 'a' })
   t.same(await lines(app, /^jobs_total/), ['jobs_total{kind="a"} 1'])
+})
+
+test('takes ten exemplars a second at most, also by a clock that was set back', async (t) => {
+  const series = new HistogramSeries([1])
+  const span = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
+  const taken = [1_000, 1_099, 1_100, 500].map((now) => {
+    series.observe(0.5, span, now)
+    return series.exemplars[0]?.timestampMs
+  })
+  t.same(taken, [1_000, 1_000, 1_100, 500])
+})
+
+test('cuts the value of a label at 256 characters, and takes a new one for each that was removed', async (t) => {
+  const app = await service({ maxLabelValues: 2 })
+  const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['kind'] })
+  jobs.inc({ kind: 'x'.repeat(300) })
+  jobs.inc({ kind: 'b' })
+  jobs.remove({ kind: 'b' })
+  jobs.inc({ kind: 'c' })
+  t.same(await lines(app, /^jobs_total/), [`jobs_total{kind="${'x'.repeat(256)}"} 1`, 'jobs_total{kind="c"} 1'])
 })

@@ -5,6 +5,7 @@ import { test } from 'tap'
 import type { Family, Sample } from '../src/exposition/format.ts'
 import metrics from '../src/index.ts'
 import { createPointSource } from '../src/otlp/points.ts'
+import { openWindows } from '../src/otlp/windows.ts'
 
 const START = 1_000
 const TRACE = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16) }
@@ -181,4 +182,15 @@ test('leaves out values that are not finite, and deltas of nothing', async (t) =
   t.match(toPoints([gauge], 'delta', 2_000), [{ type: 'gauge', points: [{ attributes: { kind: 'b' }, value: 1 }] }])
   t.match(toPoints([counter(values(1))], 'delta', 3_000), [{ points: [{ value: 1 }] }])
   t.same(toPoints([counter(values(1))], 'delta', 4_000), [])
+})
+
+test('begins a series anew that was missing from a collection', async (t) => {
+  const windows = openWindows(START)
+  const next = (now: number, values?: number[]) => {
+    windows.begin(now)
+    const window = values && windows.next('jobs', 'a', values, 1, false)
+    windows.sweep('jobs')
+    return window?.startTimeMs
+  }
+  t.same([next(2_000, [1]), next(3_000, [2]), next(4_000), next(5_000, [3])], [START, START, undefined, 4_000])
 })

@@ -39,7 +39,6 @@ export function createCollector(
 
   return async (): Promise<Family[]> => {
     const { promise: expired, reject } = Promise.withResolvers<never>()
-    expired.catch(() => undefined)
     const timer = setTimeout(() => reject(new Error(`not collected in ${TIMEOUT_MS} ms`)), TIMEOUT_MS)
     try {
       const families = await Promise.all(registry.getMetricsAsArray().map(({ name }) => read(name, expired)))
