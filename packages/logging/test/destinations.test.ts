@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
 import { test } from 'tap'
-import logging, { type LoggingOptions } from '../src/index.ts'
+import logging, { createLogger, type LoggingOptions } from '../src/index.ts'
+import { journalOf } from '../src/logger.ts'
 
 type Line = Record<string, unknown>
 
@@ -16,6 +17,10 @@ function array() {
 function linesIn(path: string): Line[] {
   const text = readFileSync(path, 'utf8')
   return text.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line)]))
+}
+
+const fails = (): never => {
+  throw new Error('EPIPE')
 }
 
 /** Logs one request and closes the app. */
@@ -115,4 +120,15 @@ test('names, in one warning, what records over OTLP miss because of the loggerâ€
   }
   t.match(moved.lines, [{ level: 'warn', message: /level, time and message .* own timestamp changes$/ }])
   t.same([moved.lines.length, plain.lines.length], [1, 0])
+})
+
+test('counts the lines that the stream of the application throws at, or rejects', async (t) => {
+  const answers = [fails, async () => fails()]
+  const write = (): unknown => answers.shift()?.()
+  const log = createLogger({ stream: Object({ write }) })
+  log.info('thrown at')
+  log.info('rejected')
+  await null
+  const [sink] = journalOf(log).sinks
+  t.same([...(sink?.dropped ?? [])], [['write_error', 2]])
 })

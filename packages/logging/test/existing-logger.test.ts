@@ -332,3 +332,11 @@ test('takes a level of its own at run time, and no other', async (t) => {
   t.equal(app.log.level, 'audit')
   t.throws(() => Object.assign(app.logging, { level: 'loud' }), /option "level" must be one of fatal/)
 })
+
+test('lives with a mixin that is async and rejects', async (t) => {
+  const lines = await written({ mixin: async () => throws() }, (log) => log.info('a'))
+  t.match(
+    lines.filter(({ msg }) => msg === 'a'),
+    [{ level: 'info' }]
+  )
+})

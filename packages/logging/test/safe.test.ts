@@ -1,4 +1,6 @@
 import { request } from 'node:http'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { createRedactor, type RedactOptions } from '@fastify-observability/observation/internal'
 import fc from 'fast-check'
 import Fastify from 'fastify'
@@ -6,6 +8,9 @@ import { test } from 'tap'
 import { OWN_NAMES } from '../src/fields.ts'
 import { guardedPino } from '../src/guard.ts'
 import { createSafe } from '../src/safe.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
 
 type Line = Record<string, unknown>
 
@@ -293,16 +298,38 @@ const PLANTED: unknown[][] = [
   [Object.assign(new Error('x'), { code: `password=${S}`, name: `token=${S}` })]
 ]
 
-test('lets none of 40 planted secrets into a line, of a call or of a child', async (t) => {
+test('lets none of 40 planted secrets into a line, of a call, of a child or of what is bound to it', async (t) => {
   t.equal(PLANTED.length, 40)
   const { log, raw, line } = service()
   for (const args of PLANTED) {
     line(...args)
     log.child(Object(args[0])).info('a child')
+    const bound = log.child({})
+    bound.setBindings(Object(args[0]))
+    bound.info('bound')
   }
   const written = raw.join('')
   for (const secret of ['hunter2', encodeURIComponent(S), BASE64]) t.notOk(written.includes(secret), secret)
-  t.equal(raw.length, 80)
+  t.equal(raw.length, 120)
+})
+
+test('says no more in the stack of an error than in its message', (t) => {
+  const { err } = line(new Error('authorization: Custom one hunter2'))
+  t.notMatch(JSON.stringify(err), 'hunter2')
+  t.end()
+})
+
+test('cuts long keys, and remembers neither them nor more than some thousands', (t) => {
+  const { safe } = service()
+  const [[key = ''] = []] = Object.entries(safe.fields({ ['k'.repeat(1_000)]: 1 }))
+  t.equal(key, `${'k'.repeat(256)}…`)
+  collectGarbage()
+  const before = process.memoryUsage().heapUsed
+  for (let number = 0; number < 100_000; number++) safe.fields({ [`a name of a field ${number} `.padEnd(64, 'x')]: 1 })
+  collectGarbage()
+  t.ok(process.memoryUsage().heapUsed - before < 5_000_000)
+  safe.fields({})
+  t.end()
 })
 
 test('keeps what is no secret', async (t) => {

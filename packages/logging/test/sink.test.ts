@@ -160,3 +160,10 @@ test('flush and close keep their deadlines when a write hangs', async (t) => {
   sink.write('late\n')
   t.same([...sink.dropped], [['closed', 2]])
 })
+
+test('counts the lines that an outlet rejects', async (t) => {
+  const sink = createSink({ write: async () => Promise.reject(new Error('EIO')), writeSync: () => false })
+  sink.write('a line\n')
+  await sink.flush(5_000)
+  t.same([...sink.dropped], [['write_error', 1]])
+})
