@@ -1,8 +1,10 @@
 import { once } from 'node:events'
 import http from 'node:http'
+import { defaultTextMapGetter, propagation, ROOT_CONTEXT } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import { getBaggage, type TracingOptions, withBaggage } from '../src/index.ts'
+import { strictBaggage } from '../src/propagation/w3c-baggage.ts'
 import { TRACEPARENT, traced, withEnv } from './traced.ts'
 
 /** What a service that is called below a request with baggage gets. */
@@ -76,3 +78,12 @@ for (const [rule, sent, received] of KEPT) {
     t.equal(JSON.parse(await request('/')).sent, received)
   })
 }
+
+test('reads what is encoded, and a percent sign that begins no escape as it is', async (t) => {
+  const carrier = { baggage: 'discount=100%,name=k%C3%A4se' }
+  const baggage = propagation.getBaggage(strictBaggage().extract(ROOT_CONTEXT, carrier, defaultTextMapGetter))
+  t.same(
+    ['discount', 'name'].map((key) => baggage?.getEntry(key)?.value),
+    ['100%', 'käse']
+  )
+})

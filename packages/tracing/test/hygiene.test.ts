@@ -1,14 +1,21 @@
 import { once } from 'node:events'
 import http, { type IncomingHttpHeaders } from 'node:http'
 import { json } from 'node:stream/consumers'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import observation from '@fastify-observability/observation'
-import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
+import { createRedactor, type Redactor, registryOf, runInBackground } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { SpanKind, trace } from '@opentelemetry/api'
+import { type ReadableSpan, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import tracing, { withSpan } from '../src/index.ts'
-import { named, spansOf, traced, withEnv } from './traced.ts'
+import { scrubSpans } from '../src/processing/scrubber.ts'
+import { named, spansOf, TRACE_ID, traced, withEnv } from './traced.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
 
 /** A service that answers with the headers it got. */
 async function peer(t: Test): Promise<string> {
@@ -178,4 +185,52 @@ test('the server span is the active one in the handler', async (t) => {
   })
   t.equal((await app.inject('/')).body, 'true')
   await spansOf(app, collector)
+})
+
+test('traces nothing that runs in the background', async (t) => {
+  await traced(t)
+  const isRecording = (): boolean => trace.getTracer('test').startSpan('delivery').isRecording()
+  t.same([isRecording(), runInBackground(isRecording)], [true, false])
+})
+
+/** Spans that are scrubbed by what `redactor` returns at that moment. */
+function scrubbed(redactor: () => Redactor) {
+  const ended: ReadableSpan[] = []
+  const next: SpanProcessor = {
+    onStart: () => undefined,
+    onEnd: (span) => void ended.push(span),
+    forceFlush: async () => undefined,
+    shutdown: async () => undefined
+  }
+  const tracer = new TracerProvider({ spanProcessors: [scrubSpans(redactor, [next])] }).getTracer('test')
+  return { tracer, ended }
+}
+
+test('cleans by the redactor that is in force, links too', async (t) => {
+  let redactor = createRedactor()
+  const { tracer, ended } = scrubbed(() => redactor)
+  const links = [{ context: { traceId: TRACE_ID, spanId: 'b'.repeat(16), traceFlags: 1 }, attributes: { pet: 'rex' } }]
+  const spanOf = () => tracer.startSpan('a', { attributes: { pet: 'rex' }, links }).end()
+  spanOf()
+  redactor = createRedactor({ redact: ['pet'] })
+  spanOf()
+  const seen = ended.map(({ attributes, links: [link] }) => [attributes.pet, link?.attributes?.pet])
+  t.same(seen, [
+    ['rex', 'rex'],
+    ['[redacted]', '[redacted]']
+  ])
+})
+
+test('remembers no more than some hundreds of attributes', async (t) => {
+  const redactor = createRedactor()
+  const { tracer, ended } = scrubbed(() => redactor)
+  collectGarbage()
+  const before = process.memoryUsage().heapUsed
+  for (let number = 0; number < 50_000; number++) {
+    tracer.startSpan('a', { attributes: { [`an attribute ${number}`]: 'x' } }).end()
+    ended.pop()
+  }
+  collectGarbage()
+  t.ok(process.memoryUsage().heapUsed - before < 4_000_000)
+  tracer.startSpan('a').end()
 })

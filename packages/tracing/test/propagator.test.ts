@@ -16,7 +16,7 @@ import { suppressTracing } from '@opentelemetry/core'
 import { TracerProvider } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import { test } from 'tap'
-import { strictTraceContext } from '../src/propagation/trace-context.ts'
+import { sendingOnlyWhereAllowed, strictTraceContext } from '../src/propagation/trace-context.ts'
 
 // The sections are those of https://www.w3.org/TR/trace-context-2/, the Candidate Recommendation Draft of 2024-03-28.
 interface Headers {
@@ -363,4 +363,16 @@ test('survives 10,000 fuzzed headers, and whatever it extracts comes back the sa
   const carried = sent.filter(({ traceparent }) => traceparent).length
   const stated = sent.filter(({ tracestate }) => tracestate).length
   t.ok(carried > 3000 && stated > 1000, `${carried} contexts, ${stated} with a trace state`)
+})
+
+test('neither a request nor a call fails by a propagator that throws', async (t) => {
+  const errors: unknown[] = []
+  const fails = (): never => {
+    throw new Error('no')
+  }
+  const broken = { fields: () => [], extract: fails, inject: fails }
+  const guarded = sendingOnlyWhereAllowed(broken, (error) => errors.push(error))
+  t.equal(guarded.extract(ROOT_CONTEXT, {}, defaultTextMapGetter), ROOT_CONTEXT)
+  t.doesNotThrow(() => guarded.inject(ROOT_CONTEXT, {}, defaultTextMapSetter))
+  t.same(errors, [new Error('no'), new Error('no')])
 })

@@ -1,8 +1,11 @@
+import { startCollector } from '@fastify-observability/testing/collector'
 import { type Attributes, context, type Span, SpanKind, trace } from '@opentelemetry/api'
 import { hrTimeToMilliseconds } from '@opentelemetry/core'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
+import Fastify from 'fastify'
 import { test } from 'tap'
+import tracing from '../src/index.ts'
 import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
 
 const key = fc.oneof(fc.constantFrom('a', 'b', '', 'http.route', 'url.query'), fc.string())
@@ -163,4 +166,27 @@ test('each span has ids of its own', async (t) => {
   const child = (await app.inject({ url: '/', headers: { traceparent: TRACEPARENT } })).json()
   t.equal(child.traceId, TRACEPARENT.split('-')[1])
   t.not(child.spanId, TRACEPARENT.split('-')[2])
+})
+
+test('names the host that each request asks for', async (t) => {
+  const { app, collector } = await traced(t, (app) => app.get('/', async () => 'ok'))
+  for (const host of ['a.example', 'b.example']) await app.inject({ url: '/', headers: { host } })
+  const spans = await spansOf(app, collector)
+  t.same(
+    spans.map(({ attributes }) => attributes['server.address']),
+    ['a.example', 'b.example']
+  )
+})
+
+test('names none where trustProxy throws', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const trustProxy = (): never => {
+    throw new Error('no')
+  }
+  const app = Fastify({ trustProxy })
+  await app.register(tracing, { endpoint: collector.url })
+  app.get('/', async () => 'ok')
+  await app.inject({ url: '/', headers: { 'x-forwarded-host': 'a.example', 'x-forwarded-for': '192.0.2.1' } })
+  t.match(await spansOf(app, collector), [{ name: 'GET /', attributes: { 'server.address': undefined } }])
 })

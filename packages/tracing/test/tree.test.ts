@@ -60,3 +60,11 @@ test('keeps no more than 1,000 traces and 500 spans of each', async (t) => {
   root.end()
   t.match(texts.at(-1), /101 more spans/)
 })
+
+test('disturbs nobody when the terminal has gone', async (t) => {
+  const gone = (): never => {
+    throw new Error('EIO')
+  }
+  const tracer = new TracerProvider({ spanProcessors: [printTraces(gone)] }).getTracer('test')
+  t.doesNotThrow(() => tracer.startSpan('a').end())
+})
