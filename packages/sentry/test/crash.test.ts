@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { type Test, test } from 'tap'
+import { watchCrashes } from '../src/crash.ts'
 
 const CRASHING = fileURLToPath(new URL('crashing.ts', import.meta.url))
 
@@ -48,4 +49,21 @@ test('ends, or does not, by what it cannot read as it does without the plugin', 
 
 test('leaves it to Node whether a rejection ends the process', async (t) => {
   t.same(await crash(t, 'reject', ['--unhandled-rejections=warn']), [0])
+})
+
+test('ends with the code of Node by what can be neither captured nor printed', async (t) => {
+  t.equal((await run('throw what cannot be shown', ['http://key@127.0.0.1:1/1'])).code, 1)
+})
+
+test('throws nothing at Node when an error cannot be captured', async (t) => {
+  const handled = (): void => undefined
+  process.on('uncaughtException', handled)
+  const capture = (): never => {
+    throw new Error('no')
+  }
+  const { stop } = watchCrashes(capture, async () => undefined)
+  const [first] = process.listeners('uncaughtException')
+  t.doesNotThrow(() => first?.(new Error('uncaught'), 'uncaughtException'))
+  stop()
+  process.off('uncaughtException', handled)
 })

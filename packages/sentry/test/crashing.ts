@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import Fastify from 'fastify'
 
 // A process that ends, or does not, as its argument says.
@@ -34,6 +35,13 @@ const ways: Record<string, () => void> = {
   },
   'throw what cannot be read': () => {
     throw hostile
+  },
+  'throw what cannot be shown': () => {
+    throw Object.assign(new TypeError('uncaught'), {
+      [inspect.custom]() {
+        throw new Error('hands off')
+      }
+    })
   },
   reject: () => void Promise.reject(new TypeError('unhandled')),
   'reject, handled': () => {

@@ -169,3 +169,36 @@ test('lets a process end that crashes or closes while the ingest hangs', async (
   )
   t.equal(ingest.events.length, 2)
 })
+
+test('sends the error that ends the process after all that the limit admits', async (t) => {
+  const { app } = await service(t, { maxEventsPerMinute: 1 })
+  Sentry.captureException(new Error('first'))
+  Sentry.captureException(new TypeError('second'))
+  Sentry.captureException(new RangeError('last'), { level: 'fatal' })
+  await app.close()
+  t.same(countsOf(app), { sent: 2, rate_limit: 1 })
+})
+
+test('gives each delivery ten seconds', async (t) => {
+  const { app, ingest } = await service(t, {}, 'hang')
+  const expiry = new AbortController()
+  t.intercept(AbortSignal, 'timeout', { value: (ms: number) => (ms === 10_000 ? expiry.signal : undefined) })
+  await fail(app, ['one'])
+  await ingest.item('event')
+  expiry.abort()
+  await registryOf(app).flush(5_000)
+  t.same(countsOf(app), { sent: 0, network_error: 1 })
+  await app.close()
+})
+
+test('limits equal errors whose code cannot be read', async (t) => {
+  const { app } = await service(t, { maxEqualEventsPerMinute: 1 })
+  const hides = {
+    get(): never {
+      throw CONSTANT
+    }
+  }
+  for (const text of ['one', 'two']) Sentry.captureException(Object.defineProperty(new Error(text), 'code', hides))
+  await app.close()
+  t.same(countsOf(app), { sent: 1, fingerprint_limit: 1 })
+})

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
@@ -5,6 +7,10 @@ import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import sentry, { type SentryOptions } from '../src/index.ts'
+import { scrubEvent } from '../src/scrub.ts'
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc')
 
 const refuse = (): never => {
   throw new Error('hands off')
@@ -399,3 +405,23 @@ for (const [dsn, shown] of [
     t.match(JSON.parse(lines[0] ?? '{}'), { level: 40, msg })
   })
 }
+
+test('cleans an event that contains itself', async (t) => {
+  const extra: Record<string, unknown> = { password: 'planted' }
+  extra.self = extra
+  const event = scrubEvent({ extra }, createRedactor())
+  t.match(event.extra, { password: '[redacted]', self: { password: '[redacted]' } })
+})
+
+test('holds fifty lines of a request for its event, however many it writes', async (t) => {
+  const { app } = await service(t)
+  app.get('/many', async ({ observation }) => {
+    const line: unknown = Reflect.get(observation, 'onLine')
+    collectGarbage()
+    const before = process.memoryUsage().heapUsed
+    for (let number = 0; number < 50_000; number++) Object(line)('info', `line ${number} `.padEnd(100, 'x'))
+    collectGarbage()
+    return process.memoryUsage().heapUsed - before
+  })
+  t.ok((await app.inject('/many')).json() < 4_000_000)
+})
