@@ -78,8 +78,9 @@ export function openQueue<Item>(
 
   function hold({ resource, scope, content }: Entry): void {
     if (filling.bytes + content.length > MAX_BATCH_BYTES) closeBatch()
+    const before = filling.bytes
     filling.add(resource, scope, content)
-    heldBytes += content.length
+    heldBytes += filling.bytes - before
     if (filling.entries >= maxBatchSize) closeBatch()
   }
 

@@ -146,6 +146,15 @@ test('drops beyond its bound, and counts them', async (t) => {
   t.equal(collector.spans.length, 2_048)
 })
 
+test('holds 64 MiB of spans that cannot be sent, and counts the rest as dropped', async (t) => {
+  const collector = await startCollector({ answer: () => 'never' })
+  const producer = produce(collector.url, 1)
+  producer.end(40, 'x'.repeat(2 * 1024 * 1024))
+  await producer.close()
+  t.same(producer.counts(), { queue_full: 9, shutdown: 31 })
+  await collector.close()
+})
+
 test('closes at once with a healthy collector, and nothing is lost', async (t) => {
   withEnv(t, { OTEL_BSP_SCHEDULE_DELAY: '60000' })
   const collector = await startCollector()
