@@ -191,6 +191,13 @@ const PLANTED: [text: string, expected: string, secrets?: string[]][] = [
   [`body[user][password]=${S}&a=b`, 'body[user][password]=[redacted]&a=b'],
   [`user%5Bapi%5Fkey%5D=${encode(S)}`, 'user%5Bapi%5Fkey%5D=[redacted]', ['hunter2']],
   [`{"user":"bob","password":"${S}","page":2}`, '{"user":"bob","password":"[redacted]","page":2}'],
+  [`/x?a=1&api+key=${S}&b=2`, '/x?a=1&api+key=[redacted]&b=2'],
+  [`<a href="/x?a=1&amp;code=${S}&amp;b=2">`, '<a href="/x?a=1&amp;code=[redacted];b=2">'],
+  [`{"next":"/x?a=1\\u0026code=${S}\\u0026b=2"}`, '{"next":"/x?a=1\\u0026code=[redacted]\\u0026b=2"}'],
+  [`{"next":"/x?a=1\\u0026sig\\u003d${S}"}`, '{"next":"/x?a=1\\u0026sig\\u003d[redacted]"}'],
+  [`{"next":"/x?sig\\u003d${S}\\u0026b\\u003d2"}`, '{"next":"/x?sig\\u003d[redacted]\\u0026b\\u003d2"}'],
+  [`{"pass\\u0077ord":"${S}","page":2}`, '{"pass\\u0077ord":"[redacted]","page":2}'],
+  [`{"\\u0070assword":"${S}","page":2}`, '{"\\u0070assword":"[redacted]","page":2}'],
   [`{"password":"hun\\"ter2","page":2}`, '{"password":"[redacted]","page":2}', ['hun', 'ter2']],
   [`{"body":"{\\"password\\":\\"${S}\\",\\"page\\":2}"}`, '{"body":"{\\"password\\":\\"[redacted]\\",\\"page\\":2}"}'],
   [`{"password":"${S} and cut of`, '{"password":"[redacted]'],
@@ -336,7 +343,22 @@ const ADVERSARIAL = [
     '"',
     "'"
   ],
-  ...['password=\\', 'aA', 'A_', '<token>', '\n', ' ', 'key : ', 'x.[%-$', '\u2028=']
+  ...[
+    'password=\\',
+    '\\u003d',
+    '\\u0026sig\\u003d',
+    'a\\u0077:',
+    '+key=',
+    '&amp;code=',
+    'aA',
+    'A_',
+    '<token>',
+    '\n',
+    ' ',
+    'key : ',
+    'x.[%-$',
+    '\u2028='
+  ]
 ]
 
 test('takes time linear in the length of the worst texts', async (t) => {

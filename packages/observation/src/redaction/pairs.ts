@@ -19,7 +19,10 @@ const MAX_KEY = 64
 const MAX_OVERLAPS = 16
 const KEY_SIGNS = signs('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.$@[%')
 const CLOSING_SIGNS = signs('"\'`]\\')
-const SEPARATOR = /[=:]|%(?:25)*3[AaDd]/g
+const SEPARATOR = /[=:]|%(?:25)*3[AaDd]|\\u003[AaDd]/g
+// How JSON may write the signs of a URL, so that they mean nothing in HTML.
+const ESCAPED_SEPARATOR = '\\u003'
+const ESCAPES = /\\+u00([0-9a-f]{2})/gi
 
 const QUOTE = /\\*["'`]/y
 const GAP = /[=:>]{0,2}[ \t]*/y
@@ -34,7 +37,7 @@ const AUTH_ANY = /(?:[A-Za-z][\w-]*[ \t]+)?(?:\[redacted\]|[^\s;,"'`)}\]])*/y
 const COOKIES = /[^\s;,"'`]*(?:;[ \t]*[^\s;:=,"'`]+(?:=[^\s;,"'`]*)?(?=[\s;,"'`]|$))*/y
 // Punctuation belongs to a value that goes on behind it, unless with the next key.
 const VALUE =
-  /(?:\[redacted\]|[^\s&;,"'`<>()[\]{}|\\]|[&;,"'`<>()[\]{}|\\](?=[^\s&;,"'`<>()[\]{}|\\])(?![\w.%-]{0,64}[=:]))*/y
+  /(?:\[redacted\]|[^\s&;,"'`<>()[\]{}|\\]|[&;,"'`<>()[\]{}|\\](?=[^\s&;,"'`<>()[\]{}|\\])(?!(?<=\\)u0026|[\w.%-]{0,64}[=:]))*/y
 
 /** Makes the search for the values of secret keys, in the notations of URLs, JSON, headers, code, markup and commands. */
 export function pairScrubber(isSecret: KeyTest): (text: string) => string {
@@ -48,7 +51,7 @@ export function pairScrubber(isSecret: KeyTest): (text: string) => string {
   }
 }
 
-const HINT = /[=:%<]|--/
+const HINT = /[=:%<]|--|\\u003/
 const MARKUP_HINT = /<\/|--[A-Za-z]/
 const ELEMENT = /(<([A-Za-z][\w:.-]{0,63})(?:\s[^<>]{0,256})?>(?:<!\[CDATA\[)?)[^<]+/g
 const FLAG = /(--([A-Za-z][\w-]{0,63})[ \t]+)(?:"[^"]*"?|'[^']*'?|[^\s\-"'][^\s"']*)/g
@@ -84,9 +87,10 @@ function scrubPairs(text: string, isSecret: KeyTest): string {
 /** The secret behind the separator that ends at `end`, if there is one; its key does not begin before `from`. */
 function secretBehind(text: string, from: number, end: number, isSecret: KeyTest): Span | undefined {
   const isPlain = text[end - 1] === '=' || text[end - 1] === ':'
-  const start = isPlain ? end - 1 : text.lastIndexOf('%', end - 1)
+  const isEscaped = !isPlain && text.startsWith(ESCAPED_SEPARATOR, end - 6)
+  const start = isPlain ? end - 1 : text.lastIndexOf(isEscaped ? '\\' : '%', end - 1)
   // How many times the pair is URL-encoded: `=` is 0, `%3D` is 1, `%253D` is 2.
-  const level = Math.min((end - start - 1) / 2, 9)
+  const level = isEscaped ? 0 : Math.min((end - start - 1) / 2, 9)
   const userInfo = level === 0 ? plainUserInfo(text, end) : encodedUserInfo(text, end, level)
   if (userInfo) return userInfo
   const key = keyBefore(text, from, start)
@@ -135,24 +139,38 @@ function isClosing(code: number): boolean {
 
 function isSecretKey(text: string, { start, name }: Key, isSecret: KeyTest): boolean {
   const before = text[start - 1]
-  if (name.includes('%')) {
-    const decoded = decode(name)
-    const [, delimiter, key = ''] = /([&?]?)([^&?{}()<>/,;:=#"'\\\n]*)["'\]\\\s]*$/.exec(decoded) ?? []
-    return isSecret(key, delimiter !== '' || (key.length === decoded.length && isQuerySign(before)))
+  if (name.includes('%')) return isSecretDecoded(decode(name), isQuerySign(before), isSecret)
+  // `pass\u0077ord`, and `\u0026code` as JSON may have it
+  if (before === '\\' && /^u00[0-9a-f]{2}/i.test(name)) {
+    const escaped = text.slice(Math.max(0, start - MAX_KEY), start) + name
+    return isSecretDecoded(escaped.replace(ESCAPES, characterOf), false, isSecret)
   }
-  if (isSecret(name, isQuerySign(before))) return true
-  // "api key: …", "card number: …"
-  if (before !== ' ' || !/^(?:key|id|number|no|code)$/i.test(name)) return false
+  if (isSecret(name, isQuerySign(before) || (before === ';' && ENTITY.test(text.slice(start - 6, start))))) return true
+  // "api key: …", "card number: …", `api+key=…`
+  if ((before !== ' ' && before !== '+') || !/^(?:key|id|number|no|code)$/i.test(name)) return false
   const first = /[A-Za-z]{1,32}$/.exec(text.slice(Math.max(0, start - 33), start - 1))
   return first !== null && isSecret(first[0] + name, false)
 }
+
+/** Whether the last of what a decoded text names is secret; `inQuery` where the whole of it stands in a URL. */
+function isSecretDecoded(decoded: string, inQuery: boolean, isSecret: KeyTest): boolean {
+  const [, delimiter, key = ''] = /([&?]?)([^&?{}()<>/,;:=#"'\\\n]*)["'\]\\\s]*$/.exec(decoded) ?? []
+  return isSecret(key, delimiter !== '' || (key.length === decoded.length && inQuery))
+}
+
+// An ampersand as HTML has it.
+const ENTITY = /&(?:amp|#38|#x26);$/i
 
 function isQuerySign(sign: string | undefined): boolean {
   return sign === '?' || sign === '&'
 }
 
 function decode(name: string): string {
-  return name.replace(/%(?:25)*([0-9a-f]{2})/gi, (_match, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+  return name.replace(/%(?:25)*([0-9a-f]{2})/gi, characterOf)
+}
+
+function characterOf(_match: string, hex: string): string {
+  return String.fromCharCode(Number.parseInt(hex, 16))
 }
 
 function isHeader({ name }: Key): boolean {
