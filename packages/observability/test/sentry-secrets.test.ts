@@ -117,6 +117,31 @@ test('sends all that the options of the SDK open, but for what the logs would ta
   t.notMatch(ingest.envelopes.join(''), 'planted')
 })
 
+test('leaves out of a query its first parameter too, where the options of the SDK open queries', async (t) => {
+  const { app, ingest } = await service(t, { sentry: { sdk: { dataCollection: OPEN } } })
+  app.get('/', async () => Promise.reject(new Error('boom')))
+  await app.inject('/?code=planted&scope=openid')
+  await app.close()
+  t.equal(ingest.events[0]?.request?.query_string, 'code=[redacted]&scope=openid')
+  t.notMatch(ingest.envelopes.join(''), 'planted')
+})
+
+test('leaves out what a user, a list of headers and a key have below the surface', async (t) => {
+  const { app, ingest } = await service(t, {})
+  app.get('/', async () => {
+    Sentry.setUser({ id: '7', profile: { name: 'Ann', apiKey: 'planted' } })
+    Sentry.setExtra('rawHeaders', ['host', 'a', 'cookie', 'planted'])
+    Sentry.setExtra('pairs', [['authorization', 'planted']])
+    Sentry.setExtra('fields', [{ name: 'password', value: 'planted' }])
+    Sentry.setExtra('asked', { 'token=planted': 1 })
+    throw new Error('boom')
+  })
+  await app.inject('/')
+  await app.close()
+  t.same(ingest.events[0]?.user, { id: '7', profile: { name: 'Ann', apiKey: '[redacted]' } })
+  t.notMatch(ingest.envelopes.join(''), 'planted')
+})
+
 test('sends texts as they are without scrubbing', async (t) => {
   const { app, ingest } = await service(t, { sentry: { scrub: false } })
   app.get('/', async () => Promise.reject(new Error('password=planted')))

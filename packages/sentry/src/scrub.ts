@@ -1,4 +1,4 @@
-import type { Redactor } from '@fastify-observability/observation/internal'
+import { isNamedByOther, isNamedByPrevious, isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import type { Event } from '@sentry/node'
 
 const MAX_DEPTH = 12
@@ -8,38 +8,66 @@ const KEPT = new Set(['sdkProcessingMetadata', 'sdk', 'modules', 'debug_meta', '
 const APPLICATION_KEYS = new Set(['data', 'vars', 'headers', 'cookies', 'env', 'extra', 'tags'])
 const SDK_CONTEXTS = new Set(['trace', 'app', 'culture', 'device', 'os', 'runtime', 'cloud_resource', 'response'])
 
+type KeyTest = (key: string) => boolean
+
+const NO_KEYS: KeyTest = () => false
+
 /** Takes secrets out of all texts of an event, and the values of secret keys out of the application's data. */
 export function scrubEvent<Sent extends Event>(event: Sent, redactor: Redactor): Sent {
   for (const [key, value] of Object.entries(event)) {
-    if (!KEPT.has(key)) Object.assign(event, { [key]: scrub(value, redactor, APPLICATION_KEYS.has(key)) })
+    if (key === 'request') Object.assign(event, { [key]: scrubRequest(value, redactor) })
+    else if (!KEPT.has(key))
+      Object.assign(event, { [key]: scrub(value, redactor, testBelow(key, NO_KEYS, redactor), key) })
   }
   // An allow-list need not name the user's keys.
   if (event.user) event.user = scrubAttributes(event.user, redactor)
   for (const [name, context] of Object.entries(event.contexts ?? {})) {
-    if (!SDK_CONTEXTS.has(name)) Object.assign(event.contexts ?? {}, { [name]: scrub(context, redactor, true) })
+    if (!SDK_CONTEXTS.has(name))
+      Object.assign(event.contexts ?? {}, { [name]: scrub(context, redactor, redactor.isSecret) })
   }
   return event
 }
 
 /** Takes secrets out of the texts, and the values of keys that are named like secrets. */
 export function scrubAttributes(attributes: Record<string, unknown>, redactor: Redactor): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(attributes).map(([key, value]) => [
-      key,
-      redactor.isSecretName(key) ? redactor.replacement : scrub(value, redactor, false)
-    ])
+  return scrubEntries(attributes, redactor, redactor.isSecretName, 0)
+}
+
+// The rules know parameters by the question mark before them.
+function scrubRequest(request: unknown, redactor: Redactor): unknown {
+  const scrubbed = scrub(request, redactor, NO_KEYS)
+  if (!isRecord(scrubbed) || typeof scrubbed.query_string !== 'string') return scrubbed
+  return { ...scrubbed, query_string: redactor.text(`?${scrubbed.query_string}`).slice(1) }
+}
+
+function scrub(value: unknown, redactor: Redactor, isSecret: KeyTest, key = '', depth = 0): unknown {
+  if (typeof value === 'string') return redactor.text(value)
+  if (!isRecord(value)) return value
+  if (depth === MAX_DEPTH) return '[more]'
+  if (!Array.isArray(value)) return scrubEntries(value, redactor, isSecret, depth)
+  const isName = isSecret === NO_KEYS ? NO_KEYS : redactor.isSecretName
+  return value.map((item, index) =>
+    isNamedByPrevious(value, index, key, isName) ? redactor.replacement : scrub(item, redactor, isSecret, '', depth + 1)
   )
 }
 
-function scrub(value: unknown, redactor: Redactor, hasOwnKeys: boolean, depth = 0): unknown {
-  if (typeof value === 'string') return redactor.text(value)
-  if (typeof value !== 'object' || value === null) return value
-  if (depth === MAX_DEPTH) return '[more]'
-  if (Array.isArray(value)) return value.map((item) => scrub(item, redactor, hasOwnKeys, depth + 1))
+function scrubEntries(
+  record: Record<string, unknown>,
+  redactor: Redactor,
+  isSecret: KeyTest,
+  depth: number
+): Record<string, unknown> {
+  const isName = isSecret === NO_KEYS ? NO_KEYS : redactor.isSecretName
   return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => {
-      if (hasOwnKeys && redactor.isSecret(key)) return [key, redactor.replacement]
-      return [redactor.text(key), scrub(inner, redactor, hasOwnKeys || APPLICATION_KEYS.has(key), depth + 1)]
+    Object.entries(record).map(([key, value]) => {
+      const name = redactor.text(key)
+      if (isSecret(key) || isNamedByOther(record, key, isName)) return [name, redactor.replacement]
+      return [name, scrub(value, redactor, testBelow(key, isSecret, redactor), key, depth + 1)]
     })
   )
+}
+
+/** By which rule the keys below a key are secret. */
+function testBelow(key: string, isSecret: KeyTest, redactor: Redactor): KeyTest {
+  return APPLICATION_KEYS.has(key) ? redactor.isSecret : isSecret
 }

@@ -105,6 +105,35 @@ test('goes by the rules of the logs, where those are others, and keeps names tha
   t.match(collector.spans[1]?.attributes, { 'url.path': '/', 'error.type': 'Error' })
 })
 
+test('leaves out what a neighbour names: in pairs of headers, raw headers and lists of fields', async (t) => {
+  const { app, collector } = await traced(t)
+  const held: object = {
+    pair: ['authorization', 'planted'],
+    pairs: [['x-api-key', 'planted']],
+    rawHeaders: ['host', 'a', 'cookie', 'planted'],
+    fields: [{ name: 'password', value: 'planted' }],
+    keyed: { 'token=planted': 1 }
+  }
+  withSpan('mine', Object(held), () => undefined)
+  const [span] = await spansOf(app, collector)
+  t.notMatch(JSON.stringify(span), 'planted')
+  t.same(span?.attributes.rawHeaders, ['host', 'a', 'cookie', '[redacted]'])
+})
+
+test('leaves the arguments out of the commands of Redis, and secrets out of queries in JSON', async (t) => {
+  const { app, collector } = await traced(t)
+  const redis = 'MULTI\nAUTH default planted\nSET session:1 planted'
+  withSpan('redis', { 'db.system.name': 'redis', 'db.query.text': redis }, () => undefined)
+  const json = '{"find":"users","filter":{"password":"planted","age":7}}'
+  withSpan('mongo', { 'db.system': 'mongodb', 'db.statement': json }, () => undefined)
+  const spans = await spansOf(app, collector)
+  t.equal(named(spans, 'redis').attributes['db.query.text'], 'MULTI\nAUTH ?\nSET ?')
+  t.equal(
+    named(spans, 'mongo').attributes['db.statement'],
+    '{"find":"users","filter":{"password":"[redacted]","age":?}}'
+  )
+})
+
 test('leaves the values out of the statements of any instrumentation', async (t) => {
   const { app, collector } = await traced(t)
   withSpan('query', { 'db.query.text': "SELECT * FROM users WHERE card = '4111' AND id = 7" }, () => undefined)

@@ -1,9 +1,9 @@
 import type { KeptValue } from '@fastify-observability/observation'
-import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
+import { isNamedByOther, isNamedByPrevious, isRecord, type Redactor } from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import { FIRST_BYTE } from '../span.ts'
-import { withoutValues } from './statement.ts'
+import { withoutArguments, withoutValues } from './statement.ts'
 
 const STATEMENTS = new Set(['db.query.text', 'db.statement'])
 // What the server span says of every request, and what can be no secret.
@@ -44,16 +44,30 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   let redactor = redactorNow()
   let rules = noRules()
 
-  function cleanValue(value: AttributeValue): AttributeValue {
+  function cleanValue(value: AttributeValue, key = ''): AttributeValue {
     if (typeof value === 'string') return redactor.text(value)
-    if (Array.isArray(value)) return value.some(mayHoldText) ? value.map(cleanValue) : value
+    if (Array.isArray(value)) return value.some(mayHoldText) ? cleanItems(value, key) : value
     if (!isRecord(value) || value instanceof Uint8Array) return value
-    const { replacement, isSecretName } = redactor
-    const entries = Object.entries(value).map(([key, inner]) => [
-      key,
-      isSecretName(key) ? replacement : cleanValue(inner)
-    ])
+    const { replacement, isSecretName, text } = redactor
+    const entries = Object.entries(value).map(([name, inner]) => {
+      const isSecret = isSecretName(name) || isNamedByOther(value, name, isSecretName)
+      return [text(name), isSecret ? replacement : cleanValue(inner, name)]
+    })
     return Object.fromEntries(entries)
+  }
+
+  function cleanItems(items: AttributeValue[], key: string): AttributeValue[] {
+    const { replacement, isSecretName } = redactor
+    return items.map((item, index) => {
+      return isNamedByPrevious(items, index, key, isSecretName) ? replacement : cleanValue(item)
+    })
+  }
+
+  function cleanStatement(statement: string, attributes: Attributes): string {
+    const system = attributes['db.system.name'] ?? attributes['db.system']
+    if (system === 'redis' || system === 'valkey') return withoutArguments(statement)
+    // The queries of MongoDB and Elasticsearch are JSON.
+    return redactor.text(withoutValues(statement, system === 'mysql' || system === 'mariadb'))
   }
 
   function cleaningOf(key: string): Rule['clean'] {
@@ -61,8 +75,8 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     if (isSecretName(key)) return () => replacement
     // The rules know parameters by the question mark before them.
     if (key === 'url.query') return (value) => redactor.text(`?${value}`.replace(/^\?+/, '?')).slice(1)
-    if (STATEMENTS.has(key)) return (value, attributes) => withoutValues(String(value), isMySql(attributes))
-    return cleanValue
+    if (STATEMENTS.has(key)) return (value, attributes) => cleanStatement(String(value), attributes)
+    return (value) => cleanValue(value, key)
   }
 
   /** `undefined` for what needs no cleaning. */
@@ -149,12 +163,6 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
 /** Those of an app that has met no attributes yet: `false` for what needs no cleaning. */
 function noRules(): Map<string, Rule | false> {
   return new Map(PLAIN.map((key) => [key, false]))
-}
-
-// Its double quotes are those of values.
-function isMySql(attributes: Attributes): boolean {
-  const system = attributes['db.system.name'] ?? attributes['db.system']
-  return system === 'mysql' || system === 'mariadb'
 }
 
 function mayHoldText(value: unknown): boolean {

@@ -30,6 +30,11 @@ export function withoutValues(sql: string, isMySql = false): string {
   return whole && complete ? trimmed : `${trimmed}…`
 }
 
+/** Commands of Redis, one a line, with `?` in the place of their arguments, as the suite's own spans have them. */
+export function withoutArguments(commands: string): string {
+  return commands.slice(0, MAX_LENGTH).replace(/^([ \t]*\S+)[ \t]+\S.*$/gm, '$1 ?')
+}
+
 function shapeOf(sql: string, isMySql: boolean): { shape: string; complete: boolean } {
   let shape = ''
   let position = 0
