@@ -1,6 +1,7 @@
 import { currentScope, JobObservation, RequestObservation } from '@fastify-observability/observation/internal'
 import { type SpanContext, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
+import { shortened } from './caller-text.ts'
 import type { ContextName } from './fields.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 import { escapeLoose } from './safe.ts'
@@ -71,7 +72,7 @@ export function fieldsOf(
     request_id: escapedId(observation?.requestId),
     correlation_id: escapedId(observation?.correlationId),
     method: request?.method,
-    path: request && escapeLoose(request.path),
+    path: request && escapeLoose(shortened(request.path)),
     trace_id: span?.traceId,
     span_id: span?.spanId
   }
@@ -92,7 +93,7 @@ export function contextText(observation: RequestObservation): string {
   return (
     idsText(observation) +
     methodText(method) +
-    innerOf(path) +
+    innerOf(shortened(path)) +
     (spanContext ? `","trace_id":"${spanContext.traceId}","span_id":"${spanContext.spanId}"` : '"')
   )
 }

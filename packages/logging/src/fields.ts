@@ -1,5 +1,6 @@
 import type { Outcome } from '@fastify-observability/observation'
 import type { RequestObservation } from '@fastify-observability/observation/internal'
+import { shortened } from './caller-text.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 
 /** Text as it may stand in a line: without secrets, in quotes. */
@@ -83,6 +84,10 @@ const milliseconds: Format<number | undefined> = {
   }
 }
 
+function userAgentOf(header: string | undefined): string | undefined {
+  return header === undefined ? undefined : shortened(header)
+}
+
 /** What the canonical line of a request says beside its context, in the order of the line. */
 export const CANONICAL: readonly CanonicalField[] = [
   field('route', ({ route }) => route, oneOfFew),
@@ -91,7 +96,7 @@ export const CANONICAL: readonly CanonicalField[] = [
   field('ttfb_ms', (_request, { ttfbMs }) => ttfbMs, milliseconds),
   field('response_bytes', (_request, { responseBytes }) => responseBytes, number),
   field('client_ip', ({ clientAddress }) => clientAddress, recurring),
-  field('user_agent', ({ headers }) => headers['user-agent'], recurring),
+  field('user_agent', ({ headers }) => userAgentOf(headers['user-agent']), recurring),
   field('aborted', (_request, { aborted }) => aborted, oneOfFew),
   field('db_calls', ({ databaseCalls }) => databaseCalls || undefined, number),
   field('db_ms', ({ databaseCalls, databaseMs }) => (databaseCalls > 0 ? databaseMs : undefined), milliseconds),

@@ -1,5 +1,6 @@
 import { types } from 'node:util'
 import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
+import { shortened } from './caller-text.ts'
 import { type ErrorFields, errorFields, isError } from './error.ts'
 import { RESERVED_NAMES } from './fields.ts'
 import { interpolate } from './message.ts'
@@ -405,7 +406,7 @@ function httpFields(value: Fields): Fields | undefined {
 }
 
 function pathOf(url: unknown): string | undefined {
-  return typeof url === 'string' ? url.split('?', 1)[0] : undefined
+  return typeof url === 'string' ? shortened(url.split('?', 1)[0] ?? '') : undefined
 }
 
 function isoTime(date: Date): string {

@@ -131,6 +131,22 @@ test('distinguishes the user agents of many requests, and redacts one again that
   t.pass()
 })
 
+test('has of a path and of a user agent 1,024 characters in each line', async (t) => {
+  const { app, lines, completion } = await service()
+  app.get('/*', async (request) => {
+    request.log.info({ req: request }, 'here')
+    return 'ok'
+  })
+  await app.inject({ url: `/${'p'.repeat(10_000)}`, headers: { 'user-agent': 'u'.repeat(1_025) } })
+  await app.inject({ url: `/${'p'.repeat(1_023)}`, headers: { 'user-agent': 'u'.repeat(1_024) } })
+  const path = `/${'p'.repeat(1_023)}…[8977 more characters]`
+  const { user_agent, ...completed } = await completion()
+  t.match(completed, { path })
+  t.equal(user_agent, `${'u'.repeat(1_024)}…[1 more characters]`)
+  t.match(lines[0], { path, req: { path } })
+  t.match(await completion(), { path: `/${'p'.repeat(1_023)}`, user_agent: 'u'.repeat(1_024) })
+})
+
 test('puts bindings set later into the canonical line', async (t) => {
   const { app, completion } = await service()
   app.get('/', async () => 'ok')
