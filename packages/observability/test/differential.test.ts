@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { Agent, type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
 import { Readable } from 'node:stream'
-import { text } from 'node:stream/consumers'
+import { isDeepStrictEqual } from 'node:util'
 import compress from '@fastify/compress'
 import cors from '@fastify/cors'
 import express from '@fastify/express'
@@ -14,6 +14,7 @@ import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability from '../src/index.ts'
+import { rawRequests } from './raw-requests.ts'
 import { type Varied, variedRequests } from './varied-requests.ts'
 
 type Plugins = (app: FastifyInstance) => Promise<unknown>
@@ -23,6 +24,10 @@ const COUNT = 300
 const SEEDS = [1, 20_261_127]
 /** What the suite adds, as its README says, and what differs from call to call. */
 const DOCUMENTED = new Set(['x-request-id', 'x-correlation-id', 'server-timing', 'date'])
+const RAW_COUNT = 500
+// A server that resets a connection may or may not be read before.
+const TRIES = 5
+const IDLE_MS = 1_000
 const agent = new Agent({ keepAlive: true })
 
 const SETS: Record<string, Plugins> = {
@@ -135,9 +140,20 @@ function undocumented(rawHeaders: string[]): string[] {
 }
 
 async function bytesFor(bytes: string, port: number): Promise<string[]> {
-  const socket = connect(port, '127.0.0.1')
-  socket.end(bytes)
-  const lines = (await text(socket)).split('\r\n')
+  const socket = connect(port, '127.0.0.1').setEncoding('latin1')
+  let answer = ''
+  socket.on('error', () => undefined)
+  socket.on('data', (chunk) => {
+    answer += chunk
+  })
+  // A connection that was upgraded stays open.
+  socket.setTimeout(IDLE_MS, () => {
+    answer += '\r\nstill open'
+    socket.destroy()
+  })
+  socket.end(bytes, 'latin1')
+  await once(socket, 'close')
+  const lines = answer.split('\r\n')
   return lines.filter((line) => !DOCUMENTED.has(line.slice(0, line.indexOf(':')).toLowerCase()))
 }
 
@@ -151,4 +167,18 @@ for (const [how, plugins] of Object.entries(SETS)) {
       }
     })
   }
+}
+
+for (const [how, plugins] of Object.entries(SETS).slice(0, 2)) {
+  test(`answers the bytes of ${RAW_COUNT} sound and broken requests as an app without the suite does, ${how}`, async (t) => {
+    const [plain, observed] = [await service(t, plugins, false), await service(t, plugins, true)]
+    for (const bytes of rawRequests(7, RAW_COUNT)) {
+      let [expected, answer]: unknown[] = []
+      for (let tries = 0; tries < TRIES; tries++) {
+        ;[expected, answer] = await Promise.all([answerTo(bytes, plain), answerTo(bytes, observed)])
+        if (isDeepStrictEqual(answer, expected)) break
+      }
+      t.same(answer, expected, JSON.stringify(bytes).slice(0, 200))
+    }
+  })
 }
