@@ -169,6 +169,7 @@ for (const [how, plugins] of Object.entries(SETS)) {
   }
 }
 
+// Without @fastify/websocket, whose upgraded connections end when their peers want it.
 for (const [how, plugins] of Object.entries(SETS).slice(0, 2)) {
   test(`answers the bytes of ${RAW_COUNT} sound and broken requests as an app without the suite does, ${how}`, async (t) => {
     const [plain, observed] = [await service(t, plugins, false), await service(t, plugins, true)]
