@@ -170,6 +170,10 @@ class RotatedFile implements Outlet {
     }
   }
 
+  settleArrived(): void {
+    if (this.flight && hasArrived(this.flight)) this.settle(this.flight)
+  }
+
   close(deadlineMs: number): Promise<void> {
     this.closed ??= this.shut(deadlineMs)
     return this.closed
@@ -310,13 +314,17 @@ function fitting({ buffer, ends, sent, filled }: Chunk, room: number): Buffer {
 }
 
 /** Waits for what the thread pool is writing. */
-function arrives({ target, length }: Flight): boolean {
+function arrives(flight: Flight): boolean {
   const deadline = monotonicMs() + STUCK_MS
-  while (fstatSync(target.fd).size < target.size + length) {
+  while (!hasArrived(flight)) {
     if (monotonicMs() > deadline) return false
     sleepSync(1)
   }
   return true
+}
+
+function hasArrived({ target, length }: Flight): boolean {
+  return fstatSync(target.fd).size >= target.size + length
 }
 
 function targetAt(path: string, flags: number): Target {

@@ -52,6 +52,8 @@ export interface Outlet {
   writeSync(chunk: Chunk, deadline: number): boolean
   /** Ends the pending `write` and releases everything. An outlet without it stays open for the next user. */
   close?(deadlineMs: number): Promise<void>
+  /** Takes a write under way as sent that has arrived, though nobody has been told yet. */
+  settleArrived?(): void
 }
 
 /** Whole lines, encoded. */
@@ -177,6 +179,7 @@ export function createSink(outlet: Outlet, destination = 'standard output'): Sin
       // The write under way may still succeed, so its chunk comes last.
       const leftMs = deadline - monotonicMs()
       if (outlet.close) await within(leftMs, outlet.close(leftMs))
+      outlet.settleArrived?.()
       if (sending) giveUp(sending, 'closed')
     }
   }

@@ -6,7 +6,8 @@ import { clearTimeout, setTimeout } from './timers.ts'
  */
 export async function within<Result>(timeoutMs: number, work: PromiseLike<Result>): Promise<Result | undefined> {
   const { promise: expired, resolve } = Promise.withResolvers<undefined>()
-  const timer = setTimeout(resolve, timeoutMs, undefined)
+  // Node warns of a negative time, which a deadline that has passed leaves.
+  const timer = setTimeout(resolve, Math.max(timeoutMs, 0), undefined)
   try {
     return await Promise.race([work, expired])
   } finally {
