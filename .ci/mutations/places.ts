@@ -77,6 +77,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['observability/jobs']
     }
   ],
+  'observation/src/time/deadline.ts': [
+    {
+      guard: 'a deadline that has passed is none to warn of',
+      find: 'Math.max(timeoutMs, 0)',
+      replace: 'timeoutMs',
+      tests: ['deadline']
+    }
+  ],
   'observation/src/values/answer.ts': [
     {
       guard: 'the rejection of an async callback does not end the process',
@@ -919,8 +927,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'logging/src/context.ts': [
     {
       guard: 'the path of a request forges no line',
-      find: 'path: request && escapeLoose(request.path)',
-      replace: 'path: request && request.path',
+      find: 'path: request && escapeLoose(shortened(request.path))',
+      replace: 'path: request && shortened(request.path)',
+      tests: ['logging']
+    },
+    {
+      guard: 'a path takes no more than a line has room for',
+      find: 'innerOf(shortened(path))',
+      replace: 'innerOf(path)',
       tests: ['logging']
     }
   ],
@@ -1090,13 +1104,19 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'secrets by the name of a key',
-      find: 'if (hasOwnKeys && redactor.isSecret(key)) return [key, redactor.replacement]',
-      replace: '',
+      find: 'if (isSecret(key) || isNamedByOther',
+      replace: 'if (isNamedByOther',
       tests: ['sentry']
     },
     {
+      guard: 'secrets that another entry names',
+      find: 'if (isSecret(key) || isNamedByOther(record, key, isName))',
+      replace: 'if (isSecret(key))',
+      tests: ['observability/sentry-secrets']
+    },
+    {
       guard: 'secrets in contexts',
-      find: '{ [name]: scrub(context, redactor, true) }',
+      find: '{ [name]: scrub(context, redactor, redactor.isSecret) }',
       replace: '{ [name]: context }',
       tests: ['observability/sentry-secrets']
     },
@@ -1158,7 +1178,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'values of statements',
-      find: 'return (value, attributes) => withoutValues(String(value), isMySql(attributes))',
+      find: 'return (value, attributes) => cleanStatement(String(value), attributes)',
       replace: 'return (value) => value',
       tests: ['hygiene']
     },
