@@ -8,8 +8,10 @@ import { PORT_NAMES, type Ports, type Stack, startStack } from '../native/parts.
 import { serviceGraph } from '../native/tempo.ts'
 import { linkQueries, panelQueries, type Query, rules } from '../queries.ts'
 
-const { TEST_COLLECTOR, TEST_PROMETHEUS_3 } = process.env
-const skip = !(TEST_COLLECTOR && TEST_PROMETHEUS_3) && 'TEST_COLLECTOR or TEST_PROMETHEUS_3 names no program'
+const { TEST_COLLECTOR, TEST_PROMETHEUS_3, TEST_PYROSCOPE } = process.env
+const skip =
+  !(TEST_COLLECTOR && TEST_PROMETHEUS_3 && TEST_PYROSCOPE) &&
+  'TEST_COLLECTOR, TEST_PROMETHEUS_3 or TEST_PYROSCOPE names no program'
 // It brings up the services with all that they send to.
 const queries = [...panelQueries(), ...linkQueries(), ...rules()]
 let stack: Stack | undefined
