@@ -43,8 +43,18 @@ function dropped(sink: Sink): number {
   return [...sink.dropped.values()].reduce((sum, lines) => sum + lines, 0)
 }
 
-/** What the archives and the file hold. */
+/** What the archives and the file hold. A rotation that the deadline has not waited for may still rename one. */
 function logged(folder: string): number[] {
+  for (;;) {
+    try {
+      return read(folder)
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
+    }
+  }
+}
+
+function read(folder: string): number[] {
   const names = readdirSync(folder).filter((name) => name.startsWith('app.log'))
   return names.flatMap((name) => {
     const bytes = readFileSync(join(folder, name))
