@@ -2,7 +2,7 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import observation from '@fastify-observability/observation'
-import { registryOf, requireOf } from '@fastify-observability/observation/internal'
+import { registryOf, requireOf, TOKEN } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createApi, serveApi } from './api.ts'
@@ -26,8 +26,6 @@ const LIBRARIES = {
   'uplot.js': ['uplot', 'uPlot.esm.js'],
   'uplot.css': ['uplot', 'uPlot.min.css']
 } as const
-/** Marks an app whose callers need a token. */
-const TOKEN = Symbol.for('fastify-observability.token')
 
 async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise<void> {
   const { links = {}, management, given = {} } = resolveOptions(options)

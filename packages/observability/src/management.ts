@@ -1,4 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { TOKEN } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import * as v from 'valibot'
 
@@ -12,8 +13,6 @@ export interface ManagementOptions {
   token?: string
 }
 
-/** Marks an app whose callers need a token. */
-const TOKEN = Symbol.for('fastify-observability.token')
 const PORT_RULE = 'a port from 0 to 65535'
 const TEXT_RULE = 'a non-empty string'
 const text = v.optional(v.pipe(v.string(TEXT_RULE), v.minLength(1, TEXT_RULE)))

@@ -35,6 +35,7 @@ export {
   sleep,
   turn
 } from './time/timers.ts'
+export { TOKEN } from './token.ts'
 export { flushTracerProvider } from './tracer-provider.ts'
 export { type AnswerRule, answerOf, attempt, isThenable, watchResult, YES_OR_NO } from './values/answer.ts'
 export { errorName } from './values/error-name.ts'
