@@ -6,10 +6,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { freePorts } from '@fastify-observability/testing/ports'
 import { chromium } from 'playwright-core'
-import tap, { type Test, test } from 'tap'
-
-// The embedded PostgreSQL alone takes seconds on a busy machine.
-tap.setTimeout(180_000)
+import { type Test, test } from 'tap'
 
 const MAIN = fileURLToPath(new URL('../main.ts', import.meta.url))
 const folders = (process.env.PATH ?? '').split(delimiter)

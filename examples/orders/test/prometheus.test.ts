@@ -2,11 +2,12 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
-import { type AddressInfo, createServer as createSocketServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { freePorts } from '@fastify-observability/testing/ports'
 import { type Test, test } from 'tap'
 import { buildApp } from '../app.ts'
 
@@ -51,18 +52,9 @@ function portOf(address: AddressInfo | string | null): number {
   return typeof address === 'object' && address !== null ? address.port : 0
 }
 
-async function freePort(): Promise<number> {
-  const server = createSocketServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const port = portOf(server.address())
-  server.close()
-  await once(server, 'close')
-  return port
-}
-
 async function startPrometheus(t: Test, jobs: Record<string, number>) {
   const directory = await mkdtemp(join(tmpdir(), 'prometheus-'))
-  const port = await freePort()
+  const [port = 0] = await freePorts(1)
   const scrapes = Object.entries(jobs).map(
     ([name, port]) => `  - { job_name: ${name}, static_configs: [{ targets: ['127.0.0.1:${port}'] }] }\n`
   )

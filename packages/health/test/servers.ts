@@ -2,9 +2,10 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { chown, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { freePorts } from '@fastify-observability/testing/ports'
 
 /** A server of our own that can be killed, stopped and started again at the same address. */
 export interface Server {
@@ -49,7 +50,7 @@ export async function startPostgres(): Promise<Server> {
   )
   const made = spawnSync(command, args, { cwd: '/' })
   if (made.status !== 0) throw new Error(`initdb failed: ${made.stderr}`)
-  const port = await freePort()
+  const [port = 0] = await freePorts(1)
   return server(
     port,
     folder,
@@ -70,7 +71,7 @@ export async function startPostgres(): Promise<Server> {
 
 export async function startRedis(): Promise<Server> {
   const folder = await mkdtemp('/tmp/redis-')
-  const port = await freePort()
+  const [port = 0] = await freePorts(1)
   return server(port, folder, [
     'redis-server',
     '--bind',
@@ -145,12 +146,4 @@ async function accepts(port: number): Promise<boolean> {
   ]).catch(() => ['error'])
   socket.destroy()
   return event === 'connect'
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const address = probe.address()
-  probe.close()
-  return typeof address === 'object' && address ? address.port : 0
 }

@@ -1,12 +1,11 @@
 import { spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { type Collector, startCollector } from '@fastify-observability/testing/collector'
+import { freePorts } from '@fastify-observability/testing/ports'
 import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { answers, start, statusOf } from './process.ts'
@@ -65,20 +64,12 @@ test('loses no request, line or span in ten roll-outs under 200 requests a secon
   }
 })
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  return typeof address === 'object' && address ? address.port : 0
-}
-
 const NO_HAPROXY = spawnSync('haproxy', ['-v']).status !== 0 && 'there is no haproxy on the PATH'
 
 async function startProxy(t: Test, ports: number[]): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'haproxy-'))
   t.teardown(() => rm(folder, { recursive: true }))
-  const port = await freePort()
+  const [port = 0] = await freePorts(1)
   const servers = ports.map((port) => `server s${port} 127.0.0.1:${port} check inter 300ms fall 2 rise 1`)
   await writeFile(
     join(folder, 'haproxy.cfg'),
@@ -116,7 +107,7 @@ async function allUp(proxy: string, servers: number): Promise<void> {
 }
 
 test('loses no request behind a haproxy that asks /health/ready', { skip: NO_HAPROXY }, async (t) => {
-  const ports = [await freePort(), await freePort()]
+  const ports = await freePorts(2)
   const env = (port: number | undefined) => ({ SHUTDOWN: 'true', PORT: String(port) })
   const services = await Promise.all(ports.map((port) => start(t, env(port))))
   const proxy = await startProxy(t, ports)
