@@ -13,7 +13,7 @@ function colour(name) {
   return color
 }
 
-/** Lines over time. A reader of the screen is told the last values. */
+/** Lines over time. A screen reader reads the last values. */
 export function Chart({ title, unit, series, samples }) {
   const place = useRef()
   const plot = useRef()

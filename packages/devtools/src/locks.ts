@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
 const LOCAL_HOST = /^(?:localhost|[\w-]+\.localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/i
 const LOOPBACK = /^(?:(?:::ffff:)?127(?:\.\d{1,3}){3}|::1)$/i
-// What proxies add, of their own accord or because they were told to.
+// What proxies add, by default or because they are configured to.
 const FORWARDED =
   /^(?:forwarded|via|x-forwarded(?:-.*)?|x-real-ip|x-client-ip|x-original-.*|x-envoy-.*|true-client-ip|cf-.*)$/
 
@@ -43,7 +43,7 @@ export function refusalOf({ raw }: Pick<FastifyRequest, 'raw'>): string | undefi
   if (typeof host !== 'string' || !LOCAL_HOST.test(host)) return 'the Host must be localhost or a loopback address'
   const forwarded = Object.keys(headers).find((name) => FORWARDED.test(name))
   if (forwarded !== undefined) return `the request came through a proxy: it has the header ${forwarded}`
-  // Neither browsers nor curl do either; nginx does both unless it is told otherwise.
+  // Neither browsers nor curl do either; nginx does both unless it is configured otherwise.
   if (httpVersion === '1.0' || headers.connection?.toLowerCase() === 'close') {
     return 'the request came through a proxy: its connection is for one request'
   }

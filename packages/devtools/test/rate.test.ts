@@ -63,7 +63,7 @@ test('jobs that come too fast are counted too, and the end of a failed one is re
   t.match(requests, [{ route: 'bill', status: 'failed' }])
 })
 
-test('a tool is told how many came too fast', async (t) => {
+test('a tool receives how many came too fast', async (t) => {
   const { app } = await startService(t)
   const address = await app.listen({ port: 0, host: '127.0.0.1' })
   const client = new Client({ name: 'test', version: '1.0.0' })

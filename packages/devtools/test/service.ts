@@ -33,7 +33,7 @@ async function charge(): Promise<never> {
 
 export const API = '/_observability/api'
 
-/** What the page is told. */
+/** What the page receives. */
 export async function ask(app: FastifyInstance, path: string) {
   const response = await app.inject(`${API}/${path}`)
   return response.json()

@@ -52,7 +52,7 @@ export interface Outlet {
   writeSync(chunk: Chunk, deadline: number): boolean
   /** Ends the pending `write` and releases everything. An outlet without it stays open for the next user. */
   close?(deadlineMs: number): Promise<void>
-  /** Takes a write under way as sent that has arrived, though nobody has been told yet. */
+  /** Takes a write under way as sent that has arrived before its callback has run. */
   settleArrived?(): void
 }
 

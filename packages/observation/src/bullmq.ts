@@ -137,7 +137,7 @@ function enqueue(name: string): BullmqSpan {
   }
 }
 
-/** A worker processes a job, and says in what it tells of the span how that has ended. */
+/** A worker processes a job, and reports on the span how that has ended. */
 function consume(spanName: string, metadata: string, jobs: Jobs | undefined): BullmqSpan {
   const { origin, base, correlationId } = originOf(metadata)
   let queue: Attributes[string]

@@ -6,7 +6,7 @@ export type Claims = Map<string, string>
 const METHODS = ['decorate', 'decorateRequest'] as const
 
 /**
- * Has the error of a decorator that is made twice say whose it is and which option moves it, whoever comes first. Fastify's
+ * Makes the error for a decorator that exists already name its owner and the option that moves it, in either order. Fastify's
  * own names neither.
  */
 export function explainTaken(app: FastifyInstance, claims: Claims): void {

@@ -113,7 +113,7 @@ export function createJobs(
   }
 
   async function settle(): Promise<void> {
-    await within(Math.max(leftMs(), 0), Promise.all(others().map(([, { promise }]) => promise)))
+    await within(leftMs(), Promise.all(others().map(([, { promise }]) => promise)))
   }
 
   async function close(): Promise<void> {
