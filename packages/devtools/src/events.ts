@@ -4,6 +4,7 @@ import type { RequestRow } from './view.ts'
 
 /** The pages that are open, and what they are sent. */
 export interface Events {
+  readonly hasPages: boolean
   /** Makes the reply a stream of server-sent events. */
   open(reply: FastifyReply): void
   /** Sends the row soon, or what has become of it by then. */
@@ -52,6 +53,9 @@ export function createEvents(): Events {
   }
 
   return {
+    get hasPages() {
+      return pages.size > 0
+    },
     open(reply) {
       const [oldest] = pages
       if (oldest && pages.size === MAX_PAGES) oldest.end()

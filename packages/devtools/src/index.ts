@@ -1,4 +1,5 @@
 import { basename, dirname, join } from 'node:path'
+import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import observation from '@fastify-observability/observation'
@@ -18,6 +19,8 @@ export type { DevtoolsOptions } from './options.ts'
 export { spanProcessor } from './recorder.ts'
 
 const PREFIX = '/_observability'
+/** After somebody has asked for data of the page. */
+const WATCHED_FOR_MS = 60_000
 const OWN = { log: false, trace: false, shed: false, metrics: false, operational: true } as const
 const PAGE_FILES = ['app.js', 'live.js', 'requests.js', 'story.js', 'views.js', 'chart.js', 'format.js', 'page.css']
 // Of the installed packages, by the names that the page has for them: files beside the module that the package exports.
@@ -37,9 +40,13 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
   await app.register(observation)
   const registry = registryOf(app)
   if (!registry.admit(NAME)) return
-  const recorder = createRecorder(() => registry.redactor)
   const runtime = watchRuntime()
   const events = createEvents()
+  let askedAtMs = Number.NEGATIVE_INFINITY
+  const recorder = createRecorder(
+    () => registry.redactor,
+    (nowMs) => events.hasPages || nowMs - askedAtMs < WATCHED_FOR_MS
+  )
   registry.lineListener = recorder.lines
   registry.onKept = recorder.kept
   for (const observer of recorder.ends) registry.observe(observer)
@@ -56,6 +63,9 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
   await server.register(async (scope) => {
     scope.addHook('onRoute', markOwn)
     lock(scope)
+    scope.addHook('onRequest', async () => {
+      askedAtMs = performance.now()
+    })
     const root = fileURLToPath(new URL('../page', import.meta.url))
     await scope.register(fastifyStatic, { root, serve: false, cacheControl: false })
     const require = requireOf(import.meta.url)

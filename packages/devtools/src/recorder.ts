@@ -52,8 +52,10 @@ const MAX_BYTES = 16 * 1024 * 1024
 const MAX_NOTICES = 200
 /** Of one story: that of a WebSocket may go on for days. */
 const MAX_SPANS = 1_000
-/** Requests and jobs that are recorded: nobody can look at more. */
+/** Requests and jobs that are recorded while somebody looks: nobody can look at more. */
 const RECORDED = { burst: 500, perSecond: 200 }
+/** While nobody does: as many at once, so that the page begins with what has just happened. */
+const UNWATCHED = { burst: 500, perSecond: 10 }
 /** Of the others those that failed, whose end is recorded. */
 const FAILED = { burst: 100, perSecond: 20 }
 
@@ -90,10 +92,12 @@ function storyOf(observation: RequestObservation | JobObservation): Story | unde
   return 'raw' in observation ? observation.raw[STORY] : storyOfJob.get(observation)
 }
 
-export function createRecorder(redactor: () => Redactor): Recorder {
+/** @param isWatched whether somebody looks at the page, or has just asked for its data. */
+export function createRecorder(redactor: () => Redactor, isWatched: (nowMs: number) => boolean): Recorder {
   const stories = new Map<string, Story>()
   const notices: Notice[] = []
-  const mayRecord = tokenBucket(RECORDED)
+  const mayRecordWatched = tokenBucket(RECORDED)
+  const mayRecordUnwatched = tokenBucket(UNWATCHED)
   const mayRecordFailed = tokenBucket(FAILED)
   let bytes = 0
   let count = 0
@@ -133,6 +137,10 @@ export function createRecorder(redactor: () => Redactor): Recorder {
   function end(story: Story, ended: End): void {
     story.end(ended)
     recorder.onChange?.(story)
+  }
+
+  function mayRecord(nowMs: number): boolean {
+    return isWatched(nowMs) ? mayRecordWatched(nowMs) : mayRecordUnwatched(nowMs)
   }
 
   /** Of what came too fast: whether at least its end is recorded. */

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
@@ -6,9 +7,9 @@ import { test } from 'tap'
 import { tokenBucket } from '../src/token-bucket.ts'
 import { ask, startService } from './service.ts'
 
-/** More at once than are recorded. */
-async function flood(app: FastifyInstance, url: string): Promise<void> {
-  await Promise.all(Array.from({ length: 3_000 }, () => app.inject(url)))
+/** By default more at once than are recorded. */
+async function flood(app: FastifyInstance, url: string, length = 3_000): Promise<void> {
+  await Promise.all(Array.from({ length }, () => app.inject(url)))
 }
 
 test('a bucket lets its burst through, and then what is refilled', (t) => {
@@ -28,6 +29,25 @@ test('records 500 requests at once and counts those that come too fast', async (
   t.equal(requests.length, 500)
   t.ok(unrecorded > 0 && unrecorded <= 2_500, `${unrecorded}`)
   t.equal(written.filter(({ msg }) => msg === 'request completed').length, 3_000, 'all lines are written')
+})
+
+test('records 10 a second beyond those while nobody looks', async (t) => {
+  const { app } = await startService(t)
+  await app.ready()
+  const startedAt = performance.now()
+  await flood(app, '/ok')
+  const { unrecorded } = await ask(app, 'requests')
+  const most = 500 + Math.ceil((performance.now() - startedAt) / 100)
+  t.ok(unrecorded >= 3_000 - most, `${3_000 - unrecorded} recorded, of at most ${most}`)
+})
+
+test('records all that nobody could miss as soon as somebody looks', async (t) => {
+  const { app } = await startService(t)
+  await app.ready()
+  await flood(app, '/ok')
+  const { unrecorded } = await ask(app, 'requests')
+  await flood(app, '/ok', 400)
+  t.equal((await ask(app, 'requests')).unrecorded, unrecorded)
 })
 
 test('of failed requests that come too fast the end is recorded, of 100 at once', async (t) => {
