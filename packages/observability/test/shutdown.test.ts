@@ -92,7 +92,7 @@ test('ends with code 1 where one of the apps could not close, when all have', as
 })
 
 test('ends at once with code 1 on a second signal', async (t) => {
-  const { child, line, ended } = await start(t, { SHUTDOWN: 'true' })
+  const { child, line, ended } = await start(t, { SHUTDOWN: '{"delayMs":60000,"timeoutMs":90000}' })
   child.kill('SIGTERM')
   await line('shutting down')
   const startedAt = performance.now()
