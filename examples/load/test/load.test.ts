@@ -3,7 +3,8 @@ import { buildApp as buildPayments } from '@fastify-observability/example-paymen
 import tap, { test } from 'tap'
 import { sendLoad, sendOneOfEach, type Tally } from '../load.ts'
 
-// Orders brings a PostgreSQL of its own, which takes seconds to start.process.env.LOG_LEVEL = 'silent'
+// Orders brings a PostgreSQL of its own, which takes seconds to start.
+process.env.LOG_LEVEL = 'silent'
 
 const payments = await buildPayments()
 const paymentsUrl = await payments.listen({ port: 0, host: '127.0.0.1' })
