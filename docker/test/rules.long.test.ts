@@ -8,7 +8,7 @@ const run = promisify(execFile)
 const FOLDER = fileURLToPath(new URL('../prometheus', import.meta.url))
 const NO_PROMTOOL = spawnSync('promtool', ['--version']).error !== undefined && 'promtool is not on the PATH'
 
-for (const file of globSync('tests/*-of-days.yaml', { cwd: FOLDER }).sort()) {
+for (const file of globSync('tests/budgets*.yaml', { cwd: FOLDER }).sort()) {
   test(`raises the alerts that ${file} expects`, { skip: NO_PROMTOOL }, async (t) => {
     const { stdout, stderr } = await run('promtool', ['test', 'rules', file], { cwd: FOLDER }).catch((error) => error)
     t.match(stdout, 'SUCCESS', `${stdout}${stderr}`)

@@ -10,7 +10,8 @@ import { buildApp } from '../app.ts'
 import { startEmbeddedPostgres } from '../database.ts'
 import { readSettings } from '../settings.ts'
 
-// PGlite takes seconds to start on a busy machine.process.env.LOG_LEVEL = 'silent'
+// PGlite takes seconds to start on a busy machine.
+process.env.LOG_LEVEL = 'silent'
 
 const SERVER = fileURLToPath(new URL('../server.ts', import.meta.url))
 // Nothing listens on port 1.

@@ -2,7 +2,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import type { ReceivedSpan } from '@fastify-observability/testing/collector'
-import { test } from 'tap'
+import { type Test, test } from 'tap'
 import { PRELOADED, REGISTER, serve, shapes } from './served.ts'
 
 const { TEST_DATABASE_URL, TEST_REDIS_URL } = process.env
@@ -10,6 +10,16 @@ const HAS_POSTGRES = Boolean(TEST_DATABASE_URL)
 const NO_POSTGRES = !TEST_DATABASE_URL && 'TEST_DATABASE_URL names no PostgreSQL'
 const NO_REDIS = !TEST_REDIS_URL && 'TEST_REDIS_URL names no Redis'
 const KINDS = { ESM: 'service.mjs', CommonJS: 'service.cjs' }
+
+const runs = new Map<string, ReturnType<typeof serve>>()
+
+/** What a service does that is started the same way by several tests: it is started once. */
+function serveOnce(t: Test, service: string, args: string[]): ReturnType<typeof serve> {
+  const key = [service, ...args].join(' ')
+  const run = runs.get(key) ?? serve(t, service, args)
+  runs.set(key, run)
+  return run
+}
 
 function ofScope(spans: ReceivedSpan[], part: string) {
   const names = shapes(spans.filter(({ scope }) => scope.endsWith(part))).map(({ name }) => name)
@@ -20,11 +30,12 @@ const OK = { kind: 'CLIENT', status: 'UNSET', statusMessage: '', happened: [] }
 
 for (const [kind, service] of Object.entries(KINDS)) {
   test(`${kind}: the server span is the same with and without the preload, and the only one`, async (t) => {
-    const runs = await Promise.all([[], PRELOADED, ['--require', REGISTER]].map((args) => serve(t, service, args)))
-    for (const { spans } of runs) {
-      const served = shapes(spans).filter(({ kind }) => kind === 'SERVER')
-      t.equal(served.length, 1)
-      t.same(served, [
+    const all = [[], PRELOADED, ['--require', REGISTER]]
+    const served = await Promise.all(all.map((args) => serveOnce(t, service, args)))
+    for (const { spans } of served) {
+      const servers = shapes(spans).filter(({ kind }) => kind === 'SERVER')
+      t.equal(servers.length, 1)
+      t.same(servers, [
         {
           ...OK,
           name: 'GET /orders/:id',
@@ -47,13 +58,13 @@ for (const [kind, service] of Object.entries(KINDS)) {
       ])
     }
     t.same(
-      runs.map(({ spans }) => spans.some(({ scope }) => scope.endsWith('-pg'))),
+      served.map(({ spans }) => spans.some(({ scope }) => scope.endsWith('-pg'))),
       [false, HAS_POSTGRES, HAS_POSTGRES]
     )
   })
 
   test(`${kind}: a pg query is a child of the request, without values`, { skip: NO_POSTGRES }, async (t) => {
-    const { spans } = await serve(t, service, PRELOADED)
+    const { spans } = await serveOnce(t, service, PRELOADED)
     const server = { 'db.system.name': 'postgresql', 'db.namespace': 'postgres', 'server.address': '127.0.0.1' }
     const connect = { 'db.postgresql.idle.timeout.millis': 10_000, ...server }
     const parent = 'GET /orders/:id'
@@ -76,7 +87,7 @@ for (const [kind, service] of Object.entries(KINDS)) {
   test(`${kind}: Redis commands are children of the span that sends them, without values`, {
     skip: NO_REDIS
   }, async (t) => {
-    const { spans } = await serve(t, service, PRELOADED)
+    const { spans } = await serveOnce(t, service, PRELOADED)
     function command(name: string, operation: string) {
       const said = { 'db.operation.name': operation, 'db.query.text': `${operation} ?` }
       const attributes = { 'db.system.name': 'redis', 'server.address': '127.0.0.1', ...said }
@@ -139,7 +150,7 @@ test('does nothing when OpenTelemetry is switched off', async (t) => {
 })
 
 test('says at start-up what is instrumented', async (t) => {
-  const { said } = await serve(t, 'service.mjs', PRELOADED)
+  const { said } = await serveOnce(t, 'service.mjs', PRELOADED)
   const [pg, ioredis, redis, api] = ['pg', 'ioredis', 'redis', '@opentelemetry/api'].map(versionOf)
   t.equal(
     said[1],
@@ -150,7 +161,7 @@ test('says at start-up what is instrumented', async (t) => {
 
 for (const service of Object.values(KINDS)) {
   test(`${service} says at start-up what is seen by its channels, and what only the preload instruments`, async (t) => {
-    const { said } = await serve(t, service, [])
+    const { said } = await serveOnce(t, service, [])
     const [ioredis, redis, api] = ['ioredis', 'redis', '@opentelemetry/api'].map(versionOf)
     const seen = `seen by their diagnostics channels: ioredis ${ioredis}, redis ${redis}`
     const only = 'only with `node --import fastify-observability/register`: pg'
