@@ -36,7 +36,8 @@ const PAGES = [
 // What the pages use beside ours.
 const PACKAGES = [
   'fastify@^5.12.0',
-  '@opentelemetry/api@^1.10.0',
+  '@opentelemetry/api@>=1.10.0 <1.11.0',
+  '@opentelemetry/sdk-node@0.300.0',
   '@sentry/node@^11.12.0',
   '@datadog/pprof@^5.20.0',
   'pino@^10.4.0',
@@ -73,8 +74,8 @@ const SOONER: [string, string][] = [
   ['60_000', '20'],
   ['minutes: 1', 'milliseconds: 20']
 ]
-// Differs from one run to the next: ids, numbers and times.
-const VOLATILE = /[\da-f]{8}[-\da-f]*|\d[\d.:TZ-]*/g
+// Differs from one run to the next: ids, times and durations.
+const VOLATILE = /[\da-f-]{16,}|\d{4}-\d\d-\d\dT[\d:.]+Z|\d+\.\d+/g
 
 const run = promisify(execFile)
 const work = await mkdtemp(join(tmpdir(), 'blocks-'))
@@ -109,6 +110,7 @@ function partsOf({ place, needs }: Block): string {
 }
 
 async function writePage({ folder, blocks }: Page): Promise<void> {
+  await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true })
   for (const block of blocks.filter(isScript)) {
     if (block.needs.from) continue
