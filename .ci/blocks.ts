@@ -52,6 +52,7 @@ const PACKAGES = [
   'yaml@2'
 ]
 const TSCONFIG = {
+  include: ['*/L*.ts'],
   compilerOptions: {
     target: 'es2024',
     module: 'nodenext',
