@@ -47,6 +47,7 @@ const PACKAGES = [
   'bullmq@6',
   'ioredis@6',
   '@fastify/schedule@7',
+  '@fastify/aws-lambda@7',
   'toad-scheduler@4',
   'esbuild@0.28',
   'yaml@2'

@@ -21,6 +21,7 @@ async function getOrder({ params }: FastifyRequest) {
   }
 }`,
   queue: 'const queue = { async ping(_options: { signal: AbortSignal }) {} }',
+  awsLambda: "import awsLambdaFastify from '@fastify/aws-lambda'",
   importOrders: `const imported = Promise.withResolvers<void>()
 Reflect.set(globalThis, 'workOfBlock', imported.promise)
 async function importOrders(url: string) {
