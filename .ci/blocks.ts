@@ -47,7 +47,7 @@ const PACKAGES = [
   'bullmq@6',
   'ioredis@6',
   '@fastify/schedule@7',
-  '@fastify/aws-lambda@7',
+  '@fastify/aws-lambda@6',
   'toad-scheduler@4',
   'esbuild@0.28',
   'yaml@2'
