@@ -25,6 +25,8 @@ interface Page {
   port: number
 }
 
+// Its blocks are for test runners, which `bundles.ts` starts.
+const ELSEWHERE = ['docs/testing.md']
 const PAGES = [
   'README.md',
   'docs/*.md',
@@ -90,7 +92,9 @@ const [redisPort = 0] = await freePorts(1)
 let redis: ChildProcess | undefined
 
 async function readPages(): Promise<Page[]> {
-  const paths = (await Array.fromAsync(glob(PAGES))).filter((path) => path.includes(only)).sort()
+  const paths = (await Array.fromAsync(glob(PAGES)))
+    .filter((path) => path.includes(only) && !ELSEWHERE.includes(path))
+    .sort()
   const ports = await freePorts(paths.length)
   return Promise.all(
     paths.map(async (path, index) => {

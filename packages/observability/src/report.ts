@@ -1,4 +1,5 @@
 import {
+  docsOf,
   lossesOf,
   type Registry,
   resolveService,
@@ -55,6 +56,6 @@ export function logReport(app: FastifyInstance, report: () => Report): void {
       return `${signal} to ${to.length > 0 ? to.join(', ') : `nowhere (${hint})`}`
     })
     if (process.stdout.isTTY) app.log.info(`telemetry: ${words.join('; ')}`)
-    else app.log.info({ telemetry: signals }, 'telemetry')
+    else app.log.info({ telemetry: signals, docs: docsOf('by-symptom') }, 'telemetry')
   })
 }

@@ -1,6 +1,7 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
 export type { FlushReport, Holder, Signal, Undelivered } from './delivery.ts'
+export { docsOf } from './docs.ts'
 export { Holding, Holdings } from './holding.ts'
 export { JobObservation } from './job.ts'
 export type { Jobs } from './jobs.ts'

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
+import { docsOf } from './docs.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Jobs } from './jobs.ts'
 import type { LineListener } from './lines.ts'
@@ -101,7 +102,8 @@ export function decorateWithRegistry(
   const registry: Registry = {
     admit(part) {
       if (!parts.has(part)) return Boolean(parts.add(part))
-      app.log.warn(`${part}: already registered here or by a parent instance; this registration is ignored`)
+      const docs = docsOf('registered-late-or-twice')
+      app.log.warn({ docs }, `${part}: already registered here or by a parent instance; this registration is ignored`)
       return false
     },
     claims: new Map(),

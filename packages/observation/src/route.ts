@@ -1,4 +1,5 @@
 import type { FastifyInstance, RouteOptions } from 'fastify'
+import { documented } from './docs.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -59,10 +60,11 @@ export function routeGuard(): (app: FastifyInstance, route: RouteOptions) => voi
     for (const method of [methods].flat()) {
       const name = `${method} ${url}`
       if (isOwn ? app.hasRoute({ method, url }) : own.has(name)) {
-        throw new Error(
+        const error = new Error(
           `fastify-observability: ${name} is a route of the application and of the suite; move the suite's with the ` +
             'option metrics.path, health.paths or management'
         )
+        throw documented(error, 'registered-late-or-twice')
       }
       if (isOwn) own.add(name)
     }

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import * as v from 'valibot'
+import { documented } from '../docs.ts'
 import { createRedactor } from '../redaction/redactor.ts'
 import { isRecord } from '../values/record.ts'
 import { ignoreVariable } from './environment.ts'
@@ -21,7 +22,7 @@ export function waitSchema(leastMs: 0 | 1): v.GenericSchema<number | undefined> 
 }
 
 function optionError(packageName: string, option: string, rule: string, name: string, received: unknown): TypeError {
-  return new TypeError(`${packageName}: ${option} ${rule}, got ${shown(name, received)}`)
+  return documented(new TypeError(`${packageName}: ${option} ${rule}, got ${shown(name, received)}`), 'wrong-options')
 }
 
 /** A value for a message. What may be a secret, by its option or its looks, is only described. */
