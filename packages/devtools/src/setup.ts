@@ -19,7 +19,6 @@ const CREDENTIALS = /HEADERS|DSN|dsn|headers/
 const MAX_DEPTH = 4
 /** As which the options of the umbrella itself are listed. */
 const UMBRELLA = 'observability'
-const INSTRUMENTED = /^tracing: (?=.*@opentelemetry\/api: )/
 
 /** How the suite is set up, why it is so, and what looks wrong. */
 export function setupOf(app: FastifyInstance, registry: Registry, { notices, bytes }: Recorder, given: object) {
@@ -33,7 +32,7 @@ export function setupOf(app: FastifyInstance, registry: Registry, { notices, byt
       .filter(([name]) => OURS.test(name))
       .map(([name, value]) => ({ name, value: shown(name, value, redactor) })),
     signals: signalsOf(app, registry),
-    instrumentation: instrumentationOf(notices),
+    instrumentation: descriptions.instrumentation.map(({ what, names }) => ({ what, names: names.join(', ') })),
     kept: [...descriptions.kept, ...settingsOf(app)],
     notices: notices.map(({ timeMs, level, message, fields }) => ({
       time: new Date(timeMs).toISOString(),
@@ -71,18 +70,6 @@ function rowOf(entry: (typeof catalogue)[number], given: object, redactor: Redac
 function lastResort(words: string): string {
   const [last = words] = words.split(/, (?:then|else) /).slice(-1)
   return /^OTEL_|^SENTRY_|^LOG_|^TRACE_/.test(last) ? 'none' : last.replace(/^'([^']*)'$/, '$1')
-}
-
-/** What tracing says at the start of what it has instrumented, what was loaded too early and what there are copies of. */
-function instrumentationOf(notices: Recorder['notices']): { what: string; names: string }[] {
-  const { message = '' } = notices.findLast(({ message = '' }) => INSTRUMENTED.test(message)) ?? {}
-  return message
-    .replace(INSTRUMENTED, '')
-    .split('; ')
-    .flatMap((part) => {
-      const [what = '', names] = part.split(': ')
-      return names === undefined ? [] : [{ what, names }]
-    })
 }
 
 const SIGNALS = ['lines', 'spans', 'points', 'events'] as const

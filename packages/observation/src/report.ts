@@ -22,6 +22,16 @@ export interface DeliveryReport {
   readonly lastError?: { readonly reason: string; readonly timeMs: number } | undefined
 }
 
+/** Packages that calls are made by, in one state of instrumentation. */
+export interface InstrumentationReport {
+  /** `late`: loaded before its instrumentation; `preloadOnly`: seen only with the preload, which has not run. */
+  readonly state: 'instrumented' | 'published' | 'waiting' | 'late' | 'unsupported' | 'preloadOnly' | 'copies'
+  /** The state in words. */
+  readonly what: string
+  /** Their names, with versions where those are known. */
+  readonly names: readonly string[]
+}
+
 /** What the parts say of their signals, each at the moment that it is asked. */
 export interface Descriptions {
   add(signal: Signal, describe: () => SignalReport): void
@@ -32,6 +42,8 @@ export interface Descriptions {
   /** Adds what of the service's own configuration a part has found and keeps. */
   keep(settings: readonly string[]): void
   readonly kept: readonly string[]
+  /** What tracing has found at its start; empty before and without it. */
+  instrumentation: readonly InstrumentationReport[]
 }
 
 export function createDescriptions(): Descriptions {
@@ -44,6 +56,7 @@ export function createDescriptions(): Descriptions {
     addDeliveries: (describe) => void delivering.push(describe),
     deliveries: () => delivering.flatMap((describe) => describe()),
     keep: (settings) => void kept.push(...settings),
-    kept
+    kept,
+    instrumentation: []
   }
 }

@@ -69,7 +69,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     await pipeline.release()
   })
   addInstrumentations(instrumentations, trace.getTracerProvider(), report)
-  reportInstrumentations(app.log, pipeline.hasChannels)
+  registry.descriptions.instrumentation = reportInstrumentations(app.log, pipeline.hasChannels)
   if (settings.lifecycleSpans) await traceLifecycle(app)
   for (const series of pipeline.series) publish(series)
   registry.onFlush({

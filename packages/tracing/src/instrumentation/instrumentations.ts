@@ -1,5 +1,5 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
-import { attempt } from '@fastify-observability/observation/internal'
+import { attempt, type InstrumentationReport } from '@fastify-observability/observation/internal'
 import { isSpanContextValid, ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
 import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
@@ -157,7 +157,7 @@ export function isInstrumented(name: string): boolean {
  * Says in one line what is instrumented, how, and what is not, and warns of what is wrong.
  * @param hasChannels whether spans are made of what database clients publish
  */
-export function reportInstrumentations(log: FastifyBaseLogger, hasChannels: boolean): void {
+export function reportInstrumentations(log: FastifyBaseLogger, hasChannels: boolean): InstrumentationReport[] {
   const { preloaded, instrumentations, problems } = theSet()
   const paths = Object.keys(require.cache)
   const loaded = new Set(paths.map((path) => PACKAGE_IN_PATH.exec(path)?.[1]?.replace('\\', '/')))
@@ -176,26 +176,32 @@ export function reportInstrumentations(log: FastifyBaseLogger, hasChannels: bool
   const unpublished = hasChannels ? unseen.filter(({ module }) => !PRELOAD_ONLY.includes(module)) : []
   states.unsupported.push(...unpublished.map(titleOf))
   const copies = apiCopies(paths)
-  const parts = [
-    ['instrumented', states.instrumented],
-    ['seen by their diagnostics channels', publishing.map(titleOf)],
-    ['not loaded so far', states.waiting],
-    ['loaded too early to be instrumented', states.late],
-    ['not instrumented, loaded too early or of a version that is not supported', states.unsupported],
-    ['only with `node --import fastify-observability/register`', unhooked],
-    [
-      copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api',
-      copies.map(({ version }) => version)
-    ]
-  ] as const
-  const told = parts.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${names.join(', ')}`] : []))
-  log.info(`tracing: ${told.join('; ')}`)
+  const parts: InstrumentationReport[] = [
+    { state: 'instrumented', what: 'instrumented', names: states.instrumented },
+    { state: 'published', what: 'seen by their diagnostics channels', names: publishing.map(titleOf) },
+    { state: 'waiting', what: 'not loaded so far', names: states.waiting },
+    { state: 'late', what: 'loaded too early to be instrumented', names: states.late },
+    {
+      state: 'unsupported',
+      what: 'not instrumented, loaded too early or of a version that is not supported',
+      names: states.unsupported
+    },
+    { state: 'preloadOnly', what: 'only with `node --import fastify-observability/register`', names: unhooked },
+    {
+      state: 'copies',
+      what: copies.length > 1 ? 'copies of @opentelemetry/api' : 'one copy of @opentelemetry/api',
+      names: copies.map(({ version }) => version)
+    }
+  ]
+  const found = parts.filter(({ names }) => names.length > 0)
+  log.info(`tracing: ${found.map(({ what, names }) => `${what}: ${names.join(', ')}`).join('; ')}`)
   if (copies.length > 1) {
     log.warn(
       `tracing: ${copies.length} copies of @opentelemetry/api are installed: ${copies.map(described).join(', ')}; spans of one are lost to the other: depend on one version of it ("npm ls @opentelemetry/api" or "pnpm why @opentelemetry/api" names who brings each)`
     )
   }
   for (const problem of problems) log.warn(`tracing: ${problem}`)
+  return found
 }
 
 type State = 'instrumented' | 'waiting' | 'late' | 'unsupported'
