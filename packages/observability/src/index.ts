@@ -194,7 +194,7 @@ async function observability(app: FastifyInstance, options: ObservabilityOptions
     app.log.warn(`${NAME}: already registered here or by a parent instance; this registration is ignored`)
     return
   }
-  app.decorate(REGISTERED, true)
+  app.decorate(REGISTERED, options)
   const { service = {}, serverless = false, keep } = options
   const ids = optionsOf(options.requestId)
   const logs = optionsOf(options.logging)

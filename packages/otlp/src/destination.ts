@@ -64,7 +64,7 @@ export function destinationOf(signal: Signal, endpoint: string | undefined, warn
   }
 }
 
-function requestUrl(base: string, signal: Signal): string {
+export function requestUrl(base: string, signal: Signal): string {
   const url = new URL(base)
   if (!url.pathname.endsWith(`/v1/${signal}`)) url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/${signal}`
   return url.href
