@@ -5,7 +5,7 @@ import { type ExecFileOptions, execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { cp, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { promisify, stripVTControlCharacters } from 'node:util'
 import { startCollector } from '../packages/testing/src/collector.ts'
 import { check, conclude, explain, pack, publishedFolders, type Tarball } from './tarballs.ts'
@@ -194,6 +194,13 @@ async function checkProject(title: string, project: string, node: string, names:
   }
 }
 
+/** What the installed command answers, as `npx` finds it: a program for the `node` on the PATH. */
+async function askDoctor(node: string, project: string, env: Record<string, string> = {}): Promise<string> {
+  const command = join(project, 'node_modules/.bin', UMBRELLA)
+  const options = { cwd: project, env: { PATH: dirname(node), ...env } }
+  return run(command, ['doctor'], options).then(({ stdout }) => stdout, explain)
+}
+
 const folders = await publishedFolders()
 const names = [...folders.keys()]
 let tarballs: Tarball[] = []
@@ -227,10 +234,20 @@ for (const withOptionalPeers of [false, true]) {
     )
     const sentences = failure.match(/^Error: .*Node \S+ or later is required, this is \S+$/gm)
     assert.equal(sentences?.length, 1, failure)
+    assert.match(await askDoctor(node, project), /this is Node 20\S+; fastify-observability \S+ needs >=22\.19/)
   })
   for (const [version, node] of Object.entries(nodes)) {
     const title = `Node ${version}, ${kind}`
     await checkProject(title, project, node, names)
+    await check(`${title}: the doctor sends a test span, and finds nothing wrong but a closed port`, async () => {
+      const collector = await startCollector()
+      const OTEL_EXPORTER_OTLP_ENDPOINT = collector.url
+      assert.match(await askDoctor(node, project, { OTEL_EXPORTER_OTLP_ENDPOINT }), /\nnothing is wrong\n$/)
+      assert.equal(collector.spans.length, 1)
+      await collector.close()
+      const closed = await askDoctor(node, project, { OTEL_EXPORTER_OTLP_ENDPOINT })
+      assert.match(closed, /nothing listens there\n(.*\n)+1 wrong\n/)
+    })
     await check(`${title}: a DSN and pretty lines do what they can, and say what they cannot`, async () => {
       const stdout = await use(node, project, ['umbrella.mjs'], OPTIONAL_PARTS_ON)
       if (withOptionalPeers) return assert.match(stdout, /INFO: request completed$/m)

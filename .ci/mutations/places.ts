@@ -1357,6 +1357,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['extensions']
     }
   ],
+  'observability/src/doctor/secrets.ts': [
+    {
+      guard: 'the doctor prints no value of a variable that sounds secret',
+      find: 'secrets.reduce((rest, secret) => rest.replaceAll(secret, redactor.replacement), text)',
+      replace: 'text',
+      tests: ['doctor-endpoints']
+    }
+  ],
   'observability/src/management.ts': [
     {
       guard: 'the management listener asks for its token',

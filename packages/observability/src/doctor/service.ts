@@ -47,15 +47,20 @@ export async function visit({ file, flags, timeoutMs }: VisitOptions): Promise<V
     stdio: ['ignore', 'pipe', 'pipe', 'ipc']
   })
   const output = outputOf(child)
-  const ended = once(child, 'close')
+  const ended = once(child, 'close').then(
+    () => true,
+    () => true
+  )
   const visited = await listen(child, timeoutMs)
-  // With an account it still closes what it has opened.
-  if (!visited.account) await ended
+  // A process of the service's own may hold its output open.
+  const endedInTime = Promise.race([ended, wait(CLOSE_MS, false, { ref: false })])
   async function after(): Promise<Aftermath> {
-    const hasEnded = await Promise.race([ended.then(() => true), wait(CLOSE_MS, false, { ref: false })])
+    const hasEnded = await endedInTime
     child.kill('SIGKILL')
     return { hasEnded, warnings: warningsIn(output()) }
   }
+  // With an account it still closes what it has opened.
+  if (!visited.account) await endedInTime
   const end = visited.end && [visited.end, lastWords(output())].filter(Boolean).join(': ')
   return { ...visited, end, after: after() }
 }

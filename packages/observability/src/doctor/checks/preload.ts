@@ -1,3 +1,6 @@
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { Account } from '../account.ts'
 import type { InstalledPackage } from '../dependency-tree.ts'
 import { type Finding, fine, note, wrong } from '../finding.ts'
@@ -13,8 +16,15 @@ const PRELOAD_ONLY: Readonly<Record<string, string>> = { pg: '*', ioredis: '<5.1
 /** The flags by which the application's own script loads the preload, unless this command was started so. */
 export function preloadFlags(application: Manifest | undefined): string[] {
   if (isPreloading()) return []
-  const script = SCRIPTS.map((name) => REGISTER.exec(application?.scripts[name] ?? '')).find(Boolean)
-  return script?.[1] ? ['--import', script[1]] : []
+  const [, preload] = SCRIPTS.map((name) => REGISTER.exec(application?.scripts[name] ?? '')).find(Boolean) ?? []
+  if (!application || !preload) return []
+  try {
+    // Node looks for it from the working directory, which may be another one.
+    const path = createRequire(join(application.folder, 'package.json')).resolve(preload)
+    return ['--import', pathToFileURL(path).href]
+  } catch {
+    return []
+  }
 }
 
 function isPreloading(): boolean {

@@ -17,7 +17,10 @@ export async function checkSentry(
     return [fine('sentry', `no error events are sent${report.events.hint ? `: ${report.events.hint}` : ''}`)]
   }
   if (!isAsked) return [fine('sentry', `error events go to ${to}; --sentry sends a test event`)]
-  const status = await sendEvent(await import('@sentry/node'), dsn)
+  // A command that npx has downloaded for the moment has none.
+  const sdk = await import('@sentry/node').catch(() => undefined)
+  if (!sdk) return [wrong('sentry', 'sentry-off', 'no test event was sent: @sentry/node is not installed')]
+  const status = await sendEvent(sdk, dsn)
   if (status !== undefined && status < 300) return [fine('sentry', `test event accepted by ${to}`)]
   const why = status === undefined ? 'no answer came' : `HTTP ${status}`
   return [wrong('sentry', 'sentry-refused', `test event not accepted by ${to}: ${why}`)]
