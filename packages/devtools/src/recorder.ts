@@ -1,17 +1,19 @@
 import {
+  type FinishedSpan,
   JobObservation,
   type LineListener,
   type LogLine,
   type PartJobObserver,
   type PartObserver,
   type Redactor,
-  RequestObservation
+  RequestObservation,
+  type StartedSpan
 } from '@fastify-observability/observation/internal'
 import { beginningOfJob, causingSpans, endOfJob } from './job-story.ts'
 import { NAME } from './options.ts'
 import { beginningOf, endOf } from './request-story.ts'
 import { sizeOf } from './size.ts'
-import { type Beginning, type End, type EndedSpan, type StartedSpan, Story } from './story.ts'
+import { type Beginning, type End, Story } from './story.ts'
 import { tokenBucket } from './token-bucket.ts'
 
 const STORY: unique symbol = Symbol('fastify-observability.devtools.story')
@@ -76,7 +78,7 @@ export const spanProcessor = {
     if (story.spanIds.length < MAX_SPANS) claim(span.spanContext().spanId, story)
     else story.unshown++
   },
-  onEnd(span: EndedSpan): void {
+  onEnd(span: FinishedSpan): void {
     storyOfSpan.get(span.spanContext().spanId)?.addSpan(span)
   },
   forceFlush: async (): Promise<void> => undefined,

@@ -1,41 +1,17 @@
 import type { JobOutcome, Outcome } from '@fastify-observability/observation'
-import { elapsedMs, type LogLine } from '@fastify-observability/observation/internal'
-import type { Attributes, HrTime, SpanContext, SpanKind, SpanStatus } from '@opentelemetry/api'
+import {
+  elapsedMs,
+  type FinishedSpan,
+  type LogLine,
+  type SpanRecord,
+  spanRecordOf
+} from '@fastify-observability/observation/internal'
 import type { RecordedError } from './error.ts'
 import { sizeOf } from './size.ts'
-
-/** What is read of a span of OpenTelemetry's SDK. */
-export interface StartedSpan {
-  spanContext(): SpanContext
-  readonly parentSpanContext?: SpanContext | undefined
-}
-
-export interface EndedSpan extends StartedSpan {
-  readonly name: string
-  readonly kind: SpanKind
-  readonly startTime: HrTime
-  readonly duration: HrTime
-  readonly attributes: Attributes
-  readonly status: SpanStatus
-  readonly instrumentationScope: { readonly name: string }
-}
 
 export interface RecordedLine extends LogLine {
   /** Milliseconds since the request or job began. */
   readonly atMs: number
-}
-
-export interface RecordedSpan {
-  readonly id: string
-  readonly parentId: string | undefined
-  readonly name: string
-  readonly kind: number
-  readonly scope: string
-  /** Milliseconds since the epoch. */
-  readonly startMs: number
-  readonly durationMs: number
-  readonly attributes: Attributes
-  readonly isError: boolean
 }
 
 /** What a row of the list is made from. */
@@ -68,7 +44,7 @@ export interface StoryBody {
   /** Names and values in turn: a list is written faster than an object. */
   readonly headers: readonly unknown[]
   readonly lines: RecordedLine[]
-  readonly spans: RecordedSpan[]
+  readonly spans: SpanRecord[]
   /** Whether `keep` has written its lines below the level. */
   isKept?: boolean
   /** Whether it came too fast: only its end is recorded. */
@@ -168,20 +144,9 @@ export class Story {
     if (this.open) this.open.body.isKept = true
   }
 
-  addSpan(span: EndedSpan): void {
-    const { name, kind, startTime, duration, attributes, parentSpanContext, status, instrumentationScope } = span
-    if (!this.hasRoom(ITEM_BYTES + sizeOf(name) + sizeOf(attributes))) return
-    this.growing.spans.push({
-      id: span.spanContext().spanId,
-      parentId: parentSpanContext?.spanId,
-      name,
-      kind,
-      scope: instrumentationScope.name,
-      startMs: millisecondsOf(startTime),
-      durationMs: millisecondsOf(duration),
-      attributes,
-      isError: status.code === 2 || attributes['error.type'] !== undefined
-    })
+  addSpan(span: FinishedSpan): void {
+    if (!this.hasRoom(ITEM_BYTES + sizeOf(span.name) + sizeOf(span.attributes))) return
+    this.growing.spans.push(spanRecordOf(span))
   }
 
   end({ head: ended, ending }: End): void {
@@ -223,8 +188,4 @@ function textOf(value: object): string {
     // JSON has no large integers.
     return JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? String(inner) : inner))
   }
-}
-
-function millisecondsOf([seconds, nanoseconds]: HrTime): number {
-  return seconds * 1_000 + nanoseconds / 1e6
 }

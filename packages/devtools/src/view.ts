@@ -1,8 +1,7 @@
-import type { Redactor } from '@fastify-observability/observation/internal'
-import { isRecord } from '@fastify-observability/observation/internal'
+import { isRecord, type Redactor, type SpanRecord } from '@fastify-observability/observation/internal'
 import type { RecordedError } from './error.ts'
 import { type OwnFrame, ownFrames } from './source.ts'
-import type { RecordedSpan, Story, StoryHead } from './story.ts'
+import type { Story, StoryHead } from './story.ts'
 
 /** A row of the list. */
 export interface RequestRow {
@@ -176,7 +175,7 @@ function cleanFrame({ file, line, text, source }: OwnFrame, redactor: Redactor):
 }
 
 /** Each statement once, with how often it was made: a repeated one is often a loop that could be one query. */
-function statementsIn(spans: readonly RecordedSpan[], redactor: Redactor) {
+function statementsIn(spans: readonly SpanRecord[], redactor: Redactor) {
   const byText = Map.groupBy(
     spans.filter((span) => statementOf(span) !== undefined),
     statementOf
@@ -189,11 +188,11 @@ function statementsIn(spans: readonly RecordedSpan[], redactor: Redactor) {
 }
 
 /** Whether it asks another service: taking a connection from a pool is no call. */
-function isCall({ kind, attributes }: RecordedSpan): boolean {
+function isCall({ kind, attributes }: SpanRecord): boolean {
   return kind === CLIENT && !SYSTEMS.some((name) => attributes[name] !== undefined)
 }
 
-function statementOf({ attributes }: RecordedSpan): string | undefined {
+function statementOf({ attributes }: SpanRecord): string | undefined {
   const text = STATEMENTS.map((name) => attributes[name]).find((value) => typeof value === 'string')
   return typeof text === 'string' ? text : undefined
 }

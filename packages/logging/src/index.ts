@@ -224,6 +224,7 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
       bind(root, observation)[level](all, `job ${result}`)
     }
   })
+  await registry.feeds.lines.offer(journal.copy)
   publish({
     name: 'log_lines_total',
     help: 'Log lines written.',

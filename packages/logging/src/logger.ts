@@ -39,6 +39,8 @@ export interface Journal {
   readonly redactor: Redactor
   readonly levelFor: LoggingOptions['levelFor']
   readonly keep: LoggingOptions['keep']
+  /** Hands each line that is written, as JSON, to this function too. @returns what ends that */
+  copy(receive: (line: string) => void): () => void
   /** Counts a line as written. */
   count(level: string): void
   /** Counts lines that are not written. */
@@ -87,7 +89,7 @@ process.on('exit', () => {
  */
 export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
   const parts = partsOf(resolveOptions(options, warnLater))
-  const { level = fallbackLevel, safe, service, sinks, mixin, events } = parts
+  const { level = fallbackLevel, safe, service, targets, mixin, events } = parts
   const logger = guardedPino(
     safe,
     {
@@ -98,19 +100,19 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
       mixin,
       mixinMergeStrategy: ownLast
     },
-    { write: (line) => write(sinks, line) },
+    { write: (line) => write(targets, line) },
     events
   )
   // Part of each line.
   if (BINDINGS in logger) logger[BINDINGS] = inOnePiece(String(logger[BINDINGS]))
-  return rootOf(logger, parts, true, readyLines(safe, sinks, parts))
+  return rootOf(logger, parts, true, readyLines(safe, parts))
 }
 
 /** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
 export function extendLogger(existing: ExistingPino, options: LoggingOptions): Logger {
   const { stream } = existing
   const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }, warnLater), existing)
-  const { level = existing.logger.level, safe, service, sinks, mixin, events } = parts
+  const { level = existing.logger.level, safe, service, mixin, events } = parts
   const bindings = { ...fieldsOf(service), ...Object(safe.copy(existing.bindings)) }
   const logger = guardedCopy(
     safe,
@@ -120,14 +122,14 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
       bindings: inOnePiece(`,${JSON.stringify(bindings).slice(1, -1)}`),
       time: existing.hasTime ? undefined : timeField,
       mixin,
-      stream: destination(existing, sinks)
+      stream: destination(existing, parts)
     },
     events
   )
   const isReady = existing.isPlain && BINDINGS in logger
   const { mixin: own, formatLog, hooks, hasTime } = existing
   const isDeferrable = !own && !formatLog && !hooks.logMethod && !hasTime
-  const root = rootOf(logger, parts, isDeferrable, isReady ? readyLines(safe, sinks, parts) : undefined)
+  const root = rootOf(logger, parts, isDeferrable, isReady ? readyLines(safe, parts) : undefined)
   if (parts.otlp && existing.moved.length > 0) {
     const names = existing.moved.join(', ')
     root.warn(
@@ -137,10 +139,14 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
   return root
 }
 
+type Target = Pick<Sink, 'write'>
+
 interface Parts extends Pick<LoggingOptions, 'levelFor' | 'keep' | 'otlp'> {
   level: Level | undefined
   service: Service
   sinks: Sink[]
+  /** The sinks, and what receives copies. */
+  targets: Target[]
   redactor: Redactor
   safe: Safe
   lines: Map<string, number>
@@ -163,13 +169,15 @@ function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptio
   const mayWarn = atMostEvery(MINUTE_MS)
   const count = (label: string): void => void lines.set(label, (lines.get(label) ?? 0) + 1)
   const lose = (reason: string, count: number): void => void lost.set(reason, (lost.get(reason) ?? 0) + count)
+  const sinks = sinksFor(rest, service, keys)
   const parts: Parts = {
     level,
     levelFor,
     keep,
     otlp: rest.otlp,
     service,
-    sinks: sinksFor(rest, service, keys),
+    sinks,
+    targets: [...sinks],
     redactor,
     safe: createSafe(redactor, keys),
     lines,
@@ -199,7 +207,7 @@ function fieldsOf({ name, version, environment }: Service): object {
 }
 
 function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: ReadyLines): Logger {
-  const { lines, lost, sinks, redactor, levelFor, keep, count, lose, events } = parts
+  const { lines, lost, sinks, targets, redactor, levelFor, keep, count, lose, events } = parts
   for (const sink of sinks) openSinks.add(sink)
   const root = bind(logger, undefined)
 
@@ -233,6 +241,11 @@ function rootOf(logger: Logger, parts: Parts, isDeferrable: boolean, ready?: Rea
     redactor,
     levelFor,
     keep,
+    copy(receive) {
+      const target = { write: receive }
+      targets.push(target)
+      return () => void targets.splice(targets.indexOf(target), 1)
+    },
     count,
     lose,
     isDeferrable,
@@ -255,13 +268,16 @@ function comparisonOf(logger: Logger): Parts['isEnabled'] {
 }
 
 /** What pino writes to: a stream that asks for what a line says, as pino's own for several streams does, receives it. */
-function destination({ stream }: ExistingPino, sinks: Sink[]): DestinationStream {
+function destination(
+  { stream }: ExistingPino,
+  { sinks, targets }: Pick<Parts, 'sinks' | 'targets'>
+): DestinationStream {
   const target = {
     [METADATA]: asksForMetadata(stream),
     write(line: string): void {
       const { write: _, flushSync: __, ...metadata } = target
       if (stream && target[METADATA]) Object.assign(stream, metadata)
-      write(sinks, line)
+      write(targets, line)
     },
     flushSync: () => sinks[0]?.flushSync()
   }
@@ -304,6 +320,7 @@ export function journalOf(logger: object): Journal {
     redactor: createRedactor(),
     levelFor: undefined,
     keep: undefined,
+    copy: () => () => undefined,
     count: () => undefined,
     lose: () => undefined,
     isDeferrable: false,
@@ -317,19 +334,19 @@ export function journalOf(logger: object): Journal {
 const levelText = memoize((level: string) => inOnePiece(`{"level":"${level}"`))
 const messageText = memoize((message: string) => inOnePiece(`,"msg":"${message}"}\n`))
 
-function readyLines(safe: Safe, sinks: Sink[], parts: Parts): ReadyLines {
+function readyLines(safe: Safe, parts: Parts): ReadyLines {
   return {
     quote: (text) => JSON.stringify(safe.text(text)),
     added: addedText(safe),
     write(log, level, fields, observation, message) {
-      const { listener, isEnabled } = parts
+      const { listener, isEnabled, targets } = parts
       const isWritten = listener ? isEnabled(log.levels.values[level] ?? 0, log.levelVal) : log.isLevelEnabled(level)
       if (listener?.wants(observation)) listener.line(observation, { level, message, fields: undefined, isWritten })
       if (!isWritten) return
       parts.count(level)
       const bindings = BINDINGS in log ? log[BINDINGS] : ''
       const context = contextText(observation)
-      write(sinks, levelText(level) + timeField() + bindings + fields + context + messageText(message))
+      write(targets, levelText(level) + timeField() + bindings + fields + context + messageText(message))
       observation.onLine?.(level, message)
     }
   }
@@ -365,8 +382,8 @@ function report(logger: Logger, level: number, message: string | undefined): voi
   if (observation?.onLine) observation.onLine(labelOf(logger, level), message)
 }
 
-function write(sinks: Sink[], line: string): void {
-  for (const sink of sinks) sink.write(line)
+function write(targets: readonly Target[], line: string): void {
+  for (const target of targets) target.write(line)
 }
 
 function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service: Service, keys = PINO_KEYS): Sink[] {

@@ -93,6 +93,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     published,
     onFlush,
     descriptions,
+    feeds,
     report: reportError
   } = registryOf(app)
   if (!admit(NAME)) return
@@ -102,7 +103,13 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   const appRegistry = createRegistry()
   const { registry } = appRegistry
   const { series: losses, ...onLoss } = countLosses(app)
-  const factory = createFactory({ registry, limits: { maxSeries, maxLabelValues }, ...onLoss })
+  const instruments = new Map<string, Pick<Histogram, 'read'>>()
+  const factory = createFactory({
+    registry,
+    limits: { maxSeries, maxLabelValues },
+    declared: (metric) => void instruments.set(metric.name, metric),
+    ...onLoss
+  })
   const observePool = createPools(publish, (pool, error) =>
     report(new Error(`the pool "${pool}" cannot be read`, { cause: error }))
   )
@@ -156,6 +163,14 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     return read()
   }
   serveMetrics(management, path, collect)
+  let isWatched = false
+  let last: Family[] | undefined
+  await feeds.points.offer((receive) => {
+    isWatched = true
+    const readNow = (): Family[] => Array.from(instruments.values(), (instrument) => instrument.read())
+    receive({ read: async () => last ?? collect(), readNow })
+    return () => undefined
+  })
   const leave = joinCluster(collect)
   const points = await pushPoints(otlp, app, resolveService(service), collect)
   descriptions.add('points', () => ({
@@ -172,6 +187,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     await jobs.close()
     await leave()
     await points?.close(CLOSE_MS)
+    if (isWatched) last = await collect()
     registry.clear()
   })
 }

@@ -148,6 +148,7 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   app.addHook('onClose', async () => {
     await jobs.close()
     forgetJobs()
+    await Promise.all(Object.values(registry.feeds).map((feed) => feed.end()))
   })
 
   // What Fastify answers without any hook: URLs it cannot decode, requests to a closing server. Only the root

@@ -41,8 +41,13 @@ export interface Observer<Observed = Observation> extends WorkObserver<Observed,
 }
 
 /** An observer of the suite's own, which may complete what it observes. */
-export type PartObserver = Observer<RequestObservation>
-export type PartJobObserver = JobObserver<JobObservation>
+export type PartObserver = Observer<RequestObservation> & Placed
+export type PartJobObserver = JobObserver<JobObservation> & Placed
+
+interface Placed {
+  /** Whether its `end` is called before those of all others, or after them, whenever it was registered. */
+  ends?: 'first' | 'last'
+}
 
 /** The observers of an app, called one after the other. */
 export interface Observers extends Omit<Chain<RequestObservation, Outcome>, 'add'> {
@@ -58,7 +63,7 @@ export interface Observers extends Omit<Chain<RequestObservation, Outcome>, 'add
 
 /** Calls the observers of one kind of work. */
 interface Chain<Observed, Ended> {
-  add(observer: WorkObserver<Observed, Ended>): void
+  add(observer: WorkObserver<Observed, Ended> & Placed): void
   start(observation: Observed): void
   run(observation: Observed, next: () => void): void
   end(observation: Observed, outcome: Ended): void
@@ -73,6 +78,10 @@ type Report = (observer: string, error: unknown) => void
 
 const MINUTE_MS = 60_000
 
+function placeOf({ ends }: Placed): number {
+  return ends === 'first' ? -1 : ends === 'last' ? 1 : 0
+}
+
 function watch(name: string, result: unknown, report: Report): void {
   // Asked first: nearly none returns anything, and what reports would be made for each.
   if (isThenable(result)) watchResult(result, (error) => report(name, error))
@@ -81,7 +90,7 @@ function watch(name: string, result: unknown, report: Report): void {
 function createChain<Observed, Ended>(report: Report): Chain<Observed, Ended> {
   // By the moments that they receive, so that a request calls no observer in vain.
   const starting: WorkObserver<Observed, Ended>[] = []
-  const ending: WorkObserver<Observed, Ended>[] = []
+  const ending: (WorkObserver<Observed, Ended> & Placed)[] = []
   const runners: Runner<Observed>[] = []
   const resumers: Runner<Observed>[] = []
 
@@ -123,7 +132,10 @@ function createChain<Observed, Ended>(report: Report): Chain<Observed, Ended> {
     add(observer) {
       const { name, start, run, resume, end } = observer
       if (start) starting.push(observer)
-      if (end) ending.unshift(observer)
+      if (end) {
+        ending.unshift(observer)
+        ending.sort((one, other) => placeOf(one) - placeOf(other))
+      }
       if (run) runners.push({ name, run: run.bind(observer) })
       if (resume) resumers.push({ name, run: resume.bind(observer) })
     },

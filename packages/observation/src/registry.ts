@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
 import { docsOf } from './docs.ts'
+import { createFeeds, type Feeds } from './feeds.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Jobs } from './jobs.ts'
 import type { LineListener } from './lines.ts'
@@ -56,6 +57,8 @@ export interface Registry extends Omit<ObservationRegistry, 'observe'>, Pick<Hol
   reserve(names: readonly string[]): void
   /** Adds a part that holds items before they leave the process. */
   onFlush(holder: Holder): void
+  /** What the parts make, for tests that watch it. */
+  readonly feeds: Feeds
   /** What the parts say of where their signals go. */
   readonly descriptions: Descriptions
   /** Receives the lines of the app's loggers, also those below the level. Set before logging is registered. */
@@ -123,6 +126,7 @@ export function decorateWithRegistry(
     onFlush,
     flush,
     flushSync,
+    feeds: createFeeds(),
     descriptions: createDescriptions(),
     lineListener: undefined,
     onKept: undefined,

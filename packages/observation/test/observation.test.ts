@@ -156,6 +156,21 @@ test('starts observers in the order of registration and ends them in the reverse
   t.same(calls, ['a starts', 'b starts', 'b ends', 'a ends'])
 })
 
+test('ends those first and last that ask for it, whenever they were registered', async (t) => {
+  const app = Fastify()
+  await app.register(observation)
+  const ended: string[] = []
+  const observe = (name: string, ends?: 'first' | 'last') =>
+    registryOf(app).observe({ name, end: () => void ended.push(name), ...(ends && { ends }) })
+  observe('last', 'last')
+  observe('one')
+  observe('first', 'first')
+  observe('two')
+  app.get('/', async () => 'ok')
+  await app.inject('/')
+  t.same(ended, ['first', 'two', 'one', 'last'])
+})
+
 test('an observer that throws harms neither the answer nor the other observers, and is counted', async (t) => {
   const fail = (): never => {
     throw new Error('observer')

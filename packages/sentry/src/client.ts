@@ -9,7 +9,7 @@ import { NAME, type Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
 import { createRateLimit, fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
-import { boundedTransport, deliverInBackground } from './transport.ts'
+import { boundedTransport, deliverInBackground, noTransport } from './transport.ts'
 
 export type SDK = typeof import('@sentry/node')
 
@@ -27,6 +27,8 @@ export interface Connection {
 }
 
 const CLOSE_MS = 1_800
+/** With one the SDK makes its events whole. Nothing is sent there. */
+const NO_DSN = 'https://none@localhost/0'
 const ABORT_MS = 100
 
 /** The automatic collection that the SDK would do: none of it. */
@@ -91,6 +93,20 @@ export function adopt(client: NodeClient, settings: Settings): Connection {
   countDrops(client, connection.counters)
   deliverInBackground(client, connection.counters)
   return connection
+}
+
+/** The settings of a client that makes events and sends none. */
+export function rehearsalOf(settings: Settings): Settings {
+  const { eventIdInBody: _, profilesSampleRate: __, ...others } = settings
+  return {
+    ...others,
+    dsn: NO_DSN,
+    tracesSampleRate: 0,
+    // All tests of a file together may be more than a service in a minute.
+    maxEventsPerMinute: Number.POSITIVE_INFINITY,
+    maxEqualEventsPerMinute: Number.POSITIVE_INFINITY,
+    sdk: { ...settings.sdk, transport: noTransport }
+  }
 }
 
 /** Opens our client, or shares it. */

@@ -14,6 +14,8 @@ export interface Counters {
   waiting: number
   lastError: DeliveryReport['lastError']
   readonly dropped: Counts<'reason'>
+  /** Called for each error event that the SDK drops before it sends it, in the scope of what has captured it. */
+  readonly onDrop: Set<() => void>
 }
 
 export function createCounters(): Counters {
@@ -22,6 +24,7 @@ export function createCounters(): Counters {
     accepted: 0,
     waiting: 0,
     lastError: undefined,
+    onDrop: new Set(),
     dropped: {
       ...dropped,
       add(reason, count) {
@@ -56,6 +59,23 @@ export function publishCounters({ publish }: Registry, counters: Counters): void
   })
 }
 
+/** Hands each error event to the function, as it is sent, and `undefined` for one that is dropped before. @returns what ends that */
+export function watchEvents(
+  client: NodeClient,
+  { onDrop }: Counters,
+  receive: (event: object | undefined) => void
+): () => void {
+  const drop = (): void => receive(undefined)
+  onDrop.add(drop)
+  const stop = client.on('beforeSendEvent', (event) => {
+    if (event.type === undefined) receive(event)
+  })
+  return () => {
+    onDrop.delete(drop)
+    stop()
+  }
+}
+
 /** Counts the ingest's answers; of a client that is not ours, deliveries without an answer too. */
 export function countResponses(client: NodeClient, counters: Counters, isForeign: boolean): void {
   client.on('afterSendEvent', ({ type }, { statusCode }) => {
@@ -75,6 +95,7 @@ export function countDrops(client: NodeClient, counters: Counters): { skipNext()
   client.recordDroppedEvent = (reason, category, count) => {
     record(reason, category, count)
     if (category !== 'error' && category !== 'unknown') return
+    for (const onDrop of counters.onDrop) onDrop()
     if (!isCounted) counters.dropped.add(reason, count)
     isCounted = false
   }

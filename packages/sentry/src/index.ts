@@ -18,10 +18,19 @@ import { TraceFlags } from '@opentelemetry/api'
 import type { Scope } from '@sentry/node'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { adopt, findForeign, hasTracerProvider, open, release, type SDK } from './client.ts'
-import { deliveryOf, publishCounters } from './counters.ts'
+import {
+  adopt,
+  type Connection,
+  findForeign,
+  hasTracerProvider,
+  open,
+  rehearsalOf,
+  release,
+  type SDK
+} from './client.ts'
+import { deliveryOf, publishCounters, watchEvents } from './counters.ts'
 import { captureFailure, captureJob, continueTrace, hasFailed, isCaptured, isReadable } from './failure.ts'
-import { NAME, resolveOptions, type SentryOptions } from './options.ts'
+import { NAME, resolveOptions, type SentryOptions, type Settings } from './options.ts'
 import { fingerprintOf } from './rate-limit.ts'
 import { crumbOf, maxCrumbsOf, RequestScopes, requestScopes } from './request-scopes.ts'
 import { scrubEvent } from './scrub.ts'
@@ -86,8 +95,11 @@ const A_USER: AnswerRule = {
 
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
   const settings = resolveOptions(options, (message) => app.log.warn(`sentry: ${message}`))
-  const { dsn, spotlight, shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
-  if (dsn === undefined && spotlight === false) return
+  const { dsn, spotlight } = settings
+  if (dsn === undefined && spotlight === false) {
+    if (app.hasDecorator('observation')) await offerRehearsal(app, settings)
+    return
+  }
   const warn = (message: string): void => app.log.warn(`${NAME}: ${message}`)
 
   const Sentry = await load()
@@ -99,14 +111,68 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
   await app.register(observation)
   const registry = registryOf(app)
   if (!registry.admit(NAME)) return
-  const { observe, report } = registry
   const foreign = findForeign(Sentry)
   if (foreign) app.log.info(`${NAME}: using the client that Sentry.init has made already`)
   const connection = foreign ? adopt(foreign, settings) : await open(Sentry, settings, registry, warn)
   if (!connection) return
-  const { client, rateLimit, counters, rules, isTracing, untraced } = connection
-  const scopesOf = requestScopes(Sentry, client)
+  const { client, counters, isTracing } = connection
   publishCounters(registry, counters)
+  captureFailures(app, Sentry, settings, connection)
+  app.addHook('onReady', async () => {
+    if (isTracing && hasTracerProvider())
+      warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
+  })
+  const destination = URL.parse(dsn ?? '')?.host ?? 'Spotlight'
+  await registry.feeds.events.offer((receive) => watchEvents(client, counters, receive))
+  registry.descriptions.add('events', () => ({ to: [destination] }))
+  registry.descriptions.addDeliveries(() => [deliveryOf(counters, destination)])
+  registry.onFlush({
+    signal: 'events',
+    flush: async (timeoutMs) => client.flush(timeoutMs),
+    dropped: () => sumOf(counters.dropped.collect().map(([, count]) => count))
+  })
+  if (foreign) return
+  app.addHook('onClose', async () => {
+    await registry.jobs.close()
+    if (!(await release())) warn('the last events could not be sent')
+  })
+}
+
+/**
+ * Without a DSN nothing is loaded and nothing sent; a test that watches the app's events gets those that would be. It changes
+ * neither answers nor metrics nor reports.
+ */
+async function offerRehearsal(app: FastifyInstance, settings: Settings): Promise<void> {
+  const { feeds, admit } = registryOf(app)
+  let connecting: Promise<Connection | undefined> | undefined
+
+  async function connect(): Promise<Connection | undefined> {
+    const Sentry = await load()
+    if (!Sentry || findForeign(Sentry) || !admit(NAME)) return undefined
+    const rehearsed = rehearsalOf(settings)
+    const connection = await open(Sentry, rehearsed, registryOf(app), () => undefined)
+    if (!connection) return undefined
+    feeds.events.onEnd(release)
+    // The client of another app sends what it is given.
+    if (connection.client.getOptions().dsn !== rehearsed.dsn) return undefined
+    captureFailures(app, Sentry, rehearsed, connection)
+    return connection
+  }
+
+  await feeds.events.offer(async (receive) => {
+    connecting ??= connect()
+    const connection = await connecting
+    return connection ? watchEvents(connection.client, connection.counters, receive) : () => undefined
+  })
+}
+
+/** Captures the requests and jobs of the app that fail. */
+function captureFailures(app: FastifyInstance, Sentry: SDK, settings: Settings, connection: Connection): void {
+  const { shouldCapture, captureWithoutException = false, eventIdInBody = false, user } = settings
+  const { client, rateLimit, counters, rules, isTracing, untraced } = connection
+  const registry = registryOf(app)
+  const { observe, report } = registry
+  const scopesOf = requestScopes(Sentry, client)
 
   const reportError = (error: unknown): void => report(NAME, error)
 
@@ -241,23 +307,6 @@ async function sentry(app: FastifyInstance, options: SentryOptions): Promise<voi
       done(null, eventId ? withMember(payload, `"sentry_event_id":"${eventId}"`) : payload)
     })
   }
-  app.addHook('onReady', async () => {
-    if (isTracing && hasTracerProvider())
-      warn('both Sentry and OpenTelemetry make spans: register tracing before sentry')
-  })
-  const destination = URL.parse(dsn ?? '')?.host ?? 'Spotlight'
-  registry.descriptions.add('events', () => ({ to: [destination] }))
-  registry.descriptions.addDeliveries(() => [deliveryOf(counters, destination)])
-  registry.onFlush({
-    signal: 'events',
-    flush: async (timeoutMs) => client.flush(timeoutMs),
-    dropped: () => sumOf(counters.dropped.collect().map(([, count]) => count))
-  })
-  if (foreign) return
-  app.addHook('onClose', async () => {
-    await registry.jobs.close()
-    if (!(await release())) warn('the last events could not be sent')
-  })
 }
 
 export default fp(sentry, { name: NAME, fastify: '^5.10.0' })

@@ -46,6 +46,9 @@ function bounded({ url, httpModule }: TransportOptions, closing: AbortSignal): H
   }
 }
 
+/** For events that nobody has asked to send: a test looks at them, and they go nowhere. */
+export const noTransport: Transport = () => ({ send: async () => ({}), flush: async () => true })
+
 /** Has a client deliver outside of requests: no delivery is traced, or carries ids of the request that failed. */
 export function deliverInBackground(client: NodeClient, counters: Counters): void {
   const transport = client.getTransport()

@@ -79,6 +79,7 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
     dropped: () => lostIn(pipeline.series)
   })
 
+  await registry.feeds.spans.offer(async (receiver) => pipeline.watch(receiver))
   registry.descriptions.addDeliveries(pipeline.deliveries)
   registry.descriptions.add('spans', () => ({
     to: pipeline.destinations,

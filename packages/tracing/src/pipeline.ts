@@ -8,7 +8,9 @@ import {
   hostMatcher,
   type Redactor,
   type RequestObservation,
-  type Service
+  type Service,
+  type SpanReceiver,
+  type Stop
 } from '@fastify-observability/observation/internal'
 import { exportSpans, resourceOf } from '@fastify-observability/otlp'
 import {
@@ -23,7 +25,7 @@ import {
   trace
 } from '@opentelemetry/api'
 import { CompositePropagator } from '@opentelemetry/core'
-import { NoopSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
+import { type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import type { FastifyBaseLogger } from 'fastify'
 import { openChannels } from './channels/channels.ts'
 import { disable, enable, isInstrumented, isPreloaded } from './instrumentation/instrumentations.ts'
@@ -55,6 +57,8 @@ export interface Pipeline {
   deliveries(): DeliveryReport[]
   /** What it counts, to be published by every holder. */
   series: readonly Series[]
+  /** Hands the spans of all apps to the receiver too, but not those of a provider of the application's. @returns what ends that */
+  watch(receiver: SpanReceiver): Stop
   /** Loads what the first export needs, if there is one. Never rejects. */
   open(): Promise<void>
   /** Resolves when what is queued has been delivered or dropped. */
@@ -99,6 +103,7 @@ interface Running {
   isSending: boolean
   deliveries: () => DeliveryReport[]
   series: readonly Series[]
+  watch: (receiver: SpanReceiver) => Stop
   open: () => Promise<void>
   flush: () => Promise<void>
   stop: () => Promise<void>
@@ -128,6 +133,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
       isSending: true,
       deliveries: () => [],
       series: [],
+      watch: () => () => undefined,
       open: async () => {},
       flush: flushTracerProvider,
       release: async () => {}
@@ -143,6 +149,7 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
     isSending: running.isSending,
     deliveries: running.deliveries,
     series: running.series,
+    watch: running.watch,
     open: running.open,
     flush: running.flush,
     async release() {
@@ -191,15 +198,14 @@ function start(
     ...(console ? [printTraces((text) => process.stderr.write(text), keep)] : []),
     ...spanProcessors.map((processor) => guarded(processor, shutdownTimeoutMs, report))
   ]
-  const scrubbing = processors.length > 0 ? scrubSpans(redactor, processors) : undefined
-  const traces =
-    keep && scrubbing
-      ? holdTraces({
-          next: scrubbing,
-          isWatched: console || spanProcessors.length > 0,
-          lose: (spans) => spanExport?.lose(spans)
-        })
-      : undefined
+  const scrubbing = scrubSpans(redactor, processors)
+  const traces = keep
+    ? holdTraces({
+        next: scrubbing,
+        isWatched: console || spanProcessors.length > 0,
+        lose: (spans) => spanExport?.lose(spans)
+      })
+    : undefined
   const home: SpanHome = {
     resource: resourceOf(service),
     sampler: createSampler({
@@ -211,7 +217,7 @@ function start(
       ...(propagateTo && { mayCarry: hostMatcher(propagateTo) })
     }),
     limits: limitsFromEnv(warn),
-    processor: traces?.processor ?? scrubbing ?? new NoopSpanProcessor(),
+    processor: traces?.processor ?? scrubbing,
     traces
   }
   const provider = new TracerProvider({
@@ -244,6 +250,16 @@ function start(
     log.info(`tracing: ${obstacle}, spans are not exported`)
   }
 
+  function watch({ onStart, onEnd }: SpanReceiver): Stop {
+    const finish = async (): Promise<void> => undefined
+    const processor = guarded({ onStart, onEnd, forceFlush: finish, shutdown: finish }, shutdownTimeoutMs, report)
+    processors.push(processor)
+    return () => {
+      const at = processors.indexOf(processor)
+      if (at !== -1) processors.splice(at, 1)
+    }
+  }
+
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
     disable()
@@ -260,6 +276,7 @@ function start(
     isSending,
     deliveries: () => (spanExport ? [{ signal: 'spans', to: spanExport.endpoint, ...spanExport.state() }] : []),
     series: spanExport?.series ?? [],
+    watch,
     open: async () => spanExport?.open(),
     flush: () => home.processor.forceFlush(),
     stop

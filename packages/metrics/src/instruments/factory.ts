@@ -69,6 +69,7 @@ export function createFactory(context: InstrumentContext): Factory {
       return metric.read()
     })
     declared.set(name, { metric, registered: registry.getSingleMetric(name) })
+    context.declared?.(metric)
     return metric
   }
 

@@ -20,6 +20,8 @@ export interface InstrumentOptions<Label extends string> {
 export interface InstrumentContext {
   registry: Registry
   limits: Limits
+  /** Called for each metric that is declared. */
+  declared?(metric: { readonly name: string; read(): Family }): void
   /** Called for an invalid value. */
   dropped(metric: string, reason: DropReason): void
   /** Called for a label set beyond the limits of a metric. */

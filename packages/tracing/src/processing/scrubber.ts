@@ -149,6 +149,7 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
       for (const processor of next) processor.onEnding?.(span)
     },
     onEnd(span) {
+      if (next.length === 0) return
       const now = redactorNow()
       if (now !== redactor) rules = noRules()
       redactor = now
