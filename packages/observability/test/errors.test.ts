@@ -1,32 +1,25 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import underPressure from '@fastify/under-pressure'
-import { startCollector } from '@fastify-observability/testing/collector'
-import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { currentObservation, type ObservabilityOptions } from '../src/index.ts'
+import { observe } from '../src/testing.ts'
 
-/** A service with all signals, and what they have after it has closed. */
+/** A service with all signals, and what they have of its requests. */
 async function signals(t: Test, options: ObservabilityOptions, serve: (app: FastifyInstance) => Promise<unknown>) {
-  const [collector, ingest] = await Promise.all([startCollector(), startIngest()])
-  t.teardown(() => Promise.all([collector.close(), ingest.close()]))
-  const lines: string[] = []
   const app = Fastify()
-  await app.register(observability, {
-    logging: { stream: { write: (line: string) => void lines.push(line) } },
-    tracing: { endpoint: collector.url },
-    sentry: { dsn: ingest.dsn },
-    ...options
-  })
+  t.teardown(() => app.close())
+  await app.register(observability, { logging: { stream: { write: () => undefined } }, ...options })
+  const seen = await observe(app)
   await serve(app)
-  const metrics = (await app.inject('/metrics')).body
+  const { metrics, spans } = await seen.request({ route: '/' })
   await app.close()
-  const parsed = lines.map((line) => JSON.parse(line))
-  return { lines: parsed.filter(({ route }) => route === '/'), spans: collector.spans, events: ingest.events, metrics }
+  const lines = seen.lines.filter(({ route }) => route === '/')
+  return { lines, spans, events: seen.events, duration: metrics?.http_server_request_duration_seconds }
 }
 
 test('has the error that the application reports in line, span, metric and event', async (t) => {
-  const { lines, spans, events, metrics } = await signals(t, {}, async (app) => {
+  const { lines, spans, events, duration } = await signals(t, {}, async (app) => {
     app.get('/', async (_request, reply) => {
       currentObservation()?.fail(new RangeError('answered by a framework'))
       return reply.code(500).send('sorry')
@@ -36,9 +29,9 @@ test('has the error that the application reports in line, span, metric and event
   t.match(lines, [
     { level: 'error', status_code: 500, err: { type: 'RangeError', message: 'answered by a framework' } }
   ])
-  const [span] = spans.filter(({ kind }) => kind === 'SERVER')
+  const [span] = spans.filter(({ kind }) => kind === 'server')
   t.match(JSON.stringify(span), /RangeError.*answered by a framework/)
-  t.match(metrics, /http_server_request_duration_seconds_count\{[^}]*error_type="RangeError"/)
+  t.match(duration, { value: 1, labels: { error_type: 'RangeError' } })
   t.match(events, [{ exception: { values: [{ type: 'RangeError' }] } }])
 })
 
@@ -48,7 +41,7 @@ for (const [status, failed] of [
   [404, false]
 ] as const) {
   test(`all signals ${failed ? 'fail' : 'stay fine'} when the application reports an error and answers ${status}`, async (t) => {
-    const { lines, spans, events, metrics } = await signals(t, {}, async (app) => {
+    const { lines, spans, events, duration } = await signals(t, {}, async (app) => {
       app.get('/', async (request, reply) => {
         request.observation.fail(new RangeError('of a resolver'))
         return reply.code(status).send()
@@ -57,10 +50,10 @@ for (const [status, failed] of [
     })
     const err = { type: 'RangeError', message: 'of a resolver' }
     t.match(lines, [{ level: failed ? 'error' : 'warn', status_code: status, err }])
-    const span = spans.find(({ kind }) => kind === 'SERVER')
-    t.match([span?.status, span?.attributes['error.type']], failed ? ['ERROR', 'RangeError'] : ['UNSET', undefined])
+    const span = spans.find(({ kind }) => kind === 'server')
+    t.match([span?.status, span?.attributes['error.type']], failed ? ['error', 'RangeError'] : ['unset', undefined])
     t.equal(span?.events.filter(({ name }) => name === 'exception').length, failed ? 1 : 0)
-    t.match(metrics, `http_response_status_code="${status}",error_type="${failed ? 'RangeError' : ''}"`)
+    t.match(duration?.labels, { http_response_status_code: `${status}`, error_type: failed ? 'RangeError' : '' })
     t.equal(events.length, failed ? 1 : 0)
   })
 }
