@@ -10,6 +10,7 @@ import sentry from '@fastify-observability/sentry'
 import tracing from '@fastify-observability/tracing'
 import Fastify, { type FastifyInstance } from 'fastify'
 import observability, { currentObservation, type ObservabilityOptions, withSpan } from 'fastify-observability'
+import { observe, type Seen } from 'fastify-observability/testing'
 
 const options: ObservabilityOptions = { service: { name: 'orders' }, sentry: false }
 const app = Fastify()
@@ -23,6 +24,14 @@ app.get('/orders/:id', { config: { observability: { log: 'failures' } } }, async
   const count: number = await withSpan('count', async () => 1)
   return { count, requestId: currentObservation()?.requestId }
 })
+
+const seen: Seen = await observe(app)
+const { line, event } = await seen.request({ route: '/orders/:id' }, { timeoutMs: 100 })
+const status: number | undefined = line?.status_code
+const thrown: string | undefined = event?.exception?.values?.[0]?.type
+await seen.point('orders_total', { kind: `${status} ${thrown}` })
+// @ts-expect-error: nothing that a request has
+await seen.request({ rute: '/' })
 
 const parts = Fastify()
 await parts.register(observation)

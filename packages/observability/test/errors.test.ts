@@ -1,5 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import underPressure from '@fastify/under-pressure'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { currentObservation, type ObservabilityOptions } from '../src/index.ts'
@@ -10,7 +11,7 @@ async function signals(t: Test, options: ObservabilityOptions, serve: (app: Fast
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(observability, { logging: { stream: { write: () => undefined } }, ...options })
-  const seen = await observe(app)
+  const seen = await observe(app, { timeoutMs: PATIENCE_MS })
   await serve(app)
   const { metrics, spans } = await seen.request({ route: '/' })
   await app.close()

@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { setTimeout as wait } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import logging from '@fastify-observability/logging'
 import metrics from '@fastify-observability/metrics'
@@ -8,8 +7,10 @@ import { runInBackground } from '@fastify-observability/observation/internal'
 import sentry from '@fastify-observability/sentry'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import tracing from '@fastify-observability/tracing'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
+import { TracerProvider } from '@opentelemetry/sdk-trace'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -23,6 +24,7 @@ import observability, {
 import { observe, type Seen } from '../src/testing.ts'
 
 const stream = { write: () => undefined }
+const PATIENT = { timeoutMs: PATIENCE_MS }
 
 /** A service as its tests build it, and what is seen of it. */
 async function service(t: Test, options: ObservabilityOptions = {}): Promise<{ app: FastifyInstance; seen: Seen }> {
@@ -34,7 +36,7 @@ async function service(t: Test, options: ObservabilityOptions = {}): Promise<{ a
     return withSpan('load', async () => ({ id: 7 }))
   })
   app.get('/boom', async () => Promise.reject(new RangeError('boom')))
-  return { app, seen: await observe(app) }
+  return { app, seen: await observe(app, PATIENT) }
 }
 
 const spanNames = ({ spans }: { spans: readonly { name: string }[] }) => spans.map(({ name }) => name)
@@ -87,11 +89,11 @@ for (const order of ['before the parts are registered', 'before they are waited 
   test(`observes an app that is given ${order}`, async (t) => {
     const app = Fastify()
     t.teardown(() => app.close())
-    const early = order.startsWith('before the parts') ? await observe(app) : undefined
+    const early = order.startsWith('before the parts') ? await observe(app, PATIENT) : undefined
     app.register(observability, { logging: { stream } })
     app.get('/boom', async () => Promise.reject(new Error('boom')))
     if (order.startsWith('while')) await app.listen({ port: 0, host: '127.0.0.1' })
-    const seen = early ?? (await observe(app))
+    const seen = early ?? (await observe(app, PATIENT))
     await app.inject('/boom')
     t.match(await seen.request(), {
       line: { status_code: 500 },
@@ -114,7 +116,7 @@ for (const [signal, register] of Object.entries(ALONE)) {
     t.teardown(() => app.close())
     await register(app)
     app.get('/', async () => 'ok')
-    const seen = await observe(app)
+    const seen = await observe(app, PATIENT)
     await app.inject('/')
     const { line, span, metrics, event } = await seen.request({ route: '/' })
     const present = Object.entries({ line, span, metrics, event }).filter(([, value]) => value !== undefined)
@@ -131,7 +133,7 @@ test('sees the events of sentry alone, whose DSN gets them too', async (t) => {
   const app = Fastify()
   await app.register(sentry, { dsn: ingest.dsn })
   app.get('/boom', async () => Promise.reject(new Error('boom')))
-  const seen = await observe(app)
+  const seen = await observe(app, PATIENT)
   await app.inject('/boom')
   const { event } = await seen.request()
   await app.close()
@@ -143,7 +145,7 @@ test('sees the spans that a collector gets, too, and changes nothing of what is 
   t.teardown(() => collector.close())
   const { app, seen } = await service(t, { tracing: { endpoint: collector.url } })
   const before = inspect(app.observability.report(), { depth: 5 })
-  await observe(app)
+  await observe(app, PATIENT)
   t.equal(inspect(app.observability.report(), { depth: 5 }), before)
   await app.inject('/users/7')
   await app.close()
@@ -160,7 +162,7 @@ test('twenty apps of one process are told apart', async (t) => {
   )
   for (const [number, { seen }] of services.entries()) {
     const failed = Math.floor(number / 5) + 1
-    while (seen.requests.length <= number) await wait(1)
+    await seen.request(() => seen.requests.length > number)
     t.equal(seen.spans.length, failed + 2 * (number + 1 - failed))
     t.equal(seen.lines.filter(({ msg }) => msg === 'request completed').length, number + 1)
     t.equal(seen.events.length, failed)
@@ -180,7 +182,7 @@ test('apps that share a logger have their own lines', async (t) => {
     app.get('/', async ({ log }) => log.info('within'))
     t.teardown(() => app.close())
   }
-  const [first, second] = [await observe(one), await observe(other)]
+  const [first, second] = [await observe(one, PATIENT), await observe(other, PATIENT)]
   await one.inject('/')
   t.match(first.requests, [{ line: { route: '/' }, lines: [{ msg: 'within' }, { msg: 'request completed' }] }])
   t.same(second.requests, [])
@@ -226,7 +228,7 @@ test('points are what was added since the app is observed, or since clear', asyn
   const orders = app.metrics.counter({ name: 'orders_total', help: 'Orders.', labelNames: ['plan'] })
   const seats = app.metrics.gauge({ name: 'seats', help: 'Seats.' })
   orders.inc({ plan: 'pro' })
-  const later = await observe(app)
+  const later = await observe(app, PATIENT)
   orders.inc({ plan: 'pro' }, 2)
   seats.set(7)
   t.match(await later.point('orders_total', { plan: 'pro' }), { value: 2 })
@@ -329,6 +331,18 @@ test('sees the spans that keep exports, and none that is not sampled', async (t)
   await app.inject('/boom')
   t.match(await seen.request({ route: '/boom' }), { span: { attributes: { 'keep.reason': 'error' } } })
   t.same(spanNames(seen), ['GET /boom'])
+})
+
+test('sees the spans of requests and jobs that a tracer provider of the application makes', async (t) => {
+  trace.setGlobalTracerProvider(new TracerProvider())
+  t.teardown(() => trace.disable())
+  const { app, seen } = await service(t)
+  await app.inject('/users/7')
+  await app.observability.observe('import', () => 'done')
+  const [request, job] = [await seen.request(), await seen.job()]
+  t.match(request, { span: { name: 'GET /users/:id', kind: 'server', spanId: request.line?.span_id } })
+  t.match(job, { span: { name: 'import', kind: 'internal', spanId: job.line?.span_id } })
+  t.equal(seen.spans.length, 2)
 })
 
 test('events, lines and spans have no secrets', async (t) => {
