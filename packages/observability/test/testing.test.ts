@@ -140,6 +140,18 @@ test('sees the events of sentry alone, whose DSN gets them too', async (t) => {
   t.match(ingest.events, [{ event_id: event?.event_id, exception: { values: [{ value: 'boom' }] } }])
 })
 
+test('the failures of an app without a DSN are not sent by that of another app', async (t) => {
+  const ingest = await startIngest()
+  t.teardown(() => ingest.close())
+  const other = Fastify()
+  await other.register(sentry, { dsn: ingest.dsn })
+  const { app, seen } = await service(t)
+  await app.inject('/boom')
+  t.match(await seen.request(), { line: { status_code: 500 }, event: undefined })
+  await Promise.all([app.close(), other.close()])
+  t.same(ingest.events, [])
+})
+
 test('sees the spans that a collector gets, too, and changes nothing of what is reported', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
