@@ -9,11 +9,13 @@ import requestId from '@fastify-observability/request-id'
 import sentry from '@fastify-observability/sentry'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import tracing, { withSpan } from '@fastify-observability/tracing'
 import { trace } from '@opentelemetry/api'
 import Fastify, { type FastifyInstance, type FastifyPluginAsync } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { type ObservabilityOptions } from '../src/index.ts'
+import { observe } from '../src/testing.ts'
 
 type Line = Record<string, unknown>
 const SERVICE = fileURLToPath(new URL('service.ts', import.meta.url))
@@ -70,11 +72,10 @@ test('one register, zero options: header, log line, span, metric and error event
 })
 
 test('the line about a request names its server span, though a span within it has sent the answer', async (t) => {
-  const { collector } = await backends(t)
-  const lines: Line[] = []
   const app = Fastify()
-  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
-  await app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url }, sentry: false })
+  t.teardown(() => app.close())
+  await app.register(observability, { logging: { stream }, sentry: false })
+  const seen = await observe(app, { timeoutMs: PATIENCE_MS })
   app.get('/sent', (request, reply) => {
     withSpan('child', () => {
       request.log.info('within')
@@ -84,20 +85,17 @@ test('the line about a request names its server span, though a span within it ha
   app.get('/failed', (_request, reply) => void withSpan('child', () => reply.send(new Error('boom'))))
   const origin = await app.listen({ port: 0, host: '127.0.0.1' })
   for (const path of ['/sent', '/failed']) await (await fetch(origin + path)).text()
-  await app.close()
-  const spanOf = (name: string) => collector.spans.find((span) => span.name === name)?.spanId
-  const named = (route: string) => lines.find((line) => line.route === route)?.span_id
-  t.equal(named('/sent'), spanOf('GET /sent'))
-  t.equal(named('/failed'), spanOf('GET /failed'))
-  t.equal(lines.find(({ msg }) => msg === 'within')?.span_id, spanOf('child'))
+  const [sent, failed] = [await seen.request({ route: '/sent' }), await seen.request({ route: '/failed' })]
+  t.match(sent, { line: { route: '/sent', span_id: String }, span: { name: 'GET /sent', spanId: sent.line?.span_id } })
+  t.match(failed, { line: { route: '/failed' }, span: { name: 'GET /failed', spanId: failed.line?.span_id } })
+  const within = await seen.line('within')
+  t.match(sent.spans[0], { name: 'child', spanId: within.span_id })
 })
 
 test('puts the span into lines that are written within it outside of any request', async (t) => {
-  const { collector } = await backends(t)
-  const lines: Line[] = []
   const app = Fastify()
-  const stream = { write: (line: string) => void lines.push(JSON.parse(line)) }
-  await app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url }, sentry: false })
+  await app.register(observability, { logging: { stream }, sentry: false })
+  const seen = await observe(app)
   const job = trace.getTracer('jobs')
   await withSpan('own', async () => app.log.info('own'))
   job.startActiveSpan('api', (span) => {
@@ -110,10 +108,10 @@ test('puts the span into lines that are written within it outside of any request
     span.end()
   })
   await app.close()
-  t.equal(collector.spans.length, 3)
-  for (const { name, traceId, spanId } of collector.spans)
+  t.equal(seen.spans.length, 3)
+  for (const { name, traceId, spanId } of seen.spans)
     t.match(
-      lines.find(({ msg }) => msg === name),
+      seen.lines.find(({ msg }) => msg === name),
       { trace_id: traceId, span_id: spanId }
     )
 })
@@ -218,16 +216,14 @@ test('hands the service to every part', async (t) => {
 })
 
 test('probes and /metrics leave neither lines nor spans', async (t) => {
-  const { collector } = await backends(t)
-  const app = await application((app) =>
-    app.register(observability, { logging: { stream }, tracing: { endpoint: collector.url } })
-  )
+  const app = await application((app) => app.register(observability, { logging: { stream } }))
+  const seen = await observe(app)
   await app.ready()
-  lines.length = 0
+  await seen.clear()
   for (const url of ['/metrics', '/health', '/health/ready', '/health/startup']) t.ok(await has(app, url), url)
-  t.same(lines, [])
   await app.close()
-  t.same(collector.spans, [])
+  t.same(seen.lines, [])
+  t.same(seen.spans, [])
 })
 
 const name = 'fastify-observability'
