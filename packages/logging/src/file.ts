@@ -1,12 +1,24 @@
 import { EventEmitter, once } from 'node:events'
-import { closeSync, constants, fstatSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  statSync,
+  writeSync
+} from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+import { isMainThread, threadId } from 'node:worker_threads'
 import { clearTimeout, monotonicMs, setTimeout } from '@fastify-observability/observation/internal'
 import { createStream, type RotatingFileStream } from 'rotating-file-stream'
-import { type Archives, keepArchives } from './archives.ts'
+import { type Archives, keepArchives, PID } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
 
 export interface FileOptions {
+  /** `%pid` in it becomes the id of the process, and of the thread in a worker thread. */
   path: string
   /** Size at which the file becomes an archive; the last line may exceed it. @default '100MB' */
   maxSize?: string
@@ -40,12 +52,15 @@ interface Flight {
   chunk: Chunk
   target: Target
   length: number
+  /** How much of it has arrived cannot be seen where others write too. */
+  isRefused?: boolean
 }
 
 const NAME = '@fastify-observability/logging'
 const MODE = 0o640
 const DAY_MS = 86_400_000
 const RETRY_MS = 1000
+const CONTENTION_MS = 600_000
 // Not created: the stream's file must be there.
 const APPEND = constants.O_WRONLY | constants.O_APPEND
 const NOTHING = Buffer.alloc(0)
@@ -76,8 +91,8 @@ const shared = new Map<string, { sink: Sink; users: number }>()
  * @throws Error when an option is wrong or the file cannot be opened.
  */
 export function openFile(options: FileOptions, onState: (message: string) => void = () => undefined): Sink {
-  const path = resolve(options.path)
-  const file = shared.get(path) ?? { sink: createSink(rotatedFile(path, options, onState), path), users: 0 }
+  const path = resolve(options.path.replace(PID, isMainThread ? `${process.pid}` : `${process.pid}-${threadId}`))
+  const file = shared.get(path) ?? { sink: sinkOf(rotatedFile(path, options, onState), path), users: 0 }
   shared.set(path, file)
   file.users++
   let open = true
@@ -93,8 +108,16 @@ export function openFile(options: FileOptions, onState: (message: string) => voi
   }
 }
 
+function sinkOf(file: RotatedFile, path: string): Sink {
+  return { ...createSink(file, path), warning: () => (file.isContended ? contentionOf(path) : undefined) }
+}
+
+function contentionOf(path: string): string {
+  return `another process or thread writes to ${path} too: put ${PID} into its name, or log to standard output only`
+}
+
 /** @throws Error when an option is wrong or the file cannot be opened. */
-function rotatedFile(path: string, options: FileOptions, onState: (message: string) => void): Outlet {
+function rotatedFile(path: string, options: FileOptions, onState: (message: string) => void): RotatedFile {
   const { maxAgeDays = 30, compress = 'gzip' } = options
   const maxSize = readSize('maxSize', options.maxSize ?? '100MB')
   const maxTotalSize = options.maxTotalSize ? readSize('maxTotalSize', options.maxTotalSize) : maxSize * 10
@@ -104,12 +127,16 @@ function rotatedFile(path: string, options: FileOptions, onState: (message: stri
     compress: compress === 'gzip',
     maxAgeMs: maxAgeDays * DAY_MS,
     maxBytes: maxTotalSize - maxSize,
-    mode: MODE
+    mode: MODE,
+    template: basename(options.path),
+    isContended: () => file.isContended
   })
-  return new RotatedFile(path, maxSize, archives, onState)
+  const file = new RotatedFile(path, maxSize, archives, onState)
+  return file
 }
 
 class RotatedFile implements Outlet {
+  private contendedMs = Number.NEGATIVE_INFINITY
   private readonly path: string
   private readonly maxSize: number
   private readonly archives: Archives
@@ -131,10 +158,20 @@ class RotatedFile implements Outlet {
     this.stream = this.open()
   }
 
+  /** Whether somebody else writes to it. In a roll-out it is the predecessor, for a while. */
+  get isContended(): boolean {
+    return monotonicMs() - this.contendedMs < CONTENTION_MS
+  }
+
   async write(chunk: Chunk): Promise<void> {
     while (chunk.sent < chunk.filled) {
       const target = await this.available()
       if (!target) return
+      if (this.isReplaced(target)) {
+        this.reopen()
+        continue
+      }
+      if (this.isContended) this.noticeOthers(target, endTornLine(this.path, target.fd))
       // The stream does not know what others and writeSync have written; opening the file it sees that it is full.
       if (target.size >= this.maxSize) {
         this.reopen()
@@ -145,6 +182,8 @@ class RotatedFile implements Outlet {
       this.flight = sent
       const error = await new Promise((done) => this.stream.write(bytes, done))
       if (error) this.hold()
+      // Not by a rotation that failed after the write.
+      sent.isRefused = error instanceof Error && 'syscall' in error && error.syscall === 'write'
       // Unless writeSync has settled it.
       if (this.flight === sent) this.settle(sent)
     }
@@ -161,7 +200,7 @@ class RotatedFile implements Outlet {
       return true
     } catch {
       const whole = chunk.ends.findLast((end) => end <= chunk.sent) ?? 0
-      ftruncateSync(target.fd, fstatSync(target.fd).size - (chunk.sent - whole))
+      if (!this.isContended) ftruncateSync(target.fd, fstatSync(target.fd).size - (chunk.sent - whole))
       chunk.sent = whole
       return false
     } finally {
@@ -180,7 +219,7 @@ class RotatedFile implements Outlet {
   }
 
   private open(): RotatingFileStream {
-    const stream = createStream((time, index = 1) => (time ? this.archives.name(index) : this.path), {
+    const stream = createStream((time) => (time ? this.archives.name() : this.path), {
       size: `${this.maxSize}B`,
       interval: '1d',
       intervalBoundary: true,
@@ -200,6 +239,7 @@ class RotatedFile implements Outlet {
     const target = targetAt(this.path, APPEND)
     this.leave(this.current)
     this.current = target
+    if (!isFileOf(this.stream, target)) this.reopen()
     this.archives.sweep().then(() => {
       if (target.phase === 'new' && this.stream.writable) target.phase = 'open'
       this.changes.emit('open')
@@ -255,21 +295,42 @@ class RotatedFile implements Outlet {
     return this.isClosing() ? undefined : this.current
   }
 
+  /** Whether another process has rotated the file. One that was moved away is written to until SIGHUP. */
+  private isReplaced({ fd }: Target): boolean {
+    try {
+      const file = statSync(this.path, { throwIfNoEntry: false })
+      return file !== undefined && file.ino !== fstatSync(fd).ino
+    } catch {
+      return false
+    }
+  }
+
+  /** Compares the size with what it would be without others. */
+  private noticeOthers(target: Target, size: number): void {
+    if (size <= target.size) return
+    const isKnown = this.isContended
+    this.contendedMs = monotonicMs()
+    target.size = size
+    if (!isKnown) this.report(contentionOf(this.path))
+  }
+
   private isClosing(): boolean {
     return this.state === 'closing'
   }
 
   /** Looks at what has arrived of a write, and cuts off the piece of a line. */
-  private settle({ chunk, target, length }: Flight): void {
+  private settle({ chunk, target, length, isRefused }: Flight): void {
     this.flight = undefined
     const { size, nlink } = fstatSync(target.fd)
     const deleted = target === this.current && target.linked && nlink === 0
     // Somebody may have emptied the file.
     const start = size < target.size ? 0 : target.size
-    const arrived = deleted ? 0 : Math.min(size - start, length)
+    this.noticeOthers(target, size - length)
+    const arrived = deleted || (isRefused && this.isContended) ? 0 : Math.min(size - start, length)
     const whole = Math.max(chunk.ends.findLast((end) => end <= chunk.sent + arrived) ?? 0, chunk.sent) - chunk.sent
-    if (whole < arrived) ftruncateSync(target.fd, start + whole)
-    target.size = whole < arrived ? start + whole : size
+    const isCut = whole < arrived && !this.isContended
+    if (isCut) ftruncateSync(target.fd, start + whole)
+    target.size = isCut ? start + whole : size
     chunk.sent += whole
     if (target !== this.current) closeSync(target.fd)
     if (whole > 0 && this.state === 'failing') {
@@ -313,6 +374,12 @@ function fitting({ buffer, ends, sent, filled }: Chunk, room: number): Buffer {
   return buffer.subarray(sent, last > sent ? last : ends.find((end) => end > sent))
 }
 
+/** False when another process has rotated the file since the stream opened it. */
+function isFileOf(stream: RotatingFileStream, { fd }: Target): boolean {
+  const { fd: own } = Object(Reflect.get(stream, 'file'))
+  return typeof own !== 'number' || fstatSync(own).ino === fstatSync(fd).ino
+}
+
 /** Waits for what the thread pool is writing. */
 function arrives(flight: Flight): boolean {
   const deadline = monotonicMs() + STUCK_MS
@@ -345,7 +412,7 @@ function proveWritable(path: string): void {
     mkdirSync(dirname(path), { recursive: true })
     const fd = openSync(path, APPEND | constants.O_CREAT | constants.O_NONBLOCK, MODE)
     const file = fstatSync(fd)
-    if (file.isFile()) endTornLine(path, fd, file.size)
+    if (file.isFile()) endTornLine(path, fd)
     closeSync(fd)
     if (!file.isFile()) throw new Error('it is not a regular file')
   } catch (error) {
@@ -354,13 +421,15 @@ function proveWritable(path: string): void {
   }
 }
 
-/** A crash may have cut the last line: the next one must not continue it. */
-function endTornLine(path: string, fd: number, size: number): void {
+/** A crash may have cut the last line: the next one must not continue it. What the size is then. */
+function endTornLine(path: string, fd: number): number {
+  const { size } = fstatSync(fd)
   try {
-    if (size > 0 && lastByte(path, size) !== NEWLINE[0]) writeSync(fd, NEWLINE)
+    if (size > 0 && lastByte(path, size) !== NEWLINE[0]) return size + writeSync(fd, NEWLINE)
   } catch {
     // It may be unreadable to us, or the disk is full: no reason not to start.
   }
+  return size
 }
 
 function lastByte(path: string, size: number): number | undefined {

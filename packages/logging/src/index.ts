@@ -262,7 +262,8 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   registry.descriptions.add('lines', () => {
     const to = sinks.map(({ destination }) => destination)
     const isExported = sinks.some(({ isExport }) => isExport)
-    return { to, hint: isExported ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too' }
+    const warning = sinks.map((sink) => sink.warning?.()).find((text) => text !== undefined)
+    return { to, hint: warning ?? (isExported ? undefined : 'OTEL_LOGS_EXPORTER=otlp sends lines over OTLP too') }
   })
   registry.descriptions.addDeliveries(() => {
     const produced = sumOf(lines.values()) - sumOf(lost.values())

@@ -30,6 +30,8 @@ export interface Sink {
   lastError?(): DeliveryReport['lastError']
   /** Where lines go, for a reader. */
   readonly destination: string
+  /** What looks wrong with it, for a reader. */
+  warning?(): string | undefined
   /** Whether lines leave this machine by it. */
   readonly isExport?: boolean
   /** Resolves when it is known what `series` are. Never rejects. */
