@@ -1,4 +1,3 @@
-import type { DevtoolsOptions } from '@fastify-observability/devtools'
 import health, { type HealthOptions } from '@fastify-observability/health'
 import logging, { type LoggingOptions } from '@fastify-observability/logging'
 import metrics, { type MetricsOptions } from '@fastify-observability/metrics'
@@ -94,7 +93,6 @@ export type {
 } from '@fastify-observability/observation/internal'
 export { getBaggage, withBaggage, withSpan } from '@fastify-observability/tracing'
 export type {
-  DevtoolsOptions,
   HealthOptions,
   LoggingOptions,
   ManagementOptions,
@@ -127,6 +125,16 @@ export interface Observability {
   observe: Observe
   /** Says where each signal goes, without secrets, what would send it further, and what was lost so far. */
   report(): Report
+}
+
+/** Options of the developer page. */
+// Not the type of its package: whoever compiles without that would need it all the same.
+export interface DevtoolsOptions {
+  /**
+   * Addresses of other tools that show a request, by their names: `{trace_id}` and `{request_id}` in them stand for its ids.
+   * @default {}
+   */
+  links?: Record<string, string>
 }
 
 /** Every part takes its own options, `true` for its defaults, or `false` to be left out. */
