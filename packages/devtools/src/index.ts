@@ -96,4 +96,5 @@ function markOwn(route: RouteOptions): void {
   route.schema = { ...route.schema, hide: true }
 }
 
+/** Serves the developer page. */
 export default fp(devtools, { name: NAME, fastify: '^5.10.0' })

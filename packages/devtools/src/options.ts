@@ -2,6 +2,7 @@ import { parseOptions } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import * as v from 'valibot'
 
+/** Options of the developer page. */
 export interface DevtoolsOptions {
   /**
    * Addresses of other tools that show a request, by their names: `{trace_id}` and `{request_id}` in them stand for its ids.

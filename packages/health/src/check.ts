@@ -15,6 +15,7 @@ import { type CheckDetails, detailsOf, messageOf } from './details.ts'
  */
 export type Check = (signal: AbortSignal) => unknown
 
+/** A check with settings of its own. */
 export interface CheckOptions {
   check: Check
   /** `false`: a failure makes readiness `degraded` with 200 instead of `not_ready` with 503. @default true */

@@ -1,5 +1,6 @@
 import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
 
+/** What a check tells beside its outcome, by name. */
 export type CheckDetails = Record<string, string | number | boolean>
 
 const MAX_DETAILS = 20

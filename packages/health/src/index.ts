@@ -34,6 +34,7 @@ export interface Health {
   check(): Promise<HealthState>
 }
 
+/** What the probes answer at the moment. */
 export interface HealthState {
   readonly status: 'ready' | 'degraded' | 'not_ready'
   readonly started: boolean
@@ -188,4 +189,5 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
   }
 }
 
+/** Serves the probes, sheds load and ends the service in order. */
 export default fp(health, { name: NAME, fastify: '^5.10.0' })

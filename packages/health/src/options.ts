@@ -9,6 +9,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import * as v from 'valibot'
 import type { Check, CheckOptions } from './check.ts'
 
+/** Options of the health part. */
 export interface HealthOptions {
   service?: ServiceOptions
   /** What readiness depends on, by name. A bare function is a critical check. @default {} */
@@ -35,6 +36,7 @@ export interface HealthOptions {
 /** What happens past a limit: application routes are answered with 503, readiness is, or both. */
 export type PressureMode = 'shed' | 'readiness' | 'both'
 
+/** The limits above which requests are shed. */
 export interface PressureOptions {
   /** @default 'shed' */
   mode?: PressureMode
@@ -46,6 +48,7 @@ export interface PressureOptions {
   maxRssBytes?: number
 }
 
+/** How a signal ends the service. */
 export interface ShutdownOptions {
   /**
    * For how long the service goes on answering after a signal, with readiness 503, in milliseconds: load balancers need
@@ -58,6 +61,7 @@ export interface ShutdownOptions {
   signals?: ShutdownSignal[]
 }
 
+/** A signal that begins a shutdown. */
 export type ShutdownSignal = (typeof SIGNALS)[number]
 
 export const NAME = '@fastify-observability/health'

@@ -17,6 +17,7 @@ import { createStream, type RotatingFileStream } from 'rotating-file-stream'
 import { type Archives, keepArchives, PID } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
 
+/** A log file, and when it rotates. */
 export interface FileOptions {
   /** `%pid` in it becomes the id of the process, and of the thread in a worker thread. */
   path: string

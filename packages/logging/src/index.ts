@@ -293,4 +293,5 @@ function deliveryOf({ destination, dropped, held, delivered, lastError }: Sink, 
   }
 }
 
+/** Puts the request on every line, and writes one line for each request. */
 export default fp(logging, { name: NAME, fastify: '^5.10.0' })

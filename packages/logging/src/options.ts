@@ -11,6 +11,7 @@ import type { DestinationStream } from 'pino'
 import * as v from 'valibot'
 import type { FileOptions } from './file.ts'
 
+/** Options of the logging part. */
 export interface LoggingOptions {
   service?: ServiceOptions
   /** @default LOG_LEVEL, then the level of the logger Fastify was created with, then 'info' */
@@ -41,7 +42,9 @@ export interface LoggingOptions {
   keep?: KeepOptions | boolean
 }
 
+/** A level of lines, or `silent`. */
 export type Level = (typeof LEVELS)[number]
+/** How lines are written. */
 export type Format = (typeof FORMATS)[number]
 
 export const NAME = '@fastify-observability/logging'

@@ -8,6 +8,7 @@ import type { Family, Sample } from './exposition/format.ts'
 import { serveMetrics } from './exposition/route.ts'
 import { pathSchema } from './options.ts'
 
+/** Options of `clusterMetrics`. */
 export interface ClusterMetricsOptions {
   /** Where Prometheus scrapes. @default '/metrics' */
   path?: string
@@ -247,4 +248,5 @@ function aggregate(samples: Sample[], aggregator = 'sum'): Sample {
   return { ...(samples[0] ?? { labels: {} }), value: results[aggregator] ?? sum, exemplar }
 }
 
+/** Serves the sum of the metrics of a cluster's workers, from its primary. */
 export const clusterMetrics = fp(clusterMetricsPlugin, { name: `${NAME}/cluster`, fastify: '^5.10.0' })

@@ -205,4 +205,5 @@ function targetInfo(service: ServiceOptions | undefined): Series {
   }
 }
 
+/** Measures requests and the runtime, and serves `/metrics`. */
 export default fp(metrics, { name: NAME, fastify: '^5.10.0' })

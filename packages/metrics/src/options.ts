@@ -5,6 +5,7 @@ import { LABEL_NAME } from './instruments/factory.ts'
 import { isAscending } from './instruments/histogram.ts'
 import type { CustomLabel } from './sources/requests.ts'
 
+/** Options of the metrics part. */
 export interface MetricsOptions {
   service?: ServiceOptions
   /** Where Prometheus scrapes. @default '/metrics' */

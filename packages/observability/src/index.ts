@@ -247,4 +247,5 @@ function optionsOf<Options extends object>(part: Options | boolean | undefined):
   return part === undefined || part === true ? {} : part
 }
 
+/** Registers every part, in the order that they need. */
 export default fp(observability, { name: NAME, fastify: '^5.10.0' })

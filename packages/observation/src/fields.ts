@@ -13,9 +13,10 @@ declare module 'fastify' {
 /** What can be added: a date becomes its ISO text, a large integer its digits, a number that JSON does not have its name. */
 export type FieldValue = string | number | boolean | bigint | Date | null | undefined | readonly FieldItem[]
 
+/** A value in a list of an added field. */
 export type FieldItem = string | number | boolean
 
-/** Fields by name: those of {@link ObservationFields} have their types, others any that can be added. */
+/** Fields by name: those of `ObservationFields` have their types, others any that can be added. */
 export type AddedFields = {
   readonly [Name in keyof ObservationFields]?: ObservationFields[Name] | undefined
 } & Readonly<Record<string, FieldValue>>

@@ -40,4 +40,5 @@ async function observation(app: FastifyInstance): Promise<void> {
   )
 }
 
+/** Observes each request once, for all parts. */
 export default fp(observation, { name: NAME, fastify: '^5.10.0' })

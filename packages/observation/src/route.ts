@@ -39,6 +39,7 @@ export interface RouteMetrics {
   durationBuckets?: readonly number[]
 }
 
+/** The levels of a route's canonical line. */
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace'
 
 /** Has an @fastify/under-pressure of the application's spare a route with `shed: false`, as health's own does. */

@@ -8,6 +8,7 @@ export interface Series<Label extends string = string> {
   collect(): Iterable<Sample<Label>>
 }
 
+/** One value of a series, with its labels by name. */
 export type Sample<Label extends string = string> = readonly [labels: Readonly<Record<Label, string>>, value: number]
 
 /** Counts by the values of one label, ready to be the samples of a series. */

@@ -40,6 +40,7 @@ export interface Job extends Work {
 /** What has caused a job: the `spanContext` of an observation, which JSON keeps, or the value of a `traceparent` header. */
 export type JobOrigin = SpanContext | string
 
+/** What is known of a job before it runs. */
 export interface JobOptions {
   /** Fields of the job's canonical line, span and event, as `add` takes them. */
   attributes?: AddedFields | undefined

@@ -13,6 +13,7 @@ import type { Log } from './spans.ts'
 
 export type { LogRecord }
 
+/** Options of `exportLogs`. */
 export interface LogExportOptions {
   /** Base URL of the collector, before what the environment says. @default OTEL_EXPORTER_OTLP_(LOGS_)ENDPOINT */
   endpoint?: string | undefined
@@ -50,6 +51,7 @@ const VARIABLES: BatchVariables = {
 // The specification's.
 const DELAY_MS = 1_000
 
+/** Exports log records over OTLP. */
 export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportOptions): LogExport {
   const warn = (message: string): void => log.warn({}, message)
   const destination = destinationOf('logs', endpoint, warn)

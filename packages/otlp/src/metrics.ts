@@ -18,6 +18,7 @@ import { MAX_BATCH_BYTES } from './queue.ts'
 import { resourceOf } from './resource.ts'
 import type { Log } from './spans.ts'
 
+/** Options of `exportPoints`. */
 export interface PointExportOptions {
   /** Base URL of the collector, before what the environment says. @default OTEL_EXPORTER_OTLP_(METRICS_)ENDPOINT */
   endpoint?: string | undefined
@@ -52,6 +53,7 @@ const MINUTE_MS = 60_000
 const INTERVAL_MS = 60_000
 const TIMEOUT_MS = 30_000
 
+/** Exports metric points over OTLP. */
 export function exportPoints({ endpoint, service, scope, log, collect }: PointExportOptions): PointExport {
   const warn = (message: string): void => log.warn({}, message)
   const destination = destinationOf('metrics', endpoint, warn)

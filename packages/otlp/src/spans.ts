@@ -8,6 +8,7 @@ import { type EncodableSpan, encodeSpan } from './encoding/span.ts'
 import { type BatchVariables, limitsFrom, totalMsFrom } from './limits.ts'
 import { type Encoder, openQueue } from './queue.ts'
 
+/** Options of `exportSpans`. */
 export interface SpanExportOptions {
   /** Base URL of the collector, before what the environment says. @default OTEL_EXPORTER_OTLP_(TRACES_)ENDPOINT */
   endpoint?: string | undefined
@@ -76,6 +77,7 @@ const encoder: Encoder<EncodableSpan> = {
   })
 }
 
+/** Exports spans over OTLP. */
 export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOptions): SpanExport {
   const warn = (message: string): void => log.warn({}, `tracing: ${message}`)
   const destination = destinationOf('traces', endpoint, warn)

@@ -138,4 +138,5 @@ function publishCounters({ publish }: Registry, counters: Counters): void {
   })
 }
 
+/** Sends profiles to Pyroscope. */
 export default fp(profiling, { name: NAME, fastify: '^5.10.0' })

@@ -8,6 +8,7 @@ import {
 } from '@fastify-observability/observation/internal'
 import * as v from 'valibot'
 
+/** Options of the profiling part. */
 export interface ProfilingOptions {
   service?: ServiceOptions
   /**

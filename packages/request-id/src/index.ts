@@ -185,4 +185,5 @@ function propagate(outgoing: OutgoingHeaders, name: string, id: string | undefin
   if (set === undefined || (set === inbound && set !== id)) outgoing.set(name, id)
 }
 
+/** Gives each request its ids, and the answer too. */
 export default fp(requestId, { name: NAME, fastify: '^5.10.0' })

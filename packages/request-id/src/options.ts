@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { type Hosts, hostsSchema, parseOptions } from '@fastify-observability/observation/internal'
 import * as v from 'valibot'
 
+/** Options of the request-id part. */
 export interface RequestIdOptions {
   /** Header the request id is read from and echoed on. @default 'x-request-id' */
   header?: string

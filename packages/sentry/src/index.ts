@@ -309,4 +309,5 @@ function captureFailures(app: FastifyInstance, Sentry: SDK, settings: Settings, 
   }
 }
 
+/** Reports what really failed, where there is a DSN. */
 export default fp(sentry, { name: NAME, fastify: '^5.10.0' })

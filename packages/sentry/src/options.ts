@@ -13,6 +13,7 @@ import type { NodeOptions, User } from '@sentry/node'
 import type { FastifyRequest } from 'fastify'
 import * as v from 'valibot'
 
+/** Options of the sentry part. */
 export interface SentryOptions {
   service?: ServiceOptions
   /** Where events go. Without one, and without `spotlight`, the plugin does nothing. @default SENTRY_DSN */

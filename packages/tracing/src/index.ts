@@ -117,4 +117,5 @@ async function tracing(app: FastifyInstance, options: TracingOptions): Promise<v
   })
 }
 
+/** Makes a span of each request, and sends spans over OTLP. */
 export default fp(tracing, { name: NAME, fastify: '^5.10.0' })

@@ -23,6 +23,7 @@ import { isInstrumentation } from './instrumentation/instrumentations.ts'
 import { isSampler, ratioSchema } from './sampler.ts'
 import { SCOPE as NAME } from './span.ts'
 
+/** Options of the tracing part. */
 export interface TracingOptions {
   service?: ServiceOptions
   /**

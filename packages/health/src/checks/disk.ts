@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises'
 import type { Check } from '../check.ts'
 import { shareCall } from './shared-call.ts'
 
+/** Options of the check of a disk. */
 export interface DiskOptions {
   /** Less free space than this is a failure, in bytes. @default 100000000 */
   minFreeBytes?: number

@@ -25,6 +25,7 @@ export interface Family {
   values: readonly Sample[]
 }
 
+/** How lines are written. */
 export type Format = 'text' | 'openmetrics'
 
 export const CONTENT_TYPES: Record<Format, string> = {

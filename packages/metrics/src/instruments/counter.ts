@@ -11,6 +11,7 @@ import {
 import type { Labels } from './labels.ts'
 import { ScalarSeries } from './series.ts'
 
+/** What a counter is made from. */
 export interface CounterOptions<Label extends string = never> extends InstrumentOptions<Label> {
   /** Called before each scrape. When it throws or hangs, that scrape lacks this metric. */
   collect?(this: Counter<Label>): unknown

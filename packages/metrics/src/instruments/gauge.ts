@@ -3,6 +3,7 @@ import { Instrument, type InstrumentContext, type InstrumentOptions, isLabels, U
 import type { Labels } from './labels.ts'
 import { ScalarSeries } from './series.ts'
 
+/** What a gauge is made from. */
 export interface GaugeOptions<Label extends string = never> extends InstrumentOptions<Label> {
   /** Called before each scrape. When it throws or hangs, that scrape lacks this metric. */
   collect?(this: Gauge<Label>): unknown

@@ -12,6 +12,7 @@ import {
 import { type Labels, mergedLabels } from './labels.ts'
 import { HistogramSeries } from './series.ts'
 
+/** What a histogram is made from. */
 export interface HistogramOptions<Label extends string = never> extends InstrumentOptions<Label> {
   /** Upper bounds, ascending. @default the request duration's, in seconds */
   buckets?: readonly number[]

@@ -11,6 +11,7 @@ export interface Limits {
   maxLabelValues: number
 }
 
+/** A measurement that stands for the others of its series, with its trace. */
 export interface Exemplar {
   traceId: string
   spanId: string

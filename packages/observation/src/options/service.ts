@@ -16,6 +16,7 @@ export interface ServiceOptions {
   attributes?: Record<string, string | number | boolean>
 }
 
+/** The service that all signals name. */
 export interface Service {
   name: string
   version: string | undefined

@@ -37,10 +37,12 @@ interface Point {
   startTimeMs?: number | undefined
   timeMs: number
 }
+/** The value of a counter or gauge at a time. */
 export interface NumberPoint extends Point {
   value: number
   exemplars?: readonly Exemplar[] | undefined
 }
+/** The state of a histogram at a time. */
 export interface HistogramPoint extends Point {
   count: number
   sum: number
@@ -49,11 +51,13 @@ export interface HistogramPoint extends Point {
   explicitBounds: readonly number[]
   exemplars?: readonly Exemplar[] | undefined
 }
+/** The quantiles of a summary at a time. */
 export interface SummaryPoint extends Point {
   count: number
   sum: number
   quantiles: readonly { quantile: number; value: number }[]
 }
+/** A measurement that stands for the others of its series, with its trace. */
 export interface Exemplar {
   attributes?: Readonly<Record<string, unknown>> | undefined
   timeMs: number
