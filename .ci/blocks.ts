@@ -92,9 +92,9 @@ const [redisPort = 0] = await freePorts(1)
 let redis: ChildProcess | undefined
 
 async function readPages(): Promise<Page[]> {
-  const paths = (await Array.fromAsync(glob(PAGES)))
-    .filter((path) => path.includes(only) && !ELSEWHERE.includes(path))
-    .sort()
+  const paths: string[] = []
+  for await (const path of glob(PAGES)) if (path.includes(only) && !ELSEWHERE.includes(path)) paths.push(path)
+  paths.sort()
   const ports = await freePorts(paths.length)
   return Promise.all(
     paths.map(async (path, index) => {
