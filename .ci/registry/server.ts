@@ -35,15 +35,18 @@ export async function startRegistry(folder: string): Promise<Registry> {
   await run('npm', ['install', '--no-audit', '--no-fund'], { cwd: folder })
   const [port] = await freePorts(1)
   const url = `http://127.0.0.1:${port}/`
-  const upstream = await run('npm', ['config', 'get', 'registry'], { cwd: folder })
-  await writeFile(join(folder, 'config.json'), JSON.stringify(settings(upstream.trim())))
+  const upstream = await configured('registry', folder)
+  const authorities = await configured('cafile', folder)
+  await writeFile(join(folder, 'config.json'), JSON.stringify(settings(upstream)))
   // Verdaccio lets everybody publish here; npm and pnpm want a token all the same.
   const npmrc = [`registry=${url}`, `${url.replace('http:', '')}:_authToken=nobody`]
   await writeFile(join(folder, 'npmrc'), npmrc.join('\n'))
 
   const executable = join(folder, 'node_modules/verdaccio/bin/verdaccio')
   const args = ['--config', join(folder, 'config.json'), '--listen', url]
-  const child = spawn(process.execPath, [executable, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
+  // Verdaccio knows nothing of npm's settings.
+  const env = authorities === 'null' ? process.env : { NODE_EXTRA_CA_CERTS: authorities, ...process.env }
+  const child = spawn(process.execPath, [executable, ...args], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] })
   const log = join(folder, 'log')
   const written = createWriteStream(log)
   child.stdout.pipe(written, { end: false })
@@ -61,6 +64,11 @@ export async function startRegistry(folder: string): Promise<Registry> {
     throw new Error(await readFile(log, 'utf8'), { cause: error })
   }
   return { url, env: environment(folder, url), close }
+}
+
+/** What npm is set to, `null` where it is not. */
+async function configured(name: string, cwd: string): Promise<string> {
+  return (await run('npm', ['config', 'get', name], { cwd })).trim()
 }
 
 function settings(upstream: string): object {
