@@ -202,6 +202,7 @@ function start(
   const traces = keep
     ? holdTraces({
         next: scrubbing,
+        hasReceivers: () => processors.length > 0,
         isWatched: console || spanProcessors.length > 0,
         lose: (spans) => spanExport?.lose(spans)
       })

@@ -11,6 +11,8 @@ export interface HeldTraces extends HeldTracesOptions {
 
 export interface HeldTracesOptions {
   next: SpanProcessor
+  /** Whether anybody receives what is kept: without them nothing is held. */
+  hasReceivers(): boolean
   /** Whether others than the exporter receive spans: they get those that are not sampled, too. */
   isWatched: boolean
   /** Counts spans that fell out of a trace that was kept. */

@@ -108,8 +108,9 @@ export function startRequestSpans(home: SpanHome): StartRequestSpan {
     }
     const state = traceState ?? parentSpanContext?.traceState
     if (state) spanContext.traceState = state
-    if (mayKeep && home.traces && decision !== SamplingDecision.RECORD_AND_SAMPLED && !parentSpanContext) {
-      return new UnsampledRoot(home.traces, record, spanContext, observation, around, links)
+    const traces = mayKeep && home.traces?.hasReceivers() ? home.traces : undefined
+    if (traces && decision !== SamplingDecision.RECORD_AND_SAMPLED && !parentSpanContext) {
+      return new UnsampledRoot(traces, record, spanContext, observation, around, links)
     }
     if (decision === SamplingDecision.NOT_RECORD) return trace.wrapSpanContext(spanContext)
     return begun(new RequestSpan(home, spanContext, parentSpanContext, idBytes, name, observation, links), around)
