@@ -48,11 +48,14 @@ async function playOn(stage: Stage, cell: Cell, answers: Awaited<ReturnType<type
   const ending = await Promise.race([stage.service.ended, wait(CLOSE_MS, undefined, { ref: false })])
   seen.push(`closed in ${seconds(performance.now() - startedAt)}`)
   await traffic.stop()
-  if (!ending) return { cell, seen: '', problems: [...problems, `the process has not ended after ${CLOSE_MS} ms`] }
+  if (!ending)
+    return { cell, seen: seen.join('; '), problems: [...problems, `the process has not ended after ${CLOSE_MS} ms`] }
   problems.push(...endProblems(stage, cell, traffic, ending))
-  if (!ending.report) return { cell, seen: '', problems: [...problems, 'the process has said nothing when it ended'] }
+  seen.unshift(`${traffic.answered} of ${traffic.sent} answers`)
+  if (!ending.report)
+    return { cell, seen: seen.join('; '), problems: [...problems, 'the process has said nothing when it ended'] }
   const accounts = accountsOf(stage, ending.report, cell)
-  seen.unshift(`${traffic.answered} of ${traffic.sent} answers`, ...accounts.seen)
+  seen.splice(1, 0, ...accounts.seen)
   return { cell, seen: seen.join('; '), problems: [...problems, ...accounts.problems] }
 }
 

@@ -25,7 +25,9 @@ async function take(): Promise<void> {
   for (const [index, cell] of left) {
     const failure = (error: unknown): Played => ({ cell, seen: '', problems: [String(error)] })
     played[index] = cell.missing ? failure(cell.missing) : await play(cell, answers).catch(failure)
-    console.error(`${played[index].problems.length === 0 ? 'ok' : 'not ok'} - ${cell.name}`)
+    const { seen, problems } = played[index]
+    console.error(`${problems.length === 0 ? 'ok' : 'not ok'} - ${cell.name}`)
+    if (problems.length > 0) for (const what of [...problems, `seen: ${seen}`]) console.error(`  # ${what}`)
   }
 }
 await Promise.all(Array.from({ length: AT_ONCE }, take))

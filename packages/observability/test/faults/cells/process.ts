@@ -88,7 +88,11 @@ const resources: Cell[] = [
   {
     name: '85 % of the heap’s limit are taken for 5 s',
     expected: 'nothing lost',
-    setting: { args: ['--max-old-space-size=160', '--max-semi-space-size=2'] },
+    // V8 ends a process whose last four collections near the limit took most of the time, by the clock on the wall: on a slow
+    // machine it ends a plain app too. At the limit itself it still does.
+    setting: {
+      args: ['--max-old-space-size=160', '--max-semi-space-size=2', '--no-detect-ineffective-gcs-near-heap-limit']
+    },
     async begin(stage) {
       const strikes = Number((await stage.cause('hoard')) === 200)
       return async () => {
