@@ -77,6 +77,26 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['observability/jobs']
     }
   ],
+  'observation/src/values/thrown.ts': [
+    {
+      guard: 'no item of a list that is thrown is shown',
+      find: 'if (Array.isArray(value)) return',
+      replace: 'if (Array.isArray(value)) return String(value)\n  if (Array.isArray(value)) return',
+      tests: ['thrown']
+    },
+    {
+      guard: 'a proxy that is thrown is not asked, whose traps may never return',
+      find: 'if (!isObject(thrown) || types.isProxy(thrown)) return describe(thrown)',
+      replace: 'if (!isObject(thrown)) return describe(thrown)',
+      tests: ['thrown']
+    },
+    {
+      guard: 'no stack shows a list that an error has as its message',
+      find: 'hasTexts ? stack :',
+      replace: 'true ? stack :',
+      tests: ['thrown']
+    }
+  ],
   'observation/src/time/deadline.ts': [
     {
       guard: 'a deadline that has passed is none to warn of',
@@ -1047,6 +1067,12 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     }
   ],
   'sentry/src/failure.ts': [
+    {
+      guard: 'the items of a list that is thrown, the source of a function and the bytes of a buffer stay here',
+      find: 'thrown instanceof Error ? thrown : thrownText(thrown)',
+      replace: 'thrown instanceof Error ? thrown : thrown',
+      tests: ['observability/secrets']
+    },
     {
       guard: 'an error that cannot be read is counted',
       find: '    return causes.every((cause) => isReadable(cause, depth + 1))\n  } catch {\n    return false',

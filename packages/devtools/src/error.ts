@@ -1,3 +1,5 @@
+import { isErrorToRead, thrownText, thrownTexts } from '@fastify-observability/observation/internal'
+
 /** An error as it is kept: its texts, and nothing that it refers to. */
 export interface RecordedError {
   readonly type: string
@@ -19,7 +21,7 @@ export function chainOf(error: unknown): RecordedError[] {
     for (let next = error; next !== undefined && next !== null && chain.length <= MAX_CAUSES && !seen.has(next); ) {
       seen.add(next)
       chain.push(recordOf(next))
-      next = next instanceof Error ? next.cause : undefined
+      next = isErrorToRead(next) ? next.cause : undefined
     }
   } catch {
     chain.push({ type: 'Error', message: '[unreadable]', code: undefined, frames: [] })
@@ -28,16 +30,13 @@ export function chainOf(error: unknown): RecordedError[] {
 }
 
 function recordOf(error: unknown): RecordedError {
-  if (!(error instanceof Error)) {
-    return { type: typeof error, message: String(error).slice(0, MAX_TEXT), code: undefined, frames: [] }
-  }
-  const { name, message } = error
-  const code = 'code' in error && error.code !== undefined ? String(error.code) : undefined
-  return { type: name, message: String(message).slice(0, MAX_TEXT), code, frames: framesOf(error, message) }
+  const { name, message, stack = '' } = thrownTexts(error)
+  const code = isErrorToRead(error) && 'code' in error && error.code !== undefined ? thrownText(error.code) : undefined
+  return { type: name, message: message.slice(0, MAX_TEXT), code, frames: framesOf(stack, message) }
 }
 
 // A message may contain lines that look like frames.
-function framesOf({ stack = '' }: Error, message: string): string[] {
+function framesOf(stack: string, message: string): string[] {
   const at = message === '' ? 0 : stack.indexOf(message)
   const behind = at === -1 ? stack : stack.slice(at + message.length)
   return behind

@@ -5,12 +5,12 @@ import { SpanKind, trace } from '@opentelemetry/api'
 import { test } from 'tap'
 import { startService } from './service.ts'
 
-const SECRETS = Array.from({ length: 40 }, (_, index) => `s3cr3t-${index}-planted`)
+const SECRETS = Array.from({ length: 44 }, (_, index) => `s3cr3t-${index}-planted`)
 const left = [...SECRETS]
 // Further ones are planted twice.
 const take = (): string => left.shift() ?? SECRETS[0] ?? ''
 
-test('40 secrets in headers, URLs, lines, spans, errors, fields and options are nowhere', async (t) => {
+test('44 secrets in headers, URLs, lines, spans, errors, fields and options are nowhere', async (t) => {
   const given = {
     sentry: { dsn: `https://${take()}@host/1` },
     tracing: { endpoint: `http://me:${take()}@collector:4317` },
@@ -36,6 +36,15 @@ test('40 secrets in headers, URLs, lines, spans, errors, fields and options are 
     const cause = new Error(`password=${take()}`)
     throw Object.assign(new Error(`Bearer ${take()}.abc.def`, { cause }), { code: `E token=${take()}` })
   })
+  const thrown = [
+    ['authorization', take()],
+    () => `password ${SECRETS[0]}`,
+    Buffer.from(take()),
+    { toString: take },
+    Object.assign(new Error('a'), { message: ['authorization', take()], code: ['token', take()] })
+  ]
+  app.get('/thrown/:index', async ({ params }) => Promise.reject(thrown[Number(Object(params).index)]))
+  for (const index of thrown.keys()) await app.inject(`/thrown/${index}`)
   const headers = Object.fromEntries(
     ['authorization', 'cookie', 'x-api-key', 'proxy-authorization', 'x-csrf-token', 'x-auth-token', 'x-session-id'].map(
       (name) => [name, `${name === 'cookie' ? 'sid=' : ''}${take()}`]
@@ -50,9 +59,15 @@ test('40 secrets in headers, URLs, lines, spans, errors, fields and options are 
   t.teardown(() => client.close())
   await client.connect(new StreamableHTTPClientTransport(new URL(`${address}/_observability/mcp`)))
   const answers = await Promise.all([
-    ...['requests', 'requests/1', 'routes', 'runtime', 'health', 'delivery', 'setup'].map(async (path) =>
-      (await fetch(`${address}/_observability/api/${path}`)).text()
-    ),
+    ...[
+      'requests',
+      ...[1, 2, 3, 4, 5, 6].map((id) => `requests/${id}`),
+      'routes',
+      'runtime',
+      'health',
+      'delivery',
+      'setup'
+    ].map(async (path) => (await fetch(`${address}/_observability/api/${path}`)).text()),
     ...['list_requests', 'get_story', 'get_setup'].map(async (name) =>
       JSON.stringify(await client.callTool({ name, arguments: name === 'get_story' ? { id: '1' } : {} }))
     )

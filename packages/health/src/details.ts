@@ -1,4 +1,4 @@
-import { isRecord, type Redactor } from '@fastify-observability/observation/internal'
+import { isErrorToRead, isRecord, type Redactor, thrownText } from '@fastify-observability/observation/internal'
 
 /** What a check tells beside its outcome, by name. */
 export type CheckDetails = Record<string, string | number | boolean>
@@ -27,9 +27,10 @@ export function detailsOf(result: unknown, redactor: Redactor): CheckDetails | u
 /** The message of what a check has thrown, which may be anything and may throw when it is read. */
 export function messageOf(error: unknown, redactor: Redactor): string {
   try {
-    if (!(error instanceof Error)) return shorten(String(error), redactor)
+    const message = thrownText(error)
+    if (message !== '' || !isErrorToRead(error)) return shorten(message, redactor)
     // A host with several addresses fails with an AggregateError, which has a code and no message.
-    return shorten(error.message || ('code' in error ? String(error.code) : error.name), redactor)
+    return shorten(thrownText('code' in error ? error.code : error.name), redactor)
   } catch {
     return '[unreadable]'
   }

@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import { framesIn } from '@fastify-observability/observation/internal'
 
 /** An error as it stands in a line. */
 export interface ErrorFields {
@@ -40,7 +41,7 @@ export function errorFields(thrown: unknown, how: ErrorText = { text: String, de
 
     const message = read(error, 'message', UNREADABLE)
     if (typeof message !== 'string' && !isError(error)) return { type, message: how.describe(error) }
-    const fields: ErrorFields = { type, ...messageAndStack(message, read(error, 'stack')) }
+    const fields: ErrorFields = { type, ...messageAndStack(name, message, read(error, 'stack')) }
     const code = read(error, 'code')
     const cause = read(error, 'cause')
     const errors = partsOf(error)
@@ -51,10 +52,11 @@ export function errorFields(thrown: unknown, how: ErrorText = { text: String, de
     return fields
   }
 
-  function messageAndStack(message: unknown, stack: unknown): Pick<ErrorFields, 'message' | 'stack'> {
+  function messageAndStack(name: unknown, message: unknown, stack: unknown): Pick<ErrorFields, 'message' | 'stack'> {
     const safe = typeof message === 'string' ? text(message) : message === undefined ? '' : how.describe(message)
     if (typeof stack !== 'string') return { message: safe }
-    // The stack repeats the message, and must not say more than it.
+    // The stack repeats name and message, and must not say more than they.
+    if (isHolding(name) || isHolding(message)) return { message: safe, stack: text(framesIn(stack).trimStart()) }
     const at = typeof message === 'string' && message !== safe ? stack.indexOf(message) : -1
     if (typeof message !== 'string' || at === -1) return { message: safe, stack: text(stack) }
     return { message: safe, stack: text(stack.slice(0, at)) + safe + text(stack.slice(at + message.length)) }
@@ -71,6 +73,11 @@ export function isError(value: unknown): boolean {
     // A proxy's trap.
     return false
   }
+}
+
+/** Whether a stack shows what it holds. */
+function isHolding(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
 }
 
 // `otherwise` if it cannot be read.

@@ -195,6 +195,27 @@ export const HOLDERS: Record<string, (secret: string) => unknown> = {
   'an escaped key': (secret) => ({ [`token=${secret}`]: 1 })
 }
 
+/** What is thrown and is no plain error, beside all holders. */
+export const THROWN: Record<string, (secret: string) => unknown> = {
+  text: (secret) => `password=${secret}`,
+  'a pair': (secret) => ['authorization', secret],
+  'a list': (secret) => [['authorization', secret], { password: secret }],
+  symbol: (secret) => Symbol(`token=${secret}`),
+  function: (secret) => new Function(`return { password: '${secret}' }`),
+  'a class': (secret) => new Function(`return class { password = '${secret}' }`)(),
+  bytes: (secret) => Buffer.from(`authorization ${secret}`),
+  'an own text': (secret) => ({ password: secret, toString: () => `authorization,${secret}` }),
+  'an own primitive': (secret) => ({ [Symbol.toPrimitive]: () => `authorization,${secret}` }),
+  'a message': (secret) => ({ message: `password=${secret}`, name: `token=${secret}`, stack: `token=${secret}` }),
+  'a message that is a list': (secret) => Object.assign(new Error(), { message: ['authorization', secret] }),
+  'a stack that is a list': (secret) => Object.assign(new Error('a'), { stack: ['authorization', secret] }),
+  name: (secret) => Object.assign(new Error('a'), { name: `token=${secret}` }),
+  'a name that is a list': (secret) => Object.assign(new Error('a'), { name: ['authorization', secret] }),
+  code: (secret) => Object.assign(new Error('a'), { code: `token=${secret}` }),
+  'a code that is a list': (secret) => Object.assign(new Error('a'), { code: ['authorization', secret] }),
+  'a cause that is a list': (secret) => new Error('a', { cause: ['authorization', secret] })
+}
+
 /** As axios throws it. */
 export function clientError(secret: string): Error {
   const headers = { authorization: `Bearer ${secret}`, 'x-api-key': secret }

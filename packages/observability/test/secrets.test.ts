@@ -9,7 +9,17 @@ import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { type ObservabilityOptions, observe, withSpan } from '../src/index.ts'
-import { clientError, FORMS, HEADERS, HOLDERS, OUTSIDE, QUERIES, STATEMENTS, VALUES } from './planted-secrets.ts'
+import {
+  clientError,
+  FORMS,
+  HEADERS,
+  HOLDERS,
+  OUTSIDE,
+  QUERIES,
+  STATEMENTS,
+  THROWN,
+  VALUES
+} from './planted-secrets.ts'
 
 /** A secret that is planted nowhere else, so that one that is found says where it was. */
 type Plant = (place: string) => string
@@ -27,7 +37,9 @@ const VARIANTS: Record<string, ObservabilityOptions & { logging: object; sentry:
 const FORMS_HELD = 20
 const LIMITS = { maxEventsPerMinute: 10_000, maxEqualEventsPerMinute: 10_000 }
 
-/** Checks of which every second one fails. */
+const ALL_THROWN = Object.entries({ ...HOLDERS, ...THROWN })
+
+/** Checks of which every second one fails, and one for each value that is thrown. */
 function checksOf(plant: Plant) {
   const entries = Object.entries(FORMS).map(([form, textOf], index) => {
     const check = async () => {
@@ -36,7 +48,11 @@ function checksOf(plant: Plant) {
     }
     return [`check${index}`, { critical: false, check }]
   })
-  return Object.fromEntries(entries)
+  const throwing = ALL_THROWN.map(([kind, make], index) => {
+    const check = () => Promise.reject(make(plant(`${kind}, thrown by a check`)))
+    return [`throws${index}`, { critical: false, check }]
+  })
+  return Object.fromEntries([...entries, ...throwing])
 }
 
 /** A service that sends all it can to wherever it can. */
@@ -196,6 +212,27 @@ for (const [name, variant] of Object.entries(VARIANTS)) {
         throw Object.assign(new Error('it failed'), { [key]: make(plant(`${kind}, an error's`)) })
       })
       for (const index of all.keys()) {
+        await app.inject(`/${index}`)
+        if (index % FORMS_HELD === 0) await app.observability.flush()
+      }
+    })
+    t.ok(planted > 300, `${planted} planted`)
+    t.same(found, [])
+  })
+
+  test(`sends nothing of ${ALL_THROWN.length} values that are thrown, whatever they are: ${name}`, async (t) => {
+    const { planted, found } = await leaks(t, variant, async (app, plant) => {
+      app.get('/:index', async ({ params, log, observation }) => {
+        const [kind, make] = ALL_THROWN[Number(Object(params).index)] ?? ['', String]
+        const thrown = (place: string) => make(plant(`${kind}, thrown in ${place}`))
+        log.error({ err: thrown('a line') }, 'it failed')
+        await withSpan('work', () => Promise.reject(thrown('a span'))).catch(() => undefined)
+        await observe('import', () => Promise.reject(thrown('a job'))).catch(() => undefined)
+        Sentry.captureException(new Error('it failed', { cause: thrown('a cause') }))
+        observation.fail(thrown('what was reported'))
+        throw thrown('a request')
+      })
+      for (const index of ALL_THROWN.keys()) {
         await app.inject(`/${index}`)
         if (index % FORMS_HELD === 0) await app.observability.flush()
       }

@@ -16,6 +16,7 @@ import { registryOf } from './registry.ts'
 import { currentScope, runOutside } from './scope.ts'
 import { errorName } from './values/error-name.ts'
 import { isRecord } from './values/record.ts'
+import { thrownTexts } from './values/thrown.ts'
 
 /** What BullMQ takes as `telemetry`, without its types. https://docs.bullmq.io/guide/telemetry */
 export interface BullmqTelemetry {
@@ -129,7 +130,7 @@ function enqueue(name: string): BullmqSpan {
     setAttributes,
     addEvent: (event, attributes) => void span.addEvent(event, attributes),
     recordException(error) {
-      span.recordException(error instanceof Error ? error : String(error))
+      span.recordException(thrownTexts(error))
       span.setAttribute('error.type', errorName(error) || 'Error')
       span.setStatus({ code: SpanStatusCode.ERROR })
     },

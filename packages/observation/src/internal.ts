@@ -44,3 +44,4 @@ export { type AnswerRule, answerOf, attempt, isThenable, watchResult, YES_OR_NO 
 export { errorName } from './values/error-name.ts'
 export { knownMethod } from './values/method.ts'
 export { isRecord } from './values/record.ts'
+export { framesIn, isErrorToRead, thrownText, thrownTexts } from './values/thrown.ts'

@@ -3,7 +3,7 @@ import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
 import { type Counters, countDrops, countResponses, createCounters } from './counters.ts'
 import { watchCrashes } from './crash.ts'
-import { ADMITTED, isReadable } from './failure.ts'
+import { ADMITTED, capturable, isReadable } from './failure.ts'
 import { guardedHooks } from './hooks.ts'
 import { NAME, type Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
@@ -207,7 +207,7 @@ async function start(
     if (!isReadable(thrown)) return counters.dropped.add('unreadable')
     const mechanism = { handled: false, type: 'uncaught' }
     const hint = { originalException: thrown, captureContext: { level }, mechanism }
-    client.captureException(thrown, hint, Sentry.getCurrentScope())
+    client.captureException(capturable(thrown), hint, Sentry.getCurrentScope())
   }, close)
   return {
     ...connection,

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
+import { types } from 'node:util'
 import type { Outcome } from '@fastify-observability/observation'
-import type { JobObservation, RequestObservation } from '@fastify-observability/observation/internal'
+import { type JobObservation, type RequestObservation, thrownText } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { NodeClient, Scope } from '@sentry/node'
 
@@ -46,6 +47,12 @@ export function isReadable(thrown: unknown, depth = 0): boolean {
   }
 }
 
+/** What the SDK can capture: of lists, buffers and functions it would send all that they hold, and of a symbol nothing. */
+export function capturable(thrown: unknown): unknown {
+  const isSerialized = Object.prototype.toString.call(thrown) === '[object Object]'
+  return isSerialized || types.isNativeError(thrown) || thrown instanceof Error ? thrown : thrownText(thrown)
+}
+
 /** Labels all events in the scope with the request that they belong to. */
 export function describe(scope: Scope, { method, route, requestId, correlationId }: RequestObservation): void {
   scope.setTransactionName(`${method} ${route}`)
@@ -86,7 +93,7 @@ export function captureFailure(
   if (error === undefined) {
     client.captureEvent({ message: `${method} ${route} answered ${statusCode}`, level: 'error' }, hint, scope)
   } else {
-    client.captureException(error, { ...hint, originalException: error }, scope)
+    client.captureException(capturable(error), { ...hint, originalException: error }, scope)
     if (typeof error === 'object' && error !== null) captured.add(error)
   }
 }
@@ -107,7 +114,7 @@ export function captureJob(
   if (attempt !== undefined) scope.setTag('attempt', attempt)
   describeWork(scope, observation, tagFields)
   const hint = { event_id: eventId, data: ADMITTED, mechanism: { handled: false, type: 'job' } }
-  client.captureException(error, { ...hint, originalException: error }, scope)
+  client.captureException(capturable(error), { ...hint, originalException: error }, scope)
   if (typeof error === 'object' && error !== null) captured.add(error)
 }
 

@@ -1,4 +1,10 @@
-import { isNamedByOther, isNamedByPrevious, isRecord, type Redactor } from '@fastify-observability/observation/internal'
+import {
+  isNamedByOther,
+  isNamedByPrevious,
+  isRecord,
+  type Redactor,
+  thrownText
+} from '@fastify-observability/observation/internal'
 import type { Event } from '@sentry/node'
 
 const MAX_DEPTH = 12
@@ -14,6 +20,11 @@ const NO_KEYS: KeyTest = () => false
 
 /** Takes secrets out of all texts of an event, and the values of secret keys out of the application's data. */
 export function scrubEvent<Sent extends Event>(event: Sent, redactor: Redactor): Sent {
+  for (const exception of event.exception?.values ?? []) {
+    // An error may have anything as its name and message.
+    exception.type &&= thrownText(exception.type)
+    exception.value &&= thrownText(exception.value)
+  }
   for (const [key, value] of Object.entries(event)) {
     if (key === 'request') Object.assign(event, { [key]: scrubRequest(value, redactor) })
     else if (!KEPT.has(key))

@@ -1,6 +1,6 @@
 import { createRequire, register as registerLoader } from 'node:module'
 import { join } from 'node:path'
-import { isOpenTelemetryDisabled, requireOf } from '@fastify-observability/observation/internal'
+import { isOpenTelemetryDisabled, requireOf, thrownTexts } from '@fastify-observability/observation/internal'
 import type { Instrumentation } from '@opentelemetry/instrumentation'
 import { IORedisInstrumentation } from '@opentelemetry/instrumentation-ioredis'
 import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
@@ -67,7 +67,8 @@ function named(list: string, problems: string[]): Instrumentation[] {
       if (found.length === 0) problems.push(`TRACE_INSTRUMENTATIONS: ${name} exports no instrumentation`)
       return found
     } catch (error) {
-      const [reason] = String(error).split('\n')
+      const { name: kind, message } = thrownTexts(error)
+      const [reason] = `${kind}: ${message}`.split('\n')
       problems.push(`TRACE_INSTRUMENTATIONS: ${name} cannot be loaded: ${reason}`)
       return []
     }

@@ -1,4 +1,4 @@
-import { createRedactor, isRecord } from '@fastify-observability/observation/internal'
+import { createRedactor, isRecord, thrownTexts } from '@fastify-observability/observation/internal'
 import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
 import type { InstrumentationScope } from '@opentelemetry/core'
 import manifest from '../package.json' with { type: 'json' }
@@ -90,11 +90,10 @@ function fail(span: Span, error: unknown): void {
 
 /** What a span may carry of an error, which may be anything and may throw when looked at. */
 export function exceptionOf(error: unknown): { name: string; message: string; stack?: string } {
-  try {
-    if (!(error instanceof Error)) return { name: typeof error, message: redactor.text(String(error)) }
-    const { name, message, stack = '' } = error
-    return { name, message: redactor.text(message), stack: redactor.text(stack).slice(0, MAX_STACK) }
-  } catch {
-    return { name: 'Error', message: '[unreadable]' }
+  const { name, message, stack } = thrownTexts(error)
+  return {
+    name: redactor.text(name),
+    message: redactor.text(message),
+    ...(stack !== undefined && { stack: redactor.text(stack).slice(0, MAX_STACK) })
   }
 }

@@ -5,6 +5,7 @@ import {
   registryOf,
   setTimeout,
   sleep,
+  thrownText,
   turn,
   within
 } from '@fastify-observability/observation/internal'
@@ -89,7 +90,7 @@ export function installShutdown(
     try {
       return (await within(ms, closed)) ? undefined : new Error(`the onClose hooks had not ended after ${ms} ms`)
     } catch (error) {
-      return error instanceof Error ? error : new Error(String(error))
+      return error instanceof Error ? error : new Error(thrownText(error))
     }
   }
 

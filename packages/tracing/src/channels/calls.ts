@@ -1,5 +1,5 @@
 import { tracingChannel } from 'node:diagnostics_channel'
-import { attempt, bindScope, type Scope } from '@fastify-observability/observation/internal'
+import { attempt, bindScope, type Scope, thrownText } from '@fastify-observability/observation/internal'
 import {
   type Attributes,
   context,
@@ -71,7 +71,7 @@ export function createCalls({ provider, isInstrumented, report }: CallsOptions):
     spans.delete(message)
     if (message.error !== undefined) {
       const { code, name } = Object(message.error)
-      span.recordException({ name: String(code ?? name ?? typeof message.error) })
+      span.recordException({ name: thrownText(code ?? name ?? typeof message.error) })
       span.setStatus({ code: SpanStatusCode.ERROR })
     }
     span.end()

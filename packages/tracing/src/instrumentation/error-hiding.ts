@@ -1,3 +1,4 @@
+import { thrownText } from '@fastify-observability/observation/internal'
 import type { Attributes, Span } from '@opentelemetry/api'
 
 /**
@@ -9,7 +10,7 @@ export function hideErrorText(span: Span, _name: string, attributes: Attributes)
   const { setStatus, recordException } = span
   span.setStatus = ({ code }) => setStatus.call(span, { code })
   span.recordException = (exception, time) => {
-    const named = typeof exception === 'string' ? exception : { name: String(exception.code ?? exception.name) }
+    const named = typeof exception === 'string' ? exception : { name: thrownText(exception.code ?? exception.name) }
     recordException.call(span, named, time)
   }
 }
