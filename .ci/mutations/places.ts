@@ -994,6 +994,12 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   ],
   'logging/src/file.ts': [
     {
+      guard: 'a file ends with its day, also when the clock is set over midnight',
+      find: '|| today() > target.day',
+      replace: '',
+      tests: ['observability/clock-jumps']
+    },
+    {
       guard: 'the error event of a file does not end the process',
       find: "    stream.on('error', (error) => this.onError(error))\n",
       replace: '',

@@ -38,6 +38,8 @@ interface Target {
   size: number
   /** Whether the file system counts links, so that none means deleted. */
   linked: boolean
+  /** When it was opened, in days since the epoch. */
+  day: number
   /** Lines go only to an open one: not while archives make room for it, nor when the stream has left it. */
   phase: 'new' | 'open' | 'left'
 }
@@ -174,7 +176,8 @@ class RotatedFile implements Outlet {
       }
       if (this.isContended) this.noticeOthers(target, endTornLine(this.path, target.fd))
       // The stream does not know what others and writeSync have written; opening the file it sees that it is full.
-      if (target.size >= this.maxSize) {
+      // A clock that is set over midnight does not make the timer of the stream run out.
+      if (target.size >= this.maxSize || today() > target.day) {
         this.reopen()
         continue
       }
@@ -398,7 +401,11 @@ function hasArrived({ target, length }: Flight): boolean {
 function targetAt(path: string, flags: number): Target {
   const fd = openSync(path, flags, MODE)
   const { size, nlink } = fstatSync(fd)
-  return { fd, size, linked: nlink > 0, phase: 'new' }
+  return { fd, size, linked: nlink > 0, day: today(), phase: 'new' }
+}
+
+function today(): number {
+  return Math.floor(Date.now() / DAY_MS)
 }
 
 function readSize(option: string, size: string): number {

@@ -1,8 +1,10 @@
-import { globSync, renameSync, writeFileSync } from 'node:fs'
+import { globSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
 import { type Test, test } from 'tap'
-import { start, startReceivers } from './process.ts'
+import { type Line, start, startReceivers } from './process.ts'
 
+const DAY_S = 86_400
 const PATIENCE_S = 600
 const [library] = globSync('/usr/lib/*/faketime/libfaketimeMT.so.1')
 const skip = library ? false : 'libfaketime is not installed'
@@ -25,18 +27,33 @@ async function service(t: Test, aheadS: number) {
   }
   const logs = join(folder, 'logs')
   const running = await start(t, { ...env, ...faked, LOG_FILE: join(logs, 'app.log') }, 'clocked.ts')
-  return { ...running, set, collector, logs }
+  if (!isShown(running.lines[0], aheadS)) throw new Error(`the clock is not ${aheadS} s ahead`)
+  return { ...running, t, set, collector, logs }
+}
+
+/** Whether the line was written by a clock that is so far ahead. */
+function isShown(line: Line | undefined, aheadS: number): boolean {
+  return isSane((Date.now() - Date.parse(String(line?.time))) / 1000 + aheadS)
 }
 
 /** A request that begins by one clock and ends by another. */
-async function across({ origin, line, set }: Awaited<ReturnType<typeof service>>, jumps: number[]): Promise<void> {
+async function across({ t, origin, line, set }: Awaited<ReturnType<typeof service>>, jumps: number[]): Promise<void> {
   for (const [index, seconds] of jumps.entries()) {
     const held = fetch(`${origin}/held`)
     await line('held', index + 1)
     set(seconds)
     await (await fetch(`${origin}/release`)).text()
     await (await held).text()
+    t.ok(isShown(await line('request completed', 2 * index + 2), seconds), `the clock is ${seconds} s ahead`)
   }
+}
+
+function logged(folder: string): { name: string; day: string; msg: string }[] {
+  return readdirSync(folder).flatMap((name) => {
+    const bytes = readFileSync(join(folder, name))
+    const lines = (name.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString().trim().split('\n')
+    return lines.map((line) => JSON.parse(line)).map(({ time, msg }) => ({ name, day: time.slice(0, 10), msg }))
+  })
 }
 
 const isSane = (seconds: number): boolean => seconds >= 0 && seconds < PATIENCE_S
@@ -76,3 +93,22 @@ test('exports spans, events and points with times that the clock has shown, none
     []
   )
 })
+
+for (const way of ['passes', 'is set over'] as const) {
+  test(`begins a file with the day, and loses no line, when the clock ${way} midnight`, { skip }, async (t) => {
+    const toMidnight = DAY_S - ((Date.now() / 1000) % DAY_S)
+    const running = await service(t, toMidnight - 3600)
+    await across(running, [toMidnight - 1800, toMidnight + (way === 'passes' ? -2 : 60)])
+    const today = (): unknown => running.lines.at(-1)?.time
+    const before = String(running.lines[0]?.time).slice(0, 10)
+    while (String(today()).startsWith(before)) await (await fetch(`${running.origin}/release`)).text()
+    running.child.kill('SIGTERM')
+    t.equal(await running.ended, 0)
+    const lines = logged(running.logs)
+    t.same(lines.map(({ msg }) => msg).sort(), running.lines.map(({ msg }) => msg).sort())
+    const daysOf = (isCurrent: boolean) =>
+      new Set(lines.filter(({ name }) => (name === 'app.log') === isCurrent).map(({ day }) => day))
+    t.same([...daysOf(false)], [before])
+    t.equal([...daysOf(true)].filter((day) => day !== before).length, 1)
+  })
+}
