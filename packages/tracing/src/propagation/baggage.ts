@@ -1,3 +1,4 @@
+import { thrownText } from '@fastify-observability/observation/internal'
 import { context, propagation } from '@opentelemetry/api'
 
 /**
@@ -14,9 +15,18 @@ export function getBaggage(name: string): string | undefined {
  */
 export function withBaggage<Result>(values: Record<string, string>, fn: () => Result): Result {
   let baggage = propagation.getActiveBaggage() ?? propagation.createBaggage()
-  for (const [name, value] of Object.entries(values)) {
+  for (const [name, value] of Object.entries(Object(values))) {
     // Lone surrogates cannot be sent.
-    baggage = baggage.setEntry(name.toWellFormed(), { value: String(value).toWellFormed() })
+    baggage = baggage.setEntry(name.toWellFormed(), { value: textOf(value).toWellFormed() })
   }
   return context.with(propagation.setBaggage(context.active(), baggage), fn)
+}
+
+// Not every object has a text.
+function textOf(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return thrownText(value)
+  }
 }
