@@ -294,6 +294,9 @@ test('gives requests a deadline and names those it aborted when the app is close
   })
 })
 
+// From Node 26 on a server that closes ends connections without a request itself, at once.
+const CLOSES_SILENT = Number(process.versions.node.split('.', 1)) >= 26
+
 for (const secure of [false, true]) {
   test(`closes connections without a request and serves a late first one, ${secure ? 'with' : 'without'} TLS`, async (t) => {
     const https = secure ? { ...PSK, pskCallback: () => KEY } : null
@@ -310,7 +313,7 @@ for (const secure of [false, true]) {
     await wait(100)
     late.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n')
     await Promise.all([closed, left])
-    t.match(await answer, /^HTTP\/1\.1 200 .*served$/s)
+    t.match(await answer, CLOSES_SILENT ? /^$/ : /^HTTP\/1\.1 200 .*served$/s)
     t.ok(performance.now() - startedAt < STARVED_MS)
 
     async function open(): Promise<Socket> {
