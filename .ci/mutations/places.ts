@@ -86,8 +86,8 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'a proxy that is thrown is not asked, whose traps may never return',
-      find: 'if (!isObject(thrown) || types.isProxy(thrown)) return describe(thrown)',
-      replace: 'if (!isObject(thrown)) return describe(thrown)',
+      find: 'if (!isRecord(thrown) || types.isProxy(thrown)) return describe(thrown)',
+      replace: 'if (!isRecord(thrown)) return describe(thrown)',
       tests: ['thrown']
     },
     {

@@ -25,7 +25,7 @@ export interface Family {
   values: readonly Sample[]
 }
 
-/** How lines are written. */
+/** What a scrape is answered in: Prometheus’ text format or OpenMetrics. */
 export type Format = 'text' | 'openmetrics'
 
 export const CONTENT_TYPES: Record<Format, string> = {

@@ -1,4 +1,5 @@
 import { types } from 'node:util'
+import { isRecord } from './record.ts'
 
 /** What a thrown value says of itself. Nothing is redacted yet. */
 export interface ThrownTexts {
@@ -36,7 +37,7 @@ export function framesIn(stack: string): string {
  * because nothing would tell which items are secret.
  */
 export function thrownText(thrown: unknown): string {
-  if (!isObject(thrown) || types.isProxy(thrown)) return describe(thrown)
+  if (!isRecord(thrown) || types.isProxy(thrown)) return describe(thrown)
   const message = read(thrown, 'message', UNREADABLE)
   if (typeof message === 'string') return message
   return isErrorToRead(thrown) ? describe(message ?? '') : describe(thrown)
@@ -58,7 +59,7 @@ function describe(value: unknown): string {
   if (typeof value === 'function') return '[function]'
   // The digits of a large one take seconds.
   if (typeof value === 'bigint') return value <= MAX_SAFE && value >= -MAX_SAFE ? String(value) : '[bigint]'
-  if (!isObject(value)) return String(value)
+  if (!isRecord(value)) return String(value)
   if (types.isProxy(value)) return '[proxy]'
   if (Array.isArray(value)) return `[list of ${value.length}]`
   if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`
@@ -74,8 +75,4 @@ function read(object: object, key: string, otherwise?: unknown): unknown {
   } catch {
     return otherwise
   }
-}
-
-function isObject(value: unknown): value is object {
-  return typeof value === 'object' && value !== null
 }
