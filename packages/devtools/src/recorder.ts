@@ -63,6 +63,9 @@ const FAILED = { burst: 100, perSecond: 20 }
 
 // Of all apps of the process, which have one pipeline for spans.
 const storyOfSpan = new Map<string, Story>()
+// Of those the spans that have not ended. While there are none, the end of a span asks for no story: to look one up by an id
+// that is new takes longer than all else that a request costs which is not recorded.
+const openSpans = new Set<string>()
 // `undefined` for a job that came too fast.
 const storyOfJob = new WeakMap<JobObservation, Story | undefined>()
 
@@ -79,7 +82,9 @@ export const spanProcessor = {
     else story.unshown++
   },
   onEnd(span: FinishedSpan): void {
-    storyOfSpan.get(span.spanContext().spanId)?.addSpan(span)
+    if (openSpans.size === 0) return
+    const { spanId } = span.spanContext()
+    if (openSpans.delete(spanId)) storyOfSpan.get(spanId)?.addSpan(span)
   },
   forceFlush: async (): Promise<void> => undefined,
   shutdown: async (): Promise<void> => undefined
@@ -88,6 +93,7 @@ export const spanProcessor = {
 function claim(spanId: string, story: Story): void {
   story.spanIds.push(spanId)
   storyOfSpan.set(spanId, story)
+  openSpans.add(spanId)
 }
 
 function storyOf(observation: RequestObservation | JobObservation): Story | undefined {
@@ -109,7 +115,11 @@ export function createRecorder(redactor: () => Redactor, isWatched: (nowMs: numb
     stories.delete(story.id)
     bytes -= story.bytes
     // The span of a job that runs within a request is the job's by then.
-    for (const spanId of story.spanIds) if (storyOfSpan.get(spanId) === story) storyOfSpan.delete(spanId)
+    for (const spanId of story.spanIds) {
+      if (storyOfSpan.get(spanId) !== story) continue
+      storyOfSpan.delete(spanId)
+      openSpans.delete(spanId)
+    }
   }
 
   function weigh(story: Story, more: number): void {
