@@ -997,7 +997,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       guard: 'a file ends with its day, also when the clock is set over midnight',
       find: '|| today() > target.day',
       replace: '',
-      tests: ['observability/clock-jumps']
+      tests: ['observability/clock-jumps.long']
     },
     {
       guard: 'the error event of a file does not end the process',

@@ -1,37 +1,12 @@
 import { request } from 'node:http'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { createRedactor, type RedactOptions } from '@fastify-observability/observation/internal'
-import fc from 'fast-check'
 import Fastify from 'fastify'
 import { test } from 'tap'
-import { OWN_NAMES } from '../src/fields.ts'
-import { guardedPino } from '../src/guard.ts'
-import { createSafe } from '../src/safe.ts'
+import { Hostile, type Line, nested, service, throwing } from './guarded.ts'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage = runInNewContext('gc')
-
-type Line = Record<string, unknown>
-
-/** A guarded pino that writes into an array, and its safe. */
-function service(options?: RedactOptions) {
-  const safe = createSafe(createRedactor(options, OWN_NAMES))
-  const raw: string[] = []
-  const lost: unknown[] = []
-  const write = (line: string): void => void raw.push(line)
-  const log = guardedPino(safe, { base: null, timestamp: false }, { write }, { lost: (error) => lost.push(error) })
-  const last = (): Line => {
-    const { level, ...fields } = JSON.parse(raw.at(-1) ?? '')
-    return fields
-  }
-  /** The line that a log call with these arguments makes. */
-  const line = (...args: unknown[]): Line => {
-    Reflect.apply(log.info, log, args)
-    return last()
-  }
-  return { safe, log, raw, lost, line, last }
-}
 
 const { line } = service()
 
@@ -79,17 +54,6 @@ test('writes an error with its code, its causes and its parts, wherever it is pa
   t.match(line({ deep: { reason: error } }), { deep: { reason: err } })
   t.match(line('failed: %s', why), { msg: 'failed: Error: why', err: undefined })
 })
-
-const NO = new Error('no')
-
-class Hostile extends Error {
-  override get message(): string {
-    throw NO
-  }
-  override get stack(): string {
-    throw NO
-  }
-}
 
 test('writes whatever was thrown', async (t) => {
   const circular: { cause?: unknown } & Error = new Error('round')
@@ -206,13 +170,6 @@ test('cuts what is deep, wide, long, circular or unreadable', async (t) => {
   )
 })
 
-function throwing(): object {
-  const trap = (): never => {
-    throw NO
-  }
-  return new Proxy({}, { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap, getOwnPropertyDescriptor: trap })
-}
-
 test("gives a user's field that has the name of one of the line an underscore", async (t) => {
   const own = { level: 1, time: 2, msg: 3, service: 4, request_id: 5, trace_id: 6, span_id: 7, method: 8, path: 9 }
   t.same(line({ ...own, level_: 0 }, 'text'), {
@@ -245,10 +202,6 @@ test('writes only method, path and status of requests and replies', async (t) =>
 
 const S = 'hunter2+/Q'
 const BASE64 = Buffer.from(S).toString('base64')
-
-function nested(depth: number, leaf: unknown): unknown {
-  return depth === 0 ? leaf : { next: nested(depth - 1, leaf) }
-}
 
 const PLANTED: unknown[][] = [
   [{ password: S }],
@@ -401,181 +354,4 @@ test('survives being called by what it reads', async (t) => {
   }
   log.info({ nosy }, 'outside')
   t.match(JSON.parse(raw.at(-1) ?? ''), { msg: 'outside' })
-})
-
-const NASTY = [
-  '\u0000',
-  '\n',
-  '\r\n',
-  '\u001b[31m',
-  '\u0085',
-  '\u2028',
-  '\u2029',
-  '\ud800',
-  '\udfff',
-  '😀',
-  '"',
-  '\\',
-  '%s%d%j',
-  '%'
-]
-const NAMES = [
-  'level',
-  'time',
-  'msg',
-  'err',
-  'req',
-  'res',
-  'value',
-  'name',
-  'toJSON',
-  'then',
-  'hasOwnProperty',
-  'toString'
-]
-const strings = fc.oneof(
-  fc.string({ unit: 'binary' }),
-  fc.string({ unit: fc.constantFrom(...NASTY, 'a', ' ', '=', ':') }),
-  fc.string({
-    maxLength: 40,
-    unit: fc.constantFrom('password', 'token', '=', ':', '%3D', '"', '{', ' ', 'Bearer ', 'eyJ.')
-  }),
-  fc.tuple(fc.string(), fc.integer({ min: 1, max: 3000 })).map(([unit, times]) => unit.slice(0, 4).repeat(times))
-)
-const keys = fc.oneof(
-  fc.string(),
-  strings,
-  fc.constantFrom(...NAMES, '__proto__', 'constructor', 'password', 'method', 'headers', 'socket')
-)
-const leaves = fc.oneof(
-  strings,
-  fc.anything({
-    withBigInt: true,
-    withBoxedValues: true,
-    withDate: true,
-    withMap: true,
-    withNullPrototype: true,
-    withObjectString: true,
-    withSet: true,
-    withSparseArray: true,
-    withTypedArray: true
-  }),
-  fc.bigInt().map((value) => value ** 50n),
-  fc.string().map(Symbol),
-  fc.constantFrom<unknown>(undefined, null, Symbol.iterator, Number.NaN, -0, /a/, new Date(Number.NaN), class {})
-)
-const worst = fc.constantFrom<Make>(
-  () => throwing(),
-  () => new Hostile(),
-  () => Object.create(Hostile.prototype),
-  () => Object.create(Date.prototype),
-  () => JSON.parse('{"__proto__":{"hasOwnProperty":1}}'),
-  () => new WeakMap(),
-  () => Promise.resolve(),
-  () => process,
-  () => 'x'.repeat(1e6),
-  () => globalThis,
-  () => Object.create(null, { toString: { value: 1, enumerable: true } })
-)
-
-/** Makes anything, and worse; fast-check itself would not survive to hold it. */
-type Make = () => unknown
-const { hostile } = fc.letrec<{ hostile: Make }>((tie) => {
-  const inner = tie('hostile')
-  const traps = fc.subarray(['get', 'has', 'ownKeys', 'getPrototypeOf', 'getOwnPropertyDescriptor'])
-  const object = fc
-    .array(fc.tuple(keys, inner), { maxLength: 4 })
-    .map((entries) => () => Object.fromEntries(entries.map(([key, make]) => [key, make()])))
-  return {
-    hostile: fc.oneof(
-      { depthSize: 'small' },
-      leaves.map((value) => () => value),
-      worst,
-      object,
-      fc.array(inner, { maxLength: 4 }).map((items) => () => items.map((make) => make())),
-      object.map((make) => () => circular(make())),
-      fc.tuple(object, traps).map(
-        ([make, names]) =>
-          () =>
-            trapped(make(), names)
-      ),
-      fc.tuple(keys, fc.boolean()).map(
-        ([key, frozen]) =>
-          () =>
-            withThrowingGetter(key, frozen)
-      ),
-      inner.map((make) => () => ({ a: 1, toJSON: make })),
-      fc.tuple(strings, inner).map(
-        ([message, cause]) =>
-          () =>
-            new Error(message, { cause: cause() })
-      ),
-      fc.tuple(leaves, leaves).map(
-        ([message, code]) =>
-          () =>
-            Object.assign(new Error(), { message, code })
-      ),
-      fc.array(inner, { maxLength: 3 }).map(
-        (parts) => () =>
-          new AggregateError(
-            parts.map((make) => make()),
-            'many'
-          )
-      ),
-      fc.tuple(fc.integer({ min: 1, max: 5000 }), inner).map(
-        ([depth, make]) =>
-          () =>
-            nested(depth, make())
-      ),
-      fc.tuple(fc.integer({ min: 0, max: 3000 }), leaves).map(
-        ([length, value]) =>
-          () =>
-            new Array(length).fill(value)
-      )
-    )
-  }
-})
-
-function circular(object: object): object {
-  return Object.assign(object, { self: object, deep: { self: [object] } })
-}
-
-function trapped(object: object, names: string[]): object {
-  const trap = (): never => {
-    throw object
-  }
-  return new Proxy(object, Object.fromEntries(names.map((name) => [name, trap])))
-}
-
-function withThrowingGetter(key: string, frozen: boolean): object {
-  const object = Object.defineProperty({ a: 1 }, key, {
-    enumerable: true,
-    get: () => {
-      throw NO
-    }
-  })
-  return frozen ? Object.freeze(object) : object
-}
-
-const levels = fc.constantFrom('fatal', 'error', 'warn', 'info')
-
-test('makes exactly one line, which is JSON, of each of 10,000 arbitrary calls', async (t) => {
-  const { log, raw, lost } = service()
-  let calls = 0
-  const call = fc.property(fc.array(hostile, { maxLength: 4 }), levels, fc.option(hostile), (args, level, bindings) => {
-    const logger = bindings === null ? log : Reflect.apply(log.child, log, [bindings()])
-    Reflect.apply(
-      logger[level],
-      logger,
-      args.map((make) => make())
-    )
-    calls++
-    const written = raw.splice(0)
-    if (written.length !== 1) throw new Error(`${written.length} lines`)
-    if (!/^[^\n\r\u0085\u2028\u2029]+\n$/.test(written[0] ?? '')) throw new Error('not one line')
-    JSON.parse(written[0] ?? '')
-  })
-  fc.assert(call, { numRuns: 10_000, endOnFailure: true })
-  t.equal(calls, 10_000)
-  t.same(lost, [])
 })
