@@ -122,7 +122,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       guard: 'an answer of the wrong kind is not taken',
       find: 'else if (allows(answer)) return answer',
       replace: 'else return answer',
-      tests: ['observability/callbacks']
+      tests: ['observability/callbacks.long']
     }
   ],
   'observation/src/values/error-name.ts': [
