@@ -56,10 +56,24 @@ function refused(fn: () => unknown, other?: typeof TypeError): void {
   }
 }
 
+/** An app starts with it, or fails with a sentence of ours that does not show what is given as a secret. */
+async function startsOrSays(prepare: (app: FastifyInstance) => unknown): Promise<void> {
+  const app = Fastify()
+  try {
+    prepare(app)
+    await app.ready()
+  } catch (error) {
+    if (!(error instanceof Error && NAME.test(error.message))) throw error
+  } finally {
+    await app.close()
+  }
+}
+
 type Call = (a: unknown, b: unknown, app: FastifyInstance) => unknown
 const call = (fn: (...passed: never[]) => unknown, ...passed: unknown[]): unknown =>
   Reflect.apply(fn, undefined, passed)
-const { withSpan, withBaggage, getBaggage, observe, logger, http, postgres, redis, disk, bullmqTelemetry } = exported
+const { withSpan, withBaggage, getBaggage, observe, createLogger, logger, clusterMetrics } = exported
+const { http, postgres, redis, disk, bullmqTelemetry } = exported
 
 /** Each public function, with anything; `undefined` is what an application that does not care passes. */
 const CALLS: Record<string, Call> = {
@@ -76,6 +90,9 @@ const CALLS: Record<string, Call> = {
   'observe, what is thrown': (a) => observe('job', () => Promise.reject(a)).catch(() => undefined),
   logger: (a, b) => call(logger().info.bind(logger()), a, b),
   'logger, a child': (a, b) => call(logger().child({ a }).error.bind(logger()), b),
+  createLogger: (a, b) => refused(() => call(createLogger, { ...silent.logging, level: a, service: b })),
+  'createLogger, options': (a) => refused(() => call(createLogger, a)),
+  clusterMetrics: async (a) => startsOrSays((app) => app.register(clusterMetrics, { path: Object(a) })),
   http: (a, b) => refused(() => call(http, a, b), TypeError),
   postgres: (a, b) => refused(() => call(postgres, a, b), TypeError),
   redis: (a, b) => refused(() => call(redis, a, b), TypeError),
@@ -99,6 +116,31 @@ const VARIABLES = [
   'OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT OTEL_LINK_ATTRIBUTE_COUNT_LIMIT',
   'OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS TRACE_LIFECYCLE_SPANS'
 ].flatMap((names) => names.split(' '))
+
+// What cannot be delivered is given up soon.
+const SOON = { OTEL_METRIC_EXPORT_TIMEOUT: '50', OTEL_BSP_EXPORT_TIMEOUT: '50', OTEL_BLRP_EXPORT_TIMEOUT: '50' }
+/** Of those whose values are addresses, keys and certificates; a wrong one may keep the app from starting. */
+const TARGETS = ['TRACES_', 'METRICS_', 'LOGS_', '']
+  .flatMap((signal) =>
+    ['ENDPOINT', 'CERTIFICATE', 'CLIENT_KEY', 'CLIENT_CERTIFICATE', 'INSECURE'].map((end) => signal + end)
+  )
+  .map((end) => `OTEL_EXPORTER_OTLP_${end}`)
+  .concat('SENTRY_DSN')
+// Nothing listens on port 1, and no other host is asked.
+const target = fc.oneof(
+  text,
+  fc
+    .tuple(
+      fc.constantFrom('http:', 'https:', 'grpc:', 'unix:', 'HTTP:', 'ftp:', ''),
+      fc.constantFrom('//', '/', ''),
+      text,
+      text
+    )
+    .map(
+      ([scheme, slashes, user, path]) =>
+        `${scheme}${slashes}${encodeURIComponent(user.toWellFormed())}@127.0.0.1:1/${path}`
+    )
+)
 
 const REQUEST = fc.record({
   method: fc.constantFrom('GET', 'POST', 'PUT', 'DELETE', 'HEAD', 'OPTIONS', 'PATCH', 'QUERY', 'PURGE'),
@@ -188,5 +230,19 @@ export function fuzz(test: (title: string, body: (t: Test) => Promise<unknown>) 
       await app.close()
     })
     await t.resolves(holds('variables', Object(property), numRuns / 4))
+  })
+
+  test(`starts, or says what is wrong, with whatever ${TARGETS.length} addresses and certificates say`, async (t) => {
+    const { env } = process
+    t.teardown(() => {
+      process.env = env
+    })
+    const exporters = { OTEL_TRACES_EXPORTER: 'otlp', OTEL_METRICS_EXPORTER: 'otlp', OTEL_LOGS_EXPORTER: 'otlp' }
+    const variables = fc.dictionary(fc.constantFrom(...TARGETS), target, { minKeys: 1, maxKeys: 5 })
+    const property = fc.asyncProperty(variables, async (set) => {
+      process.env = { ...env, ...exporters, ...SOON, ...set }
+      await startsOrSays((app) => app.register(observability, { ...silent, devtools: false }))
+    })
+    await t.resolves(holds('targets', Object(property), numRuns / 4))
   })
 }
