@@ -3,7 +3,7 @@ import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import observation from '@fastify-observability/observation'
-import { registryOf, requireOf, TOKEN } from '@fastify-observability/observation/internal'
+import { registryOf, requireOf, TOKEN, withDocs } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { createApi, serveApi } from './api.ts'
@@ -34,7 +34,10 @@ async function devtools(app: FastifyInstance, options: DevtoolsOptions): Promise
   const { links = {}, management, given = {} } = resolveOptions(options)
   const server = management ?? app
   if (process.env.NODE_ENV === 'production' && !server.hasDecorator(TOKEN)) {
-    app.log.warn(`${NAME}: off in production, but for a management listener with a token`)
+    app.log.warn(
+      withDocs('nothing-is-exported'),
+      `${NAME}: off in production, but for a management listener with a token`
+    )
     return
   }
   await app.register(observation)

@@ -1,5 +1,12 @@
 import observation from '@fastify-observability/observation'
-import { answerOf, registryOf, resolveService, YES_OR_NO } from '@fastify-observability/observation/internal'
+import {
+  answerOf,
+  documented,
+  registryOf,
+  resolveService,
+  withDocs,
+  YES_OR_NO
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type CachedCheck, type Check, type CheckOptions, type CheckReport, cacheCheck } from './check.ts'
@@ -61,13 +68,17 @@ async function health(app: FastifyInstance, options: HealthOptions): Promise<voi
 
   function add(name: string, given: Check | CheckOptions): void {
     if (cached.has(name) || (pressure && name === 'pressure')) {
-      throw new TypeError(`${NAME}: a check named "${name}" already exists`)
+      throw documented(new TypeError(`${NAME}: a check named "${name}" already exists`), 'wrong-options')
     }
     const { critical = true, ...options } = typeof given === 'function' ? { check: given } : given
     const changed = ({ state, durationMs }: CheckReport, error: unknown): void => {
       const fields = { check: name, critical, duration_ms: durationMs }
       if (state === 'ok') app.log.info(fields, 'health check recovered')
-      else app.log[critical ? 'error' : 'warn']({ ...fields, err: error }, 'health check failed')
+      else
+        app.log[critical ? 'error' : 'warn'](
+          withDocs('health-and-pressure', { ...fields, err: error }),
+          'health check failed'
+        )
     }
     cached.set(name, cacheCheck({ critical, ...options }, { redactor: () => registry.redactor, changed }))
   }

@@ -1,6 +1,12 @@
 import { getHeapStatistics } from 'node:v8'
 import underPressure from '@fastify/under-pressure'
-import { clearInterval, registryOf, setInterval } from '@fastify-observability/observation/internal'
+import {
+  clearInterval,
+  documented,
+  registryOf,
+  setInterval,
+  withDocs
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { CheckReport } from './check.ts'
 import { NAME, type PressureMode, type PressureOptions } from './options.ts'
@@ -37,7 +43,7 @@ async function shed(reply: FastifyReply): Promise<never> {
 
 /** Watches event loop and memory from now on. */
 export async function watchPressure(app: FastifyInstance, given: PressureMode | PressureOptions): Promise<Pressure> {
-  if (app.hasDecorator('isUnderPressure')) throw new Error(TWICE)
+  if (app.hasDecorator('isUnderPressure')) throw documented(new Error(TWICE), 'registered-late-or-twice')
   // Loading modules keeps the event loop busy, so the first samples do not show the load of requests.
   let countsFrom = Number.POSITIVE_INFINITY
   app.addHook('onReady', async () => {
@@ -70,7 +76,7 @@ export async function watchPressure(app: FastifyInstance, given: PressureMode | 
   function compare(): void {
     if (performance.now() < countsFrom || isHigh === app.isUnderPressure()) return
     isHigh = !isHigh
-    if (isHigh) app.log.warn(measurements(), 'under pressure')
+    if (isHigh) app.log.warn(withDocs('health-and-pressure', measurements()), 'under pressure')
     else app.log.info(measurements(), 'no longer under pressure')
   }
 

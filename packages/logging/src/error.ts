@@ -1,5 +1,5 @@
 import { types } from 'node:util'
-import { framesIn } from '@fastify-observability/observation/internal'
+import { framesIn, isDocs } from '@fastify-observability/observation/internal'
 
 /** An error as it stands in a line. */
 export interface ErrorFields {
@@ -7,6 +7,8 @@ export interface ErrorFields {
   message: string
   stack?: string
   code?: string | number
+  /** Where the suite explains it, of an error of its own. */
+  docs?: string
   cause?: ErrorFields
   /** Of an AggregateError. */
   errors?: ErrorFields[]
@@ -43,10 +45,12 @@ export function errorFields(thrown: unknown, how: ErrorText = { text: String, de
     if (typeof message !== 'string' && !isError(error)) return { type, message: how.describe(error) }
     const fields: ErrorFields = { type, ...messageAndStack(name, message, read(error, 'stack')) }
     const code = read(error, 'code')
+    const docs = read(error, 'docs')
     const cause = read(error, 'cause')
     const errors = partsOf(error)
     if (typeof code === 'string') fields.code = text(code)
     if (typeof code === 'number') fields.code = code
+    if (isDocs(docs)) fields.docs = docs
     if (cause !== undefined && cause !== null) fields.cause = fieldsOf(cause, depth + 1)
     if (errors) fields.errors = errors.map((part) => fieldsOf(part, depth + 1))
     return fields

@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { isMainThread, threadId } from 'node:worker_threads'
-import { clearTimeout, monotonicMs, setTimeout } from '@fastify-observability/observation/internal'
+import { clearTimeout, documented, monotonicMs, setTimeout } from '@fastify-observability/observation/internal'
 import { createStream, type RotatingFileStream } from 'rotating-file-stream'
 import { type Archives, keepArchives, PID } from './archives.ts'
 import { type Chunk, createSink, type Outlet, type Sink, STUCK_MS, sleepSync } from './sink.ts'
@@ -124,7 +124,7 @@ function rotatedFile(path: string, options: FileOptions, onState: (message: stri
   const { maxAgeDays = 30, compress = 'gzip' } = options
   const maxSize = readSize('maxSize', options.maxSize ?? '100MB')
   const maxTotalSize = options.maxTotalSize ? readSize('maxTotalSize', options.maxTotalSize) : maxSize * 10
-  if (maxTotalSize <= maxSize) throw new Error(`${NAME}: option "file.maxTotalSize" must be more than "file.maxSize"`)
+  if (maxTotalSize <= maxSize) throw optionError('file.maxTotalSize', 'must be more than "file.maxSize"')
   proveWritable(path)
   const archives = keepArchives(path, {
     compress: compress === 'gzip',
@@ -410,8 +410,7 @@ function today(): number {
 
 function readSize(option: string, size: string): number {
   const bytes = bytesOf(size)
-  if (bytes === undefined)
-    throw new Error(`${NAME}: option "file.${option}" must be a size such as '100MB', got '${size}'`)
+  if (bytes === undefined) throw optionError(`file.${option}`, `must be a size such as '100MB', got '${size}'`)
   return bytes
 }
 
@@ -425,8 +424,12 @@ function proveWritable(path: string): void {
     if (!file.isFile()) throw new Error('it is not a regular file')
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new Error(`${NAME}: option "file" must name a file that can be written, got '${path}': ${reason}`)
+    throw optionError('file', `must name a file that can be written, got '${path}': ${reason}`)
   }
+}
+
+function optionError(option: string, rule: string): Error {
+  return documented(new Error(`${NAME}: option "${option}" ${rule}`), 'logger-and-log-file')
 }
 
 /** A crash may have cut the last line: the next one must not continue it. What the size is then. */

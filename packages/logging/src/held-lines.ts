@@ -1,4 +1,10 @@
-import { currentScope, isRecord, type RequestObservation, runIn } from '@fastify-observability/observation/internal'
+import {
+  currentScope,
+  documented,
+  isRecord,
+  type RequestObservation,
+  runIn
+} from '@fastify-observability/observation/internal'
 import { type Context, context, createContextKey, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
 import { ancestorOf, contextFields, fieldsOf, requestOf } from './context.ts'
@@ -223,7 +229,8 @@ export function holdLines(logger: Logger, { count, lose, isDeferrable, isListeni
 function internalOf(root: Logger, name: string): symbol {
   const symbol = symbolOf(root, name)
   if (symbol) return symbol
-  throw new Error(`@fastify-observability/logging: the option "keep" does not know this version of pino: no ${name}`)
+  const words = `the option "keep" does not know this version of pino: no ${name}`
+  throw documented(new Error(`@fastify-observability/logging: ${words}`), 'logger-and-log-file')
 }
 
 function call(method: unknown, target: object, args: readonly unknown[]): void {

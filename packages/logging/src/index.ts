@@ -5,12 +5,14 @@ import {
   answerOf,
   countBy,
   type DeliveryReport,
+  documented,
   isFailure,
   keepRule,
   parseOptions,
   registryOf,
   resolveService,
-  sumOf
+  sumOf,
+  withDocs
 } from '@fastify-observability/observation/internal'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -51,7 +53,8 @@ function refuseOptions(options: LoggingOptions): void {
   const given = Object.entries(others).filter(([, value]) => value !== undefined && value !== false)
   if (given.length === 0) return
   const names = given.map(([name]) => `"${name}"`).join(', ')
-  throw new TypeError(`${NAME}: the app's logger is from createLogger, which is where ${names} must be given`)
+  const words = `the app's logger is from createLogger, which is where ${names} must be given`
+  throw documented(new TypeError(`${NAME}: ${words}`), 'logger-and-log-file')
 }
 
 /** The fields of a logger from createLogger are made with it, by its own options. */
@@ -60,6 +63,7 @@ function warnOfOtherService(logger: Logger, service: NonNullable<LoggingOptions[
   const { name } = resolveService(service)
   if (named === name) return
   logger.warn(
+    withDocs('logger-and-log-file'),
     `${NAME}: the logger from createLogger names the service "${named}", the app "${name}": give both the same`
   )
 }
@@ -96,7 +100,10 @@ async function logging(app: FastifyInstance, options: LoggingOptions): Promise<v
   app.log = root
   if (isGiven && options.service) warnOfOtherService(root, options.service)
   if (hasLogger && !isGiven && !isPino(given)) {
-    root.warn(`${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`)
+    root.warn(
+      withDocs('logger-and-log-file'),
+      `${NAME}: the logger given to Fastify is not a pino logger, its settings and destination do not apply`
+    )
   }
 
   const { claims, observe, publish, report, muteFastify, isSilenced } = registry

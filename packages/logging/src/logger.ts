@@ -12,6 +12,7 @@ import {
   resolveService,
   type Service,
   watchResult,
+  withDocs,
   within
 } from '@fastify-observability/observation/internal'
 import { type DestinationStream, type Logger, pino } from 'pino'
@@ -88,7 +89,7 @@ process.on('exit', () => {
  * @throws TypeError for invalid options, and when the file cannot be opened.
  */
 export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level = 'info'): Logger {
-  const parts = partsOf(resolveOptions(options, warnLater))
+  const parts = partsOf(resolveOptions(options, warnOfVariable))
   const { level = fallbackLevel, safe, service, targets, mixin, events } = parts
   const logger = guardedPino(
     safe,
@@ -111,7 +112,7 @@ export function createLogger(options: LoggingOptions = {}, fallbackLevel: Level 
 /** The same on top of a pino that the service has set up: what it has set stays, and its lines go where they went. */
 export function extendLogger(existing: ExistingPino, options: LoggingOptions): Logger {
   const { stream } = existing
-  const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }, warnLater), existing)
+  const parts = partsOf(resolveOptions({ ...(stream && { stream }), ...options }, warnOfVariable), existing)
   const { level = existing.logger.level, safe, service, mixin, events } = parts
   const bindings = { ...fieldsOf(service), ...Object(safe.copy(existing.bindings)) }
   const logger = guardedCopy(
@@ -133,6 +134,7 @@ export function extendLogger(existing: ExistingPino, options: LoggingOptions): L
   if (parts.otlp && existing.moved.length > 0) {
     const names = existing.moved.join(', ')
     root.warn(
+      withDocs('logger-and-log-file'),
       `${NAME}: records over OTLP take level, time and message from the line, which the logger's own ${names} changes`
     )
   }
@@ -194,8 +196,11 @@ function partsOf({ level, redact, allow, levelFor, keep, ...rest }: LoggingOptio
       lost: () => lose('unserializable', 1),
       written: report,
       failed(error) {
-        if (mayWarn())
-          latest()?.warn({ err: error }, `${NAME}: a function of the logger's failed, lines are written without it`)
+        if (!mayWarn()) return
+        latest()?.warn(
+          withDocs('functions-that-fail', { err: error }),
+          `${NAME}: a function of the logger's failed, lines are written without it`
+        )
       }
     }
   }
@@ -293,8 +298,12 @@ export function logger(): Logger {
 }
 
 /** When there is a logger. */
-function warnLater(message: string, fields: object = {}): void {
+function warnLater(fields: object, message: string): void {
   queueMicrotask(() => latest()?.warn(fields, `${NAME}: ${message}`))
+}
+
+function warnOfVariable(message: string): void {
+  warnLater(withDocs('wrong-options'), message)
 }
 
 function latest(): Logger | undefined {
@@ -388,11 +397,11 @@ function write(targets: readonly Target[], line: string): void {
 
 function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service: Service, keys = PINO_KEYS): Sink[] {
   const output = stream ? streamSink(stream) : sync ? atOnce(standardOutput()) : standardOutput()
-  const warn = (message: string): void => latest()?.warn(`${NAME}: ${message}`)
+  const warn = (message: string): void => latest()?.warn(withDocs('logger-and-log-file'), `${NAME}: ${message}`)
   const wanted = format ?? (process.stdout.isTTY && !stream ? 'pretty' : 'json')
   const sinks = [
     wanted === 'pino-pretty'
-      ? pinoPretty(output, keys, warn)
+      ? pinoPretty(output, keys)
       : wanted === 'pretty'
         ? formatted(output, createPretty(keys, wantsColors()))
         : output
@@ -402,7 +411,8 @@ function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service:
     ...otlpSinks(otlp, service, keys, {
       // Logged when there is a logger.
       info: (message) => queueMicrotask(() => latest()?.info(`${NAME}: ${message}`)),
-      warn: warnLater
+      warn: warnLater,
+      warnOfVariable
     })
   )
   return sinks
@@ -475,7 +485,7 @@ function formatted(output: Sink, format: (line: string) => string): Sink {
   return { ...output, write: (line) => output.write(format(line)) }
 }
 
-function pinoPretty(output: Sink, keys: LineKeys, warn: (message: string) => void): Sink {
+function pinoPretty(output: Sink, keys: LineKeys): Sink {
   try {
     const { isColorSupported, prettyFactory }: typeof import('pino-pretty') = requireOf(import.meta.url)('pino-pretty')
     return formatted(
@@ -483,8 +493,7 @@ function pinoPretty(output: Sink, keys: LineKeys, warn: (message: string) => voi
       prettyFactory({ colorize: isColorSupported, messageKey: keys.messageKey, ignore: 'service,version,environment' })
     )
   } catch {
-    // Logged as soon as there is a logger.
-    queueMicrotask(() => warn('pino-pretty is not installed, format "pretty" is used'))
+    warnLater(withDocs('missing-packages'), 'pino-pretty is not installed, format "pretty" is used')
     return formatted(output, createPretty(keys, wantsColors()))
   }
 }

@@ -4,7 +4,8 @@ import {
   isOpenTelemetryDisabled,
   isRecord,
   listFromEnv,
-  type Service
+  type Service,
+  withDocs
 } from '@fastify-observability/observation/internal'
 import type { LogExport, LogRecord } from '@fastify-observability/otlp'
 import { trace } from '@opentelemetry/api'
@@ -15,7 +16,8 @@ import type { Sink } from './sink.ts'
 
 export interface OtlpLog {
   info(message: string): void
-  warn(message: string, fields?: object): void
+  warn(fields: object, message: string): void
+  warnOfVariable(message: string): void
 }
 
 const NAME = '@fastify-observability/logging'
@@ -26,9 +28,9 @@ const SEVERITIES: Record<string, number> = { trace: 1, debug: 5, info: 9, warn: 
 
 /** The place for lines sent over OTLP, if an option or the environment asks for it. */
 export function otlpSinks(wanted: boolean | undefined, service: Service, keys: LineKeys, log: OtlpLog): Sink[] {
-  const named = listFromEnv('OTEL_LOGS_EXPORTER', EXPORTERS, log.warn) ?? []
+  const named = listFromEnv('OTEL_LOGS_EXPORTER', EXPORTERS, log.warnOfVariable) ?? []
   const isWanted = wanted ?? named.includes('otlp')
-  return isWanted && !isOpenTelemetryDisabled(log.warn) ? [otlpSink(service, keys, log)] : []
+  return isWanted && !isOpenTelemetryDisabled(log.warnOfVariable) ? [otlpSink(service, keys, log)] : []
 }
 
 function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
@@ -49,7 +51,7 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
       records = exportLogs({
         service,
         scope: { name: NAME, version: manifest.version },
-        log: { warn: (fields, message) => log.warn(message, fields) },
+        log,
         onLoss: (reason, count) => drop(reason === 'shutdown' ? 'closed' : reason, count)
       })
       if (records.note) log.info(`sending lines over OTLP: ${records.note}`)
@@ -57,7 +59,10 @@ function otlpSink(service: Service, keys: LineKeys, log: OtlpLog): Sink {
     } catch (error) {
       isMissing = true
       drop('no_exporter', early.length)
-      log.warn('lines are not sent over OTLP: install @fastify-observability/otlp', { err: error })
+      log.warn(
+        withDocs('missing-packages', { err: error }),
+        'lines are not sent over OTLP: install @fastify-observability/otlp'
+      )
     }
     early = []
   }

@@ -4,7 +4,7 @@ import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { registryOf } from '@fastify-observability/observation/internal'
+import { docsOf, registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { test } from 'tap'
@@ -49,6 +49,15 @@ test('refuses options beside a logger that has its own', async (t) => {
   await t.rejects(register({ redact: ['iban'] }), { message: sentence })
   await t.rejects(register(Object({ nonsense: 1 })), /unknown option "nonsense"/)
   await register({ service })
+})
+
+test('writes where an error of the suite is explained, and no other address', async (t) => {
+  const { lines, stream } = array()
+  const log = createLogger({ stream })
+  const docs = docsOf('wrong-options')
+  log.error(t.throws(() => createLogger(Object({ level: 'loud' }))))
+  log.error(Object.assign(new Error('other'), { docs: 'https://example.org' }))
+  t.match(lines, [{ err: { type: 'TypeError', docs } }, { err: { message: 'other', docs: undefined } }])
 })
 
 test('logger() is the latest logger that is still open', async (t) => {

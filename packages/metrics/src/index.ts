@@ -1,10 +1,12 @@
 import observation, { type Series } from '@fastify-observability/observation'
 import {
+  documented,
   lostIn,
   parseOptions,
   registryOf,
   resolveService,
-  type ServiceOptions
+  type ServiceOptions,
+  withDocs
 } from '@fastify-observability/observation/internal'
 import client, { type Registry } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
@@ -97,7 +99,7 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
     report: reportError
   } = registryOf(app)
   if (!admit(NAME)) return
-  if (app.hasDecorator('metrics')) throw new Error(TAKEN)
+  if (app.hasDecorator('metrics')) throw documented(new Error(TAKEN), 'registered-late-or-twice')
   claims.set('metrics', TAKEN)
   const report = (error: unknown): void => reportError(NAME, error)
   const appRegistry = createRegistry()
@@ -144,14 +146,15 @@ async function metrics(app: FastifyInstance, options: MetricsOptions): Promise<v
   app.addHook('onRoute', ({ url, config }) => {
     const { durationBuckets } = config?.observability?.metrics || {}
     if (durationBuckets === undefined || isBuckets(durationBuckets)) return
-    throw new TypeError(`${NAME}: the route ${url} must have ascending numbers for metrics.durationBuckets`)
+    const rule = 'must have ascending numbers for metrics.durationBuckets'
+    throw documented(new TypeError(`${NAME}: the route ${url} ${rule}`), 'wrong-options')
   })
   // Parts may publish at any time.
   const registerNew = registerPublished(registry, published, report)
   app.addHook('onReady', async () => {
     registerNew()
     for (const path of findOtherClients()) {
-      app.log.warn({ path }, DUPLICATE_CLIENT)
+      app.log.warn(withDocs('two-copies-of-opentelemetry', { path }), DUPLICATE_CLIENT)
     }
   })
 

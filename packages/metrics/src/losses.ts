@@ -1,5 +1,5 @@
 import type { Series } from '@fastify-observability/observation'
-import { atMostEvery, countBy } from '@fastify-observability/observation/internal'
+import { atMostEvery, countBy, withDocs } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import type { DropReason, InstrumentContext } from './instruments/instrument.ts'
 
@@ -16,7 +16,10 @@ export function countLosses(app: FastifyInstance): Pick<InstrumentContext, 'drop
   return {
     overflowed(metric) {
       if (overflows.get(metric) === 0) {
-        app.log.warn({ metric }, 'metrics: series limit reached, further label sets go to __overflow__')
+        app.log.warn(
+          withDocs('metrics-left-out', { metric }),
+          'metrics: series limit reached, further label sets go to __overflow__'
+        )
       }
       overflows.add(metric)
     },
@@ -25,7 +28,8 @@ export function countLosses(app: FastifyInstance): Pick<InstrumentContext, 'drop
       const drop = drops.get(key) ?? { metric, reason, count: 0 }
       drop.count++
       drops.set(key, drop)
-      if (mayLogDrop()) app.log.warn({ metric, reason }, 'metrics: dropped an invalid value of a metric')
+      if (mayLogDrop())
+        app.log.warn(withDocs('metrics-left-out', { metric, reason }), 'metrics: dropped an invalid value of a metric')
     },
     series: [
       {

@@ -1,4 +1,4 @@
-import { isRecord } from '@fastify-observability/observation/internal'
+import { isRecord, withDocs } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import { hasToken } from './management.ts'
 
@@ -29,7 +29,7 @@ export async function loadDevtools(
   } catch (err) {
     // Nobody has asked for it.
     if (option === undefined) return undefined
-    app.log.warn({ err }, MISSING)
+    app.log.warn(withDocs('missing-packages', { err }), MISSING)
     return undefined
   }
 }

@@ -9,7 +9,8 @@ import {
   parseOptions,
   registryOf,
   type ServiceOptions,
-  serviceSchema
+  serviceSchema,
+  withDocs
 } from '@fastify-observability/observation/internal'
 import profiling, { type ProfilingOptions } from '@fastify-observability/profiling'
 import requestId, { type RequestIdOptions } from '@fastify-observability/request-id'
@@ -199,7 +200,10 @@ const schema = v.strictObject({
 async function observability(app: FastifyInstance, options: ObservabilityOptions): Promise<void> {
   parseOptions(NAME, schema, options)
   if (app.hasDecorator(REGISTERED)) {
-    app.log.warn(`${NAME}: already registered here or by a parent instance; this registration is ignored`)
+    app.log.warn(
+      withDocs('registered-late-or-twice'),
+      `${NAME}: already registered here or by a parent instance; this registration is ignored`
+    )
     return
   }
   app.decorate(REGISTERED, options)

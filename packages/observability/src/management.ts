@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { TOKEN } from '@fastify-observability/observation/internal'
+import { documented, TOKEN } from '@fastify-observability/observation/internal'
 import Fastify, { type FastifyInstance } from 'fastify'
 import * as v from 'valibot'
 
@@ -44,9 +44,8 @@ export function createManagement(
     try {
       await management.listen({ port, host })
     } catch (error) {
-      throw new Error(`fastify-observability: the management listener cannot listen on ${host}:${port}`, {
-        cause: error
-      })
+      const words = `fastify-observability: the management listener cannot listen on ${host}:${port}`
+      throw documented(new Error(words, { cause: error }), 'registered-late-or-twice')
     }
   }
   app.addHook('onReady', async () => {

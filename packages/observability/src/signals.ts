@@ -1,6 +1,6 @@
 import { constants } from 'node:os'
 import { isMainThread } from 'node:worker_threads'
-import { isRecord, monotonicMs, registryOf } from '@fastify-observability/observation/internal'
+import { isRecord, monotonicMs, registryOf, withDocs } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const
@@ -56,7 +56,11 @@ async function deliver(signal: NodeJS.Signals, all: readonly FastifyInstance[]):
   const deadline = monotonicMs() + DELIVERY_MS
   const reports = await Promise.all(all.map((app) => registryOf(app).flush(DELIVERY_MS)))
   for (const [index, { complete, ...undelivered }] of reports.entries()) {
-    if (!complete) all[index]?.log.warn({ signal, undelivered }, 'the process ends and could not deliver everything')
+    if (complete) continue
+    all[index]?.log.warn(
+      withDocs('delivery', { signal, undelivered }),
+      'the process ends and could not deliver everything'
+    )
   }
   // Requests have been answered meanwhile.
   const left = deadline - monotonicMs()

@@ -1,5 +1,11 @@
 import observation from '@fastify-observability/observation'
-import { type Registry, registryOf, type Signal, type Stop } from '@fastify-observability/observation/internal'
+import {
+  documented,
+  type Registry,
+  registryOf,
+  type Signal,
+  type Stop
+} from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
 import { type Collection, createCollection } from './testing/collection.ts'
 import { changesOf, isGauge, NO_POINTS, type Points, pointsOf } from './testing/points.ts'
@@ -45,7 +51,8 @@ const MISSING: Record<Signal, string> = {
  */
 export async function observe(app: ObservedApp, { timeoutMs = 5_000 }: ObserveOptions = {}): Promise<Seen> {
   if (!isFastify(app)) {
-    throw new TypeError(`${NAME}: observe(app) takes a Fastify instance, of NestJS app.getHttpAdapter().getInstance()`)
+    const words = 'observe(app) takes a Fastify instance, of NestJS app.getHttpAdapter().getInstance()'
+    throw documented(new TypeError(`${NAME}: ${words}`), 'in-tests')
   }
   // What was registered without being waited for.
   await app.after()

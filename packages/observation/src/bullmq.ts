@@ -10,6 +10,7 @@ import {
   trace
 } from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
+import { documented } from './docs.ts'
 import { type JobObservation, jobName } from './job.ts'
 import { currentJobs, type Jobs } from './jobs.ts'
 import { registryOf } from './registry.ts'
@@ -56,6 +57,7 @@ interface Processing {
 }
 
 const NAME = '@fastify-observability/observation'
+const UNREGISTERED = 'bullmqTelemetry(app) needs the suite to be registered on the app first'
 const QUEUE = 'bullmq.queue.name'
 const OPERATION = 'bullmq.queue.operation'
 const JOB_NAME = 'bullmq.job.name'
@@ -83,7 +85,7 @@ const processings = new WeakMap<object, Processing>()
  */
 export function bullmqTelemetry(app?: FastifyInstance): BullmqTelemetry {
   const own = app && registryOf(app)?.jobs
-  if (app && !own) throw new Error(`${NAME}: bullmqTelemetry(app) needs the suite to be registered on the app first`)
+  if (app && !own) throw documented(new Error(`${NAME}: ${UNREGISTERED}`), 'registered-late-or-twice')
   return {
     tracer: {
       startSpan(name, { kind } = { kind: SpanKind.INTERNAL }, { metadata } = OUTSIDE) {

@@ -1,5 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 
+import { documented } from './docs.ts'
+
 /** Decorators that a part makes, and what to do where another plugin makes one of the same name, in a sentence. */
 export type Claims = Map<string, string>
 
@@ -27,5 +29,5 @@ export function explainTaken(app: FastifyInstance, claims: Claims): void {
 function explained(error: unknown, sentence: string | undefined): unknown {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (sentence === undefined || code !== 'FST_ERR_DEC_ALREADY_PRESENT') return error
-  return Object.assign(new Error(sentence, { cause: error }), { code })
+  return Object.assign(documented(new Error(sentence, { cause: error }), 'registered-late-or-twice'), { code })
 }

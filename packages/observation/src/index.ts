@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { documented, withDocs } from './docs.ts'
 import { observeRequests } from './lifecycle.ts'
 import { createObservers } from './observers.ts'
 
@@ -26,14 +27,15 @@ function checkNode(version: string): void {
   const [major = 0, minor = 0] = version.split('.').map(Number)
   const [oldestMajor, oldestMinor] = OLDEST_NODE
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return
-  throw new Error(`${NAME}: Node ${OLDEST_NODE.join('.')} or later is required, this is ${version}`)
+  const words = `Node ${OLDEST_NODE.join('.')} or later is required, this is ${version}`
+  throw documented(new Error(`${NAME}: ${words}`), 'registered-late-or-twice')
 }
 
 async function observation(app: FastifyInstance): Promise<void> {
   checkNode(process.versions.node)
   // Every plugin of the suite registers this one; the first does, the others find it.
   if (app.hasDecorator('observation')) return
-  if (!Object.hasOwn(app, 'server')) app.log.warn(`${NAME}: ${CHILD}`)
+  if (!Object.hasOwn(app, 'server')) app.log.warn(withDocs('registered-late-or-twice'), `${NAME}: ${CHILD}`)
   observeRequests(
     app,
     createObservers(() => app.log)

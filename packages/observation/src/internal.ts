@@ -1,7 +1,7 @@
 // What the parts of the suite share. Not for users: it may change in any release.
 
 export type { FlushReport, Holder, Signal, Undelivered } from './delivery.ts'
-export { docsOf } from './docs.ts'
+export { docsOf, documented, isDocs, withDocs } from './docs.ts'
 export type { MetricFamily, MetricReader, MetricSample, SpanReceiver, Stop } from './feeds.ts'
 export { Holding, Holdings } from './holding.ts'
 export { JobObservation } from './job.ts'

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { withDocs } from './docs.ts'
 import { createFieldRules } from './fields.ts'
 import { createJobs, openJobs } from './jobs.ts'
 import type { Outcome, Refusal } from './observation.ts'
@@ -24,7 +25,8 @@ export function observeRequests(app: FastifyInstance, observers: Observers): voi
   // Node calls these two: what they throw would end the request or the process.
   const fieldRules = createFieldRules()
   const jobs = createJobs(observers, fieldRules, (names) => {
-    app.log.warn({ jobs_count: names.length, jobs: names.slice(0, MAX_NAMED) }, 'closed; jobs were aborted')
+    const fields = { jobs_count: names.length, jobs: names.slice(0, MAX_NAMED) }
+    app.log.warn(withDocs('shutdown-and-crashes', fields), 'closed; jobs were aborted')
   })
   const moments: Moments = {
     fieldRules,

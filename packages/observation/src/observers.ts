@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { withDocs } from './docs.ts'
 import type { JobObservation } from './job.ts'
 import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RequestObservation } from './request-observation.ts'
@@ -169,7 +170,10 @@ export function createObservers(log: () => FastifyBaseLogger): Observers {
     errors.add(observer)
     if (!mayLog()) return
     try {
-      log().error({ err: error, observer }, 'an observer failed; what it observes is not affected')
+      log().error(
+        withDocs('functions-that-fail', { err: error, observer }),
+        'an observer failed; what it observes is not affected'
+      )
     } catch {
       // A logger of the user's may fail too.
     }

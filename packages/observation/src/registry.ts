@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type Claims, explainTaken } from './decorators.ts'
 import { createHolders, type Holder, type Holders } from './delivery.ts'
-import { docsOf } from './docs.ts'
+import { withDocs } from './docs.ts'
 import { createFeeds, type Feeds } from './feeds.ts'
 import { type FieldRules, NO_FIELDS } from './fields.ts'
 import type { Jobs } from './jobs.ts'
@@ -105,8 +105,10 @@ export function decorateWithRegistry(
   const registry: Registry = {
     admit(part) {
       if (!parts.has(part)) return Boolean(parts.add(part))
-      const docs = docsOf('registered-late-or-twice')
-      app.log.warn({ docs }, `${part}: already registered here or by a parent instance; this registration is ignored`)
+      app.log.warn(
+        withDocs('registered-late-or-twice'),
+        `${part}: already registered here or by a parent instance; this registration is ignored`
+      )
       return false
     },
     claims: new Map(),

@@ -61,11 +61,10 @@ export function routeGuard(): (app: FastifyInstance, route: RouteOptions) => voi
     for (const method of [methods].flat()) {
       const name = `${method} ${url}`
       if (isOwn ? app.hasRoute({ method, url }) : own.has(name)) {
-        const error = new Error(
+        const words =
           `fastify-observability: ${name} is a route of the application and of the suite; move the suite's with the ` +
-            'option metrics.path, health.paths or management'
-        )
-        throw documented(error, 'registered-late-or-twice')
+          'option metrics.path, health.paths or management'
+        throw documented(new Error(words), 'registered-late-or-twice')
       }
       if (isOwn) own.add(name)
     }

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import * as v from 'valibot'
@@ -6,19 +5,14 @@ import { docsOf } from '../src/docs.ts'
 import observation from '../src/index.ts'
 import { parseOptions } from '../src/options/parse.ts'
 
-const PAGE = readFileSync(new URL('../../../docs/troubleshooting.md', import.meta.url), 'utf8')
-const ANCHORS = Array.from(PAGE.matchAll(/^## (.*)$/gm), ([, title = '']) =>
-  title
-    .toLowerCase()
-    .replace(/[^\w ]/g, '')
-    .replaceAll(' ', '-')
-)
-
-for (const section of ['by-symptom', 'registered-late-or-twice', 'wrong-options'] as const) {
-  test(`the address of ${section} leads to a section of the page`, async (t) => {
-    t.ok(ANCHORS.includes(new URL(docsOf(section)).hash.slice(1)))
-  })
-}
+test('a line of level warn has the address of its section beside its other fields', async (t) => {
+  const lines: unknown[] = []
+  const app = Fastify({ logger: { stream: { write: (line) => void lines.push(JSON.parse(line)) } } })
+  t.teardown(() => app.close())
+  await app.register(observation)
+  app.observation.report('mine', new Error('no'))
+  t.match(lines, [{ observer: 'mine', err: { message: 'no' }, docs: docsOf('functions-that-fail') }])
+})
 
 test('the error of an invalid option has the address of its section', async (t) => {
   const schema = v.strictObject({ path: v.optional(v.string()) })

@@ -1,5 +1,5 @@
 import type { Series } from '@fastify-observability/observation'
-import { type Service, within } from '@fastify-observability/observation/internal'
+import { type Service, withDocs, within } from '@fastify-observability/observation/internal'
 import { type AccountState, type Dropped, type Lost, openAccounts } from './accounts.ts'
 import { openDelivery } from './delivery.ts'
 import { destinationOf } from './destination.ts'
@@ -53,7 +53,7 @@ const DELAY_MS = 1_000
 
 /** Exports log records over OTLP. */
 export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportOptions): LogExport {
-  const warn = (message: string): void => log.warn({}, message)
+  const warn = (message: string): void => log.warn(withDocs('wrong-options'), message)
   const destination = destinationOf('logs', endpoint, warn)
   const resource = resourceOf(service)
   let isClosing = false
@@ -62,7 +62,10 @@ export function exportLogs({ endpoint, service, scope, log, onLoss }: LogExportO
     (records, reason) => {
       // A line about the last lines would come after them.
       if (isClosing) return
-      log.warn({ endpoint: destination.shown, records_lost: records, reason }, 'log records could not be exported')
+      log.warn(
+        withDocs('delivery', { endpoint: destination.shown, records_lost: records, reason }),
+        'log records could not be exported'
+      )
     },
     onLoss
   )

@@ -5,6 +5,7 @@ import {
   runInBackground,
   type Service,
   setInterval,
+  withDocs,
   within
 } from '@fastify-observability/observation/internal'
 import { type AccountState, openAccounts } from './accounts.ts'
@@ -55,7 +56,7 @@ const TIMEOUT_MS = 30_000
 
 /** Exports metric points over OTLP. */
 export function exportPoints({ endpoint, service, scope, log, collect }: PointExportOptions): PointExport {
-  const warn = (message: string): void => log.warn({}, message)
+  const warn = (message: string): void => log.warn(withDocs('wrong-options'), message)
   const destination = destinationOf('metrics', endpoint, warn)
   const temporality = choiceOf(
     ['OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE'],
@@ -71,7 +72,10 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
   const accounts = openAccounts(
     { series: 'metric_data_point', plural: 'points', hasProcessor: false },
     (points, reason) =>
-      log.warn({ endpoint: destination.shown, points_lost: points, reason }, 'metric points could not be exported')
+      log.warn(
+        withDocs('delivery', { endpoint: destination.shown, points_lost: points, reason }),
+        'metric points could not be exported'
+      )
   )
   const delivery = openDelivery(destination, accounts, totalMs)
   const mayWarn = atMostEvery(MINUTE_MS)
@@ -82,7 +86,7 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
     try {
       return await collect(temporality ?? 'cumulative')
     } catch (err) {
-      if (mayWarn()) log.warn({ err }, 'metrics could not be collected')
+      if (mayWarn()) log.warn(withDocs('functions-that-fail', { err }), 'metrics could not be collected')
       return []
     }
   }

@@ -1,4 +1,5 @@
 import type { Series } from '@fastify-observability/observation'
+import { withDocs } from '@fastify-observability/observation/internal'
 import { type Context, type Span, TraceFlags } from '@opentelemetry/api'
 import { type AccountState, openAccounts } from './accounts.ts'
 import { openDelivery } from './delivery.ts'
@@ -79,11 +80,14 @@ const encoder: Encoder<EncodableSpan> = {
 
 /** Exports spans over OTLP. */
 export function exportSpans({ endpoint, shutdownTimeoutMs, log }: SpanExportOptions): SpanExport {
-  const warn = (message: string): void => log.warn({}, `tracing: ${message}`)
+  const warn = (message: string): void => log.warn(withDocs('wrong-options'), `tracing: ${message}`)
   const destination = destinationOf('traces', endpoint, warn)
   const { shown } = destination
   const accounts = openAccounts({ series: 'span', plural: 'spans', hasProcessor: true }, (spans, reason) =>
-    log.warn({ endpoint: shown, spans_lost: spans, reason }, 'tracing: spans could not be exported')
+    log.warn(
+      withDocs('delivery', { endpoint: shown, spans_lost: spans, reason }),
+      'tracing: spans could not be exported'
+    )
   )
   const delivery = openDelivery(destination, accounts, totalMsFrom(VARIABLES, destination, warn))
   const queue = openQueue(encoder, limitsFrom(VARIABLES, DELAY_MS, warn), accounts, delivery)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import http from 'node:http'
 import type net from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { docsOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
@@ -59,7 +60,8 @@ test('does not retry what is permanent, and says so once a minute and at the end
   }
   t.equal(collector.calls, 2)
   t.same(producer.counts(), { export_failed: 200 })
-  const first = { endpoint: collector.url, spans_lost: 100, reason: 'INVALID_ARGUMENT' }
+  const docs = docsOf('delivery')
+  const first = { endpoint: collector.url, spans_lost: 100, reason: 'INVALID_ARGUMENT', docs }
   t.same(producer.warnings, [[first, 'tracing: spans could not be exported']])
   await producer.close()
   t.match(producer.warnings, [[first], [first]])
@@ -222,7 +224,7 @@ test('tells no header value and no password', async (t) => {
   const producer = produce(collector.url.replace('//', '//user:s3cret@'))
   producer.end(1)
   await producer.close()
-  const line = { endpoint: collector.url, spans_lost: 1, reason: 'INVALID_ARGUMENT' }
+  const line = { endpoint: collector.url, spans_lost: 1, reason: 'INVALID_ARGUMENT', docs: docsOf('delivery') }
   t.same(producer.warnings, [[line, 'tracing: spans could not be exported']])
 })
 
@@ -263,7 +265,7 @@ test('ignores a protocol that it does not speak, with a warning', async (t) => {
   withEnv(t, { OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' })
   const producer = produce('http://127.0.0.1:1')
   const message = "tracing: OTEL_EXPORTER_OTLP_PROTOCOL must be grpc or http/protobuf, 'http/json' is ignored"
-  t.same(producer.warnings, [[{}, message]])
+  t.same(producer.warnings, [[{ docs: docsOf('wrong-options') }, message]])
 })
 
 test('counts what finds nobody over HTTP', async (t) => {

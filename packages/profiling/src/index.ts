@@ -7,6 +7,7 @@ import {
   registryOf,
   runInBackground,
   setInterval,
+  withDocs,
   within
 } from '@fastify-observability/observation/internal'
 import { type Context, ROOT_CONTEXT, type SpanContext, trace } from '@opentelemetry/api'
@@ -32,8 +33,8 @@ interface Spanned {
 }
 
 async function profiling(app: FastifyInstance, options: ProfilingOptions): Promise<void> {
-  const warn = (message: string): void => app.log.warn(`${NAME}: ${message}`)
-  const settings = resolveOptions(options, warn)
+  const warn = (message: string): void => app.log.warn(withDocs('profiles'), `${NAME}: ${message}`)
+  const settings = resolveOptions(options, (message) => app.log.warn(withDocs('wrong-options'), `${NAME}: ${message}`))
   const { serverAddress, pushIntervalMs } = settings
   await app.register(observation)
   const registry = registryOf(app)

@@ -12,6 +12,7 @@ import {
   registryOf,
   requireOf,
   sumOf,
+  withDocs,
   YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import { TraceFlags } from '@opentelemetry/api'
@@ -94,13 +95,13 @@ const A_USER: AnswerRule = {
 }
 
 async function sentry(app: FastifyInstance, options: SentryOptions): Promise<void> {
-  const settings = resolveOptions(options, (message) => app.log.warn(`sentry: ${message}`))
+  const settings = resolveOptions(options, (message) => app.log.warn(withDocs('wrong-options'), `sentry: ${message}`))
   const { dsn, spotlight } = settings
   if (dsn === undefined && spotlight === false) {
     if (app.hasDecorator('observation')) await offerRehearsal(app, settings)
     return
   }
-  const warn = (message: string): void => app.log.warn(`${NAME}: ${message}`)
+  const warn = (message: string): void => app.log.warn(withDocs('error-events'), `${NAME}: ${message}`)
 
   const Sentry = await load()
   if (!Sentry) {

@@ -1,4 +1,4 @@
-import { isRecord, runInBackground, watchResult } from '@fastify-observability/observation/internal'
+import { documented, isRecord, runInBackground, watchResult } from '@fastify-observability/observation/internal'
 import type { NodeClient, NodeOptions } from '@sentry/node'
 import type { Counters } from './counters.ts'
 import { NAME } from './options.ts'
@@ -31,7 +31,10 @@ export function boundedTransport(make: Transport, counters: Counters, closing: A
     })
     if (isRecord(transport) && typeof transport.send === 'function') return transport
     watchResult(transport, () => undefined)
-    throw new TypeError(`${NAME}: option "sdk.transport" must return a transport of Sentry's`)
+    throw documented(
+      new TypeError(`${NAME}: option "sdk.transport" must return a transport of Sentry's`),
+      'wrong-options'
+    )
   }
 }
 

@@ -8,6 +8,7 @@ import {
   registryOf,
   resolveService,
   setImmediate,
+  withDocs,
   YES_OR_NO
 } from '@fastify-observability/observation/internal'
 import { type Span, trace } from '@opentelemetry/api'
@@ -36,7 +37,7 @@ declare module 'fastify' {
 const EXPORT_HINT = 'OTEL_EXPORTER_OTLP_ENDPOINT, or the option tracing.endpoint, exports spans'
 
 async function tracing(app: FastifyInstance, options: TracingOptions): Promise<void> {
-  const settings = resolveOptions(options, (message) => app.log.warn(`tracing: ${message}`))
+  const settings = resolveOptions(options, (message) => app.log.warn(withDocs('wrong-options'), `tracing: ${message}`))
   if (!settings) return
   const { trustInbound = true, isError, instrumentations = [] } = settings
   const rule = keepRule(settings.keep)

@@ -10,7 +10,8 @@ import {
   type RequestObservation,
   type Service,
   type SpanReceiver,
-  type Stop
+  type Stop,
+  withDocs
 } from '@fastify-observability/observation/internal'
 import { exportSpans, resourceOf } from '@fastify-observability/otlp'
 import {
@@ -118,11 +119,19 @@ export function startPipeline({ log, report, redactor, shutdownTimeoutMs, ...set
   if (running) {
     running.holders++
     if (!isDeepStrictEqual(running.settings, settings)) {
-      log.warn("tracing: already started by another app in this process; this app's settings are ignored")
+      log.warn(
+        withDocs('registered-late-or-twice'),
+        "tracing: already started by another app in this process; this app's settings are ignored"
+      )
     }
   } else if (hasProvider()) {
     log.info('tracing: a tracer provider is already registered and stays')
-    if (settings.keep) log.warn('tracing: it decides what is recorded: the option "keep" keeps none of its traces')
+    if (settings.keep) {
+      log.warn(
+        withDocs('nothing-is-exported'),
+        'tracing: it decides what is recorded: the option "keep" keeps none of its traces'
+      )
+    }
     // Whoever registered it has instrumented what it should see, unless the preload was asked to.
     if (isPreloaded()) enable(trace.getTracerProvider())
     return {
@@ -191,7 +200,7 @@ function start(
     keep,
     propagateTo
   } = settings
-  const warn = (message: string): void => log.warn(`tracing: ${message}`)
+  const warn = (message: string): void => log.warn(withDocs('wrong-options'), `tracing: ${message}`)
   const spanExport = endpoint ? exportSpans({ endpoint, shutdownTimeoutMs, log }) : undefined
   const processors = [
     ...(spanExport ? [spanExport.processor] : []),
@@ -232,8 +241,12 @@ function start(
   const hasSharedContext = context.setGlobalContextManager(sharedContextManager().enable())
   if (!hasSharedContext) log.info('tracing: a context manager is already registered and stays')
   const hasPropagator = propagation.setGlobalPropagator(propagatorOf(settings, log))
-  if (!hasPropagator)
-    log.warn('tracing: a propagator is already registered and stays; propagateTo and baggage may not apply')
+  if (!hasPropagator) {
+    log.warn(
+      withDocs('nothing-is-exported'),
+      'tracing: a propagator is already registered and stays; propagateTo and baggage may not apply'
+    )
+  }
   enable(provider)
   const closeChannels = openChannels({ provider, isInstrumented, report })
   const destinations = [
@@ -295,6 +308,6 @@ function propagatorOf({ traceContext, baggage }: Settings, log: FastifyBaseLogge
   const mayWarn = atMostEvery(MINUTE_MS)
   const propagators = [...(traceContext ? [strictTraceContext()] : []), ...(baggage ? [strictBaggage()] : [])]
   return sendingOnlyWhereAllowed(new CompositePropagator({ propagators }), (err) => {
-    if (mayWarn()) log.warn({ err }, 'tracing: context of a call could not be read or sent')
+    if (mayWarn()) log.warn(withDocs('context-lost', { err }), 'tracing: context of a call could not be read or sent')
   })
 }

@@ -7,6 +7,7 @@ import {
   sleep,
   thrownText,
   turn,
+  withDocs,
   within
 } from '@fastify-observability/observation/internal'
 import type { FastifyInstance } from 'fastify'
@@ -51,7 +52,8 @@ export function installShutdown(
     clearTimeout(silence)
     clearTimeout(deadline)
     stopListening()
-    if (!observation.ending && connections.aborted.length > 0) app.log.warn(summary(), 'closed; requests were aborted')
+    if (!observation.ending && connections.aborted.length > 0)
+      app.log.warn(withDocs('shutdown-and-crashes', summary()), 'closed; requests were aborted')
   })
 
   function summary(): object {
@@ -78,7 +80,8 @@ export function installShutdown(
     // What the user's hooks have recorded meanwhile.
     await flush()
     const outcome = { signal, duration_ms: Math.round(performance.now() - startedAt), ...summary() }
-    if (failure) app.log.error({ ...outcome, err: failure }, 'shutdown finished with errors')
+    if (failure)
+      app.log.error(withDocs('shutdown-and-crashes', { ...outcome, err: failure }), 'shutdown finished with errors')
     else app.log.info(outcome, 'shutdown finished')
     await observation.flush(FLUSH_MS)
     if (failure) throw failure
@@ -97,7 +100,7 @@ export function installShutdown(
   async function crash(error: unknown): Promise<void> {
     startDraining()
     if (isSilent(app)) console.error(error)
-    app.log.fatal({ err: error }, 'uncaught error, the process ends')
+    app.log.fatal(withDocs('shutdown-and-crashes', { err: error }), 'uncaught error, the process ends')
     connections.abortRequests()
     // Others that listen to the error, such as Sentry, are called in this turn.
     await turn()
@@ -115,7 +118,8 @@ export function installShutdown(
           signals,
           shutDown,
           crash,
-          reportFurther: (err) => app.log.fatal({ err }, 'another uncaught error, while the process ends')
+          reportFurther: (err) =>
+            app.log.fatal(withDocs('shutdown-and-crashes', { err }), 'another uncaught error, while the process ends')
         })
 }
 

@@ -1,3 +1,4 @@
+import { documented } from '@fastify-observability/observation/internal'
 import client, { type Aggregator, type Registry } from '@prometheus-io/client'
 import type { Family } from '../exposition/format.ts'
 import { Counter, type CounterOptions } from './counter.ts'
@@ -130,5 +131,5 @@ function checkLabels({ name, labelNames }: Instrument<string, unknown>, wanted: 
 }
 
 function metricError(name: string, rule: string): TypeError {
-  return new TypeError(`@fastify-observability/metrics: metric "${name}" ${rule}`)
+  return documented(new TypeError(`@fastify-observability/metrics: metric "${name}" ${rule}`), 'wrong-options')
 }

@@ -1,5 +1,10 @@
 import { Server } from 'node:tls'
-import { isOpenTelemetryDisabled, listFromEnv, type Service } from '@fastify-observability/observation/internal'
+import {
+  isOpenTelemetryDisabled,
+  listFromEnv,
+  type Service,
+  withDocs
+} from '@fastify-observability/observation/internal'
 import type { PointExport } from '@fastify-observability/otlp'
 import type { FastifyInstance } from 'fastify'
 import manifest from '../../package.json' with { type: 'json' }
@@ -19,7 +24,7 @@ export async function pushPoints(
   service: Service,
   collect: () => Promise<readonly Family[]>
 ): Promise<PointExport | undefined> {
-  const warn = (message: string, fields: object = {}): void => log.warn(fields, `metrics: ${message}`)
+  const warn = (message: string): void => log.warn(withDocs('wrong-options'), `metrics: ${message}`)
   const named = listFromEnv('OTEL_METRICS_EXPORTER', EXPORTERS, warn) ?? []
   if (!(option ?? named.includes('otlp')) || isOpenTelemetryDisabled(warn)) return undefined
   const scheme = server instanceof Server ? 'https' : 'http'
@@ -30,14 +35,17 @@ export async function pushPoints(
     const points = exportPoints({
       service,
       scope: { name: SCOPE, version: manifest.version },
-      log: { warn: (fields, message) => warn(message, fields) },
+      log: { warn: (fields, message) => log.warn(fields, `metrics: ${message}`) },
       collect: async (temporality) => toPoints(await collect(), temporality, Date.now())
     })
     const { endpoint, protocol, note } = points
     log.info({ endpoint }, `metrics: pushing points over ${protocol}${note ? ` (${note})` : ''}`)
     return points
   } catch (err) {
-    warn('not pushed over OTLP: install @fastify-observability/otlp', { err })
+    log.warn(
+      withDocs('missing-packages', { err }),
+      'metrics: not pushed over OTLP: install @fastify-observability/otlp'
+    )
     return undefined
   }
 }

@@ -1,4 +1,5 @@
 import type { Sample, Series } from '@fastify-observability/observation'
+import { documented } from '@fastify-observability/observation/internal'
 import { synchronous } from './callback.ts'
 
 /** The state of a connection pool. */
@@ -33,7 +34,8 @@ export function createPools(
   /** Adds a pool; the same name again replaces the first. */
   return (name: string, read: () => PoolState): void => {
     if (typeof read !== 'function') {
-      throw new TypeError(`@fastify-observability/metrics: observePool: the state of "${name}" must be a function`)
+      const words = `observePool: the state of "${name}" must be a function`
+      throw documented(new TypeError(`@fastify-observability/metrics: ${words}`), 'wrong-options')
     }
     if (pools.size === 0)
       publish({

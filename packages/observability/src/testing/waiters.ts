@@ -1,5 +1,5 @@
 import { inspect, isDeepStrictEqual } from 'node:util'
-import { clearTimeout, isRecord, setTimeout, sleep } from '@fastify-observability/observation/internal'
+import { clearTimeout, documented, isRecord, setTimeout, sleep } from '@fastify-observability/observation/internal'
 import type { Which } from './seen.ts'
 
 /** What is waited for. */
@@ -33,7 +33,7 @@ export function createWaiters(): Waiters {
   return {
     async wait<Found>({ find, missing, describe, timeoutMs, isPolled = false }: Wait<Found>): Promise<Found> {
       // Here, and not where the time is up, whose stack leads nowhere.
-      const error = new Error()
+      const error = documented(new Error(), 'in-tests')
       const late = Promise.withResolvers<void>()
       let isLate = false
       const timer = setTimeout(() => {

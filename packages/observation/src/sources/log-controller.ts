@@ -1,4 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, LogController } from 'fastify'
+import { withDocs } from '../docs.ts'
 import { isRecord } from '../values/record.ts'
 
 interface LogListeners {
@@ -44,7 +45,8 @@ export function observeLogController(
     requestCompleted(error, request, reply, metadata) {
       if (!isMuted(request, 'requestCompleted')) requestCompleted.call(controller, error, request, reply, metadata)
       // An onResponse hook has failed: the request itself has ended, and its line has no place for that.
-      else if (error && !controller.isLogDisabled(request)) reply.log.error({ err: error }, 'an onResponse hook failed')
+      else if (error && !controller.isLogDisabled(request))
+        reply.log.error(withDocs('functions-that-fail', { err: error }), 'an onResponse hook failed')
     },
     defaultErrorLog(error, request, reply, metadata) {
       if (isOurs(request)) errorAnswered(error, request)

@@ -1,5 +1,5 @@
 import { createRequire, syncBuiltinESMExports } from 'node:module'
-import { attempt, type InstrumentationReport } from '@fastify-observability/observation/internal'
+import { attempt, type InstrumentationReport, withDocs } from '@fastify-observability/observation/internal'
 import { isSpanContextValid, ProxyTracerProvider, type TracerProvider } from '@opentelemetry/api'
 import type { Instrumentation, InstrumentationModuleDefinition } from '@opentelemetry/instrumentation'
 import { UndiciInstrumentation } from '@opentelemetry/instrumentation-undici'
@@ -28,6 +28,8 @@ const KEY = Symbol.for('@fastify-observability/tracing/instrumentations')
 // What only the preload can instrument, where it publishes nothing. node-redis is patched in its client.
 const PRELOAD_ONLY = ['pg', 'ioredis', '@redis/client']
 const PACKAGE_IN_PATH = /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/
+// States of packages whose calls are seen in part, or not at all.
+const UNSEEN: ReadonlySet<string> = new Set(['late', 'unsupported', 'preloadOnly'])
 const NOWHERE = new ProxyTracerProvider()
 // Of Node's own modules, and of what is loaded: any path will do, and a bundle may have none.
 const require = createRequire(process.execPath)
@@ -194,13 +196,16 @@ export function reportInstrumentations(log: FastifyBaseLogger, hasChannels: bool
     }
   ]
   const found = parts.filter(({ names }) => names.length > 0)
-  log.info(`tracing: ${found.map(({ what, names }) => `${what}: ${names.join(', ')}`).join('; ')}`)
+  const isMissing = found.some(({ state }) => UNSEEN.has(state))
+  const words = found.map(({ what, names }) => `${what}: ${names.join(', ')}`).join('; ')
+  log.info(isMissing ? withDocs('loaded-too-early') : {}, `tracing: ${words}`)
   if (copies.length > 1) {
     log.warn(
+      withDocs('two-copies-of-opentelemetry'),
       `tracing: ${copies.length} copies of @opentelemetry/api are installed: ${copies.map(described).join(', ')}; spans of one are lost to the other: depend on one version of it ("npm ls @opentelemetry/api" or "pnpm why @opentelemetry/api" names who brings each)`
     )
   }
-  for (const problem of problems) log.warn(`tracing: ${problem}`)
+  for (const problem of problems) log.warn(withDocs('loaded-too-early'), `tracing: ${problem}`)
   return found
 }
 

@@ -1,4 +1,9 @@
-import { currentScope, type RequestObservation, registryOf } from '@fastify-observability/observation/internal'
+import {
+  currentScope,
+  documented,
+  type RequestObservation,
+  registryOf
+} from '@fastify-observability/observation/internal'
 import { type Span, type Tracer, type TracerProvider, trace } from '@opentelemetry/api'
 import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import { SCOPE } from '../span.ts'
@@ -46,10 +51,9 @@ async function load(): Promise<typeof import('@opentelemetry/instrumentation-fas
   try {
     return await import('@opentelemetry/instrumentation-fastify')
   } catch (cause) {
-    throw new Error(
-      `${SCOPE}: lifecycleSpans need a package that is not installed: npm install --legacy-peer-deps @opentelemetry/instrumentation-fastify@0.57`,
-      { cause }
-    )
+    const words =
+      'lifecycleSpans need a package that is not installed: npm install --legacy-peer-deps @opentelemetry/instrumentation-fastify@0.57'
+    throw documented(new Error(`${SCOPE}: ${words}`, { cause }), 'missing-packages')
   }
 }
 
