@@ -73,7 +73,9 @@ const storyOfJob = new WeakMap<JobObservation, Story | undefined>()
  * Takes the spans of recorded requests and jobs, for `tracing.spanProcessors`: those that descend from the span of one.
  */
 export const spanProcessor = {
+  /** What `app.observability.report()` calls it. */
   destination: 'the developer page',
+  /** Takes a span in whose parent belongs to what is recorded. */
   onStart(span: StartedSpan): void {
     const { parentSpanContext } = span
     const story = parentSpanContext && storyOfSpan.get(parentSpanContext.spanId)
@@ -81,12 +83,15 @@ export const spanProcessor = {
     if (story.spanIds.length < MAX_SPANS) claim(span.spanContext().spanId, story)
     else story.unshown++
   },
+  /** Adds the span to its request or job. */
   onEnd(span: FinishedSpan): void {
     if (openSpans.size === 0) return
     const { spanId } = span.spanContext()
     if (openSpans.delete(spanId)) storyOfSpan.get(spanId)?.addSpan(span)
   },
+  /** Nothing is held. */
   forceFlush: async (): Promise<void> => undefined,
+  /** Nothing is held. */
   shutdown: async (): Promise<void> => undefined
 }
 

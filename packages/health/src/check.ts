@@ -17,6 +17,7 @@ export type Check = (signal: AbortSignal) => unknown
 
 /** A check with settings of its own. */
 export interface CheckOptions {
+  /** What finds out whether the dependency is healthy. */
   check: Check
   /** `false`: a failure makes readiness `degraded` with 200 instead of `not_ready` with 503. @default true */
   critical?: boolean
@@ -35,7 +36,9 @@ export type CheckState = 'ok' | 'failed' | 'unknown'
 
 /** The last result of a check. */
 export interface CheckReport {
+  /** After `failAfter` and `recoverAfter`. */
   readonly state: CheckState
+  /** Whether a failure makes readiness answer 503. */
   readonly critical: boolean
   /** How long its last run took, in milliseconds. */
   readonly durationMs?: number

@@ -43,10 +43,13 @@ export interface Health {
 
 /** What the probes answer at the moment. */
 export interface HealthState {
+  /** What readiness answers: `degraded`, with 200, when a check that is not critical has failed; `not_ready` is 503. */
   readonly status: 'ready' | 'degraded' | 'not_ready'
+  /** The app is ready: all of its plugins have loaded. */
   readonly started: boolean
   /** The service is shutting down. */
   readonly draining: boolean
+  /** The last result of each check, by its name; of the pressure too, where it is watched. */
   readonly checks: Readonly<Record<string, CheckReport>>
 }
 

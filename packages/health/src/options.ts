@@ -11,11 +11,19 @@ import type { Check, CheckOptions } from './check.ts'
 
 /** Options of the health part. */
 export interface HealthOptions {
+  /** Whose `version` the liveness probe answers. @default what the environment and package.json say */
   service?: ServiceOptions
   /** What readiness depends on, by name. A bare function is a critical check. @default {} */
   checks?: Record<string, Check | CheckOptions>
   /** Paths of the probes. @default { liveness: '/health', readiness: '/health/ready', startup: '/health/startup' } */
-  paths?: { liveness?: string; readiness?: string; startup?: string }
+  paths?: {
+    /** Whether the process answers. @default '/health' */
+    liveness?: string
+    /** Whether requests may be sent here. @default '/health/ready' */
+    readiness?: string
+    /** Whether the service has started. @default '/health/startup' */
+    startup?: string
+  }
   /**
    * Whether readiness explains its status: durations, what the checks returned and the messages of their errors, without
    * secrets. A function that throws, is async or returns no boolean counts as `false`.
@@ -44,7 +52,9 @@ export interface PressureOptions {
   maxEventLoopDelayMs?: number
   /** Utilisation of the event loop over the last second, 0 to 1. */
   maxEventLoopUtilization?: number
+  /** Bytes of V8's heap in use. */
   maxHeapUsedBytes?: number
+  /** Bytes of memory that the process has, all of it. */
   maxRssBytes?: number
 }
 

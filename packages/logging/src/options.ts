@@ -13,6 +13,7 @@ import type { FileOptions } from './file.ts'
 
 /** Options of the logging part. */
 export interface LoggingOptions {
+  /** Who the telemetry is about. @default what the environment and package.json say */
   service?: ServiceOptions
   /** @default LOG_LEVEL, then the level of the logger Fastify was created with, then 'info' */
   level?: Level

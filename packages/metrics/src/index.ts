@@ -49,6 +49,7 @@ declare module 'fastify-metrics/dist/types.js' {
 
 /** `app.metrics`: metrics of the application's own, in the registry of `/metrics`. The same name again gives the first. */
 export interface Metrics extends Factory {
+  /** The client's registry of `/metrics`, for code that takes one. */
   registry: Registry
   /**
    * Runs `fn` and observes the seconds until it returns, throws or its promise settles. A thenable, such as a query

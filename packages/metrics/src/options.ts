@@ -7,6 +7,7 @@ import type { CustomLabel } from './sources/requests.ts'
 
 /** Options of the metrics part. */
 export interface MetricsOptions {
+  /** Who the telemetry is about. @default what the environment and package.json say */
   service?: ServiceOptions
   /** Where Prometheus scrapes. @default '/metrics' */
   path?: string
@@ -27,7 +28,12 @@ export interface MetricsOptions {
   /** Values of one label of one metric; further ones go to `__overflow__`. @default 500 */
   maxLabelValues?: number
   /** Measures calls to other services; hosts that are not listed are `_OTHER`. @default false */
-  outgoing?: { hosts: readonly string[] } | false
+  outgoing?:
+    | {
+        /** Names of hosts, each of which becomes a value of the label `server_address`. */
+        hosts: readonly string[]
+      }
+    | false
   /**
    * Pushes all of `/metrics` over OTLP too, with `@fastify-observability/otlp`.
    * @default whether OTEL_METRICS_EXPORTER names `otlp`

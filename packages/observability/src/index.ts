@@ -154,11 +154,17 @@ export interface ObservabilityOptions {
    * that failed. Handed to logging and tracing where they do not bring their own. @default false
    */
   keep?: KeepOptions | boolean
+  /** Request and correlation ids, in headers and signals. @default true */
   requestId?: RequestIdOptions | boolean
+  /** Lines of JSON, one for each request. @default true */
   logging?: LoggingOptions | boolean
+  /** Server spans, and those of what requests call. @default true */
   tracing?: TracingOptions | boolean
+  /** `/metrics` for Prometheus. @default true */
   metrics?: MetricsOptions | boolean
+  /** Probes of liveness, readiness and startup; by its options load shedding, and a shutdown in order too. @default true */
   health?: HealthOptions | boolean
+  /** Error events, where SENTRY_DSN or its option `dsn` says where to. @default true */
   sentry?: SentryOptions | boolean
   /** Continuous profiles for Pyroscope; needs `@datadog/pprof`. The one part that is off until it is asked for. @default false */
   profiling?: ProfilingOptions | boolean

@@ -12,6 +12,7 @@ import type { FastifyInstance } from 'fastify'
 
 /** What is on, where it goes and what looks wrong. */
 export interface Report extends Readonly<Record<Signal, SignalReport>> {
+  /** Who the signals are about. */
   readonly service: Service
   /** What was lost so far, by series and reason. */
   readonly dropped: Readonly<Record<string, number>>

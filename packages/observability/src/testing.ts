@@ -29,6 +29,7 @@ export type {
 /** An app of Fastify's, whatever its server, logger and type provider are. */
 export type ObservedApp = Pick<FastifyInstance, 'hasDecorator' | 'pluginName' | 'version'>
 
+/** Options of `observe`. */
 export interface ObserveOptions {
   /** How long a waiter waits, in milliseconds. @default 5000 */
   timeoutMs?: number

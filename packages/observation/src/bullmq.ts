@@ -21,14 +21,27 @@ import { thrownTexts } from './values/thrown.ts'
 
 /** What BullMQ takes as `telemetry`, without its types. https://docs.bullmq.io/guide/telemetry */
 export interface BullmqTelemetry {
+  /** Makes what observes BullMQ's operations. */
   readonly tracer: {
+    /**
+     * Begins an operation.
+     * @param name the operation and the queue, as BullMQ puts them
+     * @param options with the kind, as OpenTelemetry's `SpanKind` numbers it @default INTERNAL
+     * @param context what the operation is part of @default nothing
+     */
     startSpan(name: string, options?: { kind: number }, context?: BullmqContext): BullmqSpan
   }
+  /** Carries a context along calls, and with a job through the queue. */
   readonly contextManager: {
+    /** Calls the function in the context. Returns and throws what it does. */
     with<Result>(context: BullmqContext, fn: () => Result): Result
+    /** Stands for the context of the calling code: what is called in it stays where it is. */
     active(): BullmqContext
+    /** Outside of every request and job. */
     root(): BullmqContext
+    /** What BullMQ stores with a job that is enqueued in the context; empty for nothing. */
     getMetadata(context: BullmqContext): string
+    /** The context of a job, by what was stored with it. */
     fromMetadata(active: BullmqContext, metadata: string): BullmqContext
   }
 }
@@ -37,16 +50,23 @@ export interface BullmqTelemetry {
 export interface BullmqContext {
   /** What a job carries through the queue; empty for nothing. */
   readonly metadata: string
+  /** Calls the function in the context. Returns and throws what it does. */
   enter?<Result>(fn: () => Result): Result
 }
 
 /** What BullMQ says while one of its operations goes on. */
 export interface BullmqSpan {
+  /** A context whose calls are part of this operation. */
   setSpanOnContext(context: BullmqContext): BullmqContext
+  /** Notes what is known of the operation, such as queue, job and its id. */
   setAttribute(name: string, value: Attributes[string]): void
+  /** Notes several of these. */
   setAttributes(attributes: Attributes): void
+  /** Notes what happened while the operation went on. */
   addEvent(name: string, attributes?: Attributes): void
+  /** Notes the error that the operation has failed with. */
   recordException(exception: unknown): void
+  /** The operation has ended. */
   end(): void
 }
 

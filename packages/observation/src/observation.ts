@@ -24,6 +24,7 @@ export interface Observation extends Work {
   readonly clientAddress: string | undefined
   /** `undefined` when Fastify answers before it has made one: a URL it cannot decode, a closing server. */
   readonly request: FastifyRequest | undefined
+  /** `undefined` where `request` is. */
   readonly reply: FastifyReply | undefined
   /** What the route says about its observation. */
   readonly config: RouteObservability
@@ -75,9 +76,12 @@ export interface Outcome {
 
 /** What Fastify's `clientErrorHandler` refuses, with the status that its default one sends. */
 export interface Refusal {
+  /** The status that the caller was sent. */
   statusCode: 400 | 408 | 431
+  /** What the parser has thrown. */
   error: Error
   /** The parser's code, such as `HPE_INVALID_METHOD`. */
   errorType: string
+  /** The socket's address; `undefined` when it has none any more. */
   clientAddress: string | undefined
 }

@@ -10,6 +10,7 @@ import type { Job, JobOutcome } from './work.ts'
 
 /** The moments that requests and jobs have in common. `Observed` is one of them, `Ended` its outcome. */
 export interface WorkObserver<Observed, Ended> {
+  /** For logs and `observability_observer_errors_total`. */
   name: string
   /** The work has begun: of a request no hook has run and nothing is sent yet. */
   start?(observation: Observed): void
@@ -23,6 +24,7 @@ export interface WorkObserver<Observed, Ended> {
 
 /** Sees every job of the app, as {@link Observer} sees every request. */
 export interface JobObserver<Observed = Job> extends WorkObserver<Observed, JobOutcome> {
+  /** Tells it from an observer of requests. */
   kind: 'job'
 }
 
@@ -31,6 +33,7 @@ export interface JobObserver<Observed = Job> extends WorkObserver<Observed, JobO
  * A throw or a rejection is counted and logged, and never reaches the request or another observer.
  */
 export interface Observer<Observed = Observation> extends WorkObserver<Observed, Outcome> {
+  /** What it observes. @default 'request' */
   kind?: 'request'
   /**
    * The headers are about to be written: the last moment to set one. `written` is the last argument of `writeHead`, such

@@ -22,7 +22,12 @@ export interface RouteObservability {
    * `false`: no span, and none for what the request calls. `{ ratio }`: the share of the traces beginning here that are
    * recorded, from 0 to 1; a caller's decision is followed. @default true
    */
-  trace?: boolean | { ratio: number }
+  trace?:
+    | boolean
+    | {
+        /** From 0 to 1. */
+        ratio: number
+      }
   /** The suite's own routes, probes and `/metrics`, have `true`: for authentication hooks that exempt them. @default false */
   operational?: boolean
   /** `false`: answered even under pressure. @default true */

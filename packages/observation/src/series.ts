@@ -1,8 +1,12 @@
 /** Numbers that a part keeps, for a metrics part to show. */
 export interface Series<Label extends string = string> {
+  /** As Prometheus has it: in base units with the unit at the end, `_total` for a counter. */
   name: string
+  /** What it measures, in a sentence, for whoever reads `/metrics`. */
   help: string
+  /** A counter only grows while the process lives. */
   type: 'counter' | 'gauge'
+  /** The labels that each sample has; none with `[]`. */
   labelNames: readonly Label[]
   /** The values now, each with the values of its labels. */
   collect(): Iterable<Sample<Label>>

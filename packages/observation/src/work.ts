@@ -25,13 +25,19 @@ export interface Work {
 export interface Job extends Work {
   /** The name given to `observe`. */
   readonly job: string
+  /** Counted from 1; `undefined` where the options do not say it. */
   readonly attempt: number | undefined
-  // What only a request has: so that one may ask either.
+  /** Of a request only. It is here so that code may ask either. */
   readonly request: undefined
+  /** Of a request only. It is here so that code may ask either. */
   readonly reply?: undefined
+  /** Of a request only. It is here so that code may ask either. */
   readonly method?: undefined
+  /** Of a request only. It is here so that code may ask either. */
   readonly route?: undefined
+  /** Of a request only. It is here so that code may ask either. */
   readonly path?: undefined
+  /** Of a request only. It is here so that code may ask either. */
   readonly clientAddress?: undefined
   /** `undefined` until the job has ended. */
   readonly outcome: JobOutcome | undefined
@@ -58,6 +64,7 @@ export interface JobOptions {
 
 /** How a job ended, computed once for all observers. */
 export interface JobOutcome {
+  /** `failed`: its function threw, or something was given to `fail`. */
   result: 'completed' | 'failed'
   /** What was thrown or given to `fail`, `undefined` if nothing was. */
   error: unknown

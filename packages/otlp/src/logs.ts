@@ -17,8 +17,11 @@ export type { LogRecord }
 export interface LogExportOptions {
   /** Base URL of the collector, before what the environment says. @default OTEL_EXPORTER_OTLP_(LOGS_)ENDPOINT */
   endpoint?: string | undefined
+  /** Who the records are about. */
   service: Service
+  /** What makes them. */
   scope: Scope
+  /** Receives warnings: of variables that are ignored, and once a minute at most of records that were lost. */
   log: Log
   /** Called for each loss, beside the series. */
   onLoss?: (reason: Dropped | Lost, records: number) => void
@@ -26,6 +29,7 @@ export interface LogExportOptions {
 
 /** Batches log records, delivers them over OTLP and counts each once: as exported, or as dropped for a reason. */
 export interface LogExport {
+  /** Takes a record, or counts it as dropped where there is no more room. Never throws. */
   add(record: LogRecord): void
   /** Delivers what is held; resolves at the latest after so long. Never rejects. */
   flush(timeoutMs: number): Promise<void>
@@ -37,6 +41,7 @@ export interface LogExport {
   note: string | undefined
   /** Where to, for a reader. */
   endpoint: string
+  /** What was exported, dropped and is held, for `/metrics`. */
   series: readonly Series[]
   /** What became of the items so far. */
   state(): AccountState

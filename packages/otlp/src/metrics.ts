@@ -23,8 +23,11 @@ import type { Log } from './spans.ts'
 export interface PointExportOptions {
   /** Base URL of the collector, before what the environment says. @default OTEL_EXPORTER_OTLP_(METRICS_)ENDPOINT */
   endpoint?: string | undefined
+  /** Who the points are about. */
   service: Service
+  /** What makes them. */
   scope: Scope
+  /** Receives warnings: of variables that are ignored, and once a minute at most of points that were lost. */
   log: Log
   /** All values now. Asked every OTEL_METRIC_EXPORT_INTERVAL, by a flush, and at the end. */
   collect(temporality: TemporalityPreference): Metric[] | Promise<Metric[]>
@@ -41,9 +44,11 @@ export interface PointExport {
   close(timeoutMs: number): Promise<void>
   /** For logs: how and where to. */
   protocol: 'OTLP/gRPC' | 'OTLP/HTTP'
+  /** Where to, without secrets. */
   endpoint: string
   /** What start-up should say about the choice of the protocol. */
   note: string | undefined
+  /** What was exported and lost, for `/metrics`. */
   series: readonly Series[]
   /** What became of the items so far. */
   state(): AccountState

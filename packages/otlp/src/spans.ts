@@ -15,6 +15,7 @@ export interface SpanExportOptions {
   endpoint?: string | undefined
   /** How long a shutdown may take to deliver what is queued. */
   shutdownTimeoutMs: number
+  /** Receives warnings: of variables that are ignored, and once a minute at most of spans that were lost. */
   log: Log
 }
 
@@ -35,14 +36,17 @@ export interface SpanQueue {
 export interface SpanExport {
   /** Loads what the first batch needs. Never rejects. */
   open(): Promise<void>
+  /** To be given to a tracer provider. Takes sampled spans only. */
   processor: SpanQueue
   /** Counts spans that were to be exported and could not be held until then. */
   lose(spans: number): void
   /** For logs: how and where to. */
   protocol: 'OTLP/gRPC' | 'OTLP/HTTP'
+  /** Where to, without secrets. */
   endpoint: string
   /** What start-up should say about the choice of the protocol. */
   note: string | undefined
+  /** What was exported, dropped and is held, for `/metrics`. */
   series: readonly Series[]
   /** What became of the items so far. */
   state(): AccountState

@@ -10,6 +10,7 @@ import * as v from 'valibot'
 
 /** Options of the profiling part. */
 export interface ProfilingOptions {
+  /** Who the telemetry is about. @default what the environment and package.json say */
   service?: ServiceOptions
   /**
    * Pyroscope's address, such as `http://pyroscope:4040`, with user and password where it asks for them. Without one nothing

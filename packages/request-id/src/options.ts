@@ -26,7 +26,12 @@ export interface RequestIdOptions {
    * @default true
    * @see https://www.w3.org/TR/server-timing/
    */
-  serverTiming?: boolean | { traceparent?: boolean }
+  serverTiming?:
+    | boolean
+    | {
+        /** Whether sampled requests have it too. @default true */
+        traceparent?: boolean
+      }
 }
 
 export const NAME = '@fastify-observability/request-id'

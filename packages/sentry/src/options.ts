@@ -15,6 +15,7 @@ import * as v from 'valibot'
 
 /** Options of the sentry part. */
 export interface SentryOptions {
+  /** Who the telemetry is about. @default what the environment and package.json say */
   service?: ServiceOptions
   /** Where events go. Without one, and without `spotlight`, the plugin does nothing. @default SENTRY_DSN */
   dsn?: string

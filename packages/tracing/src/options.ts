@@ -25,6 +25,7 @@ import { SCOPE as NAME } from './span.ts'
 
 /** Options of the tracing part. */
 export interface TracingOptions {
+  /** Who the telemetry is about. @default what the environment and package.json say */
   service?: ServiceOptions
   /**
    * Where spans go over OTLP/gRPC: `http://` in plain text, `https://` with TLS. Without one, spans are not exported.

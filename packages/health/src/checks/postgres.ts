@@ -3,20 +3,32 @@ import { ignoreError } from './ignored-error.ts'
 
 /** What `postgres` needs of a `Pool` from `pg`. */
 export interface PostgresPool {
+  /** Lends a client, once one is free. */
   connect(): Promise<PostgresClient>
+  /** Open connections. */
   readonly totalCount: number
+  /** Open connections that nobody uses. */
   readonly idleCount: number
+  /** Requests for a connection that wait. */
   readonly waitingCount: number
-  readonly options: { max?: number }
+  /** Those that it was made with. */
+  readonly options: {
+    /** Connections at most. @default 10 */
+    max?: number
+  }
+  /** Of idle clients: without a listener their errors end the process. */
   on(event: 'error', listener: () => void): unknown
 }
 
 /** What `postgres` needs of a client of that pool. */
 export interface PostgresClient {
+  /** Resolves with the answer, and rejects when there is none. */
   query(text: string): Promise<unknown>
   /** `true` closes the connection instead of returning it to the pool. */
   release(destroy?: boolean): void
+  /** Of this client, while it is lent. */
   on(event: 'error', listener: () => void): unknown
+  /** Removes that listener. */
   off(event: 'error', listener: () => void): unknown
 }
 

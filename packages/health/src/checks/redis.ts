@@ -4,11 +4,13 @@ import { shareCall } from './shared-call.ts'
 
 /** What `redis` needs of a client, of `redis` or of `ioredis`. */
 export interface RedisClient {
+  /** Resolves when Redis has answered. */
   ping(): Promise<unknown>
   /** `false` in `redis` while there is no connection. */
   readonly isReady?: boolean
   /** In `ioredis`. */
   readonly status?: string
+  /** Without a listener the client's errors end the process. */
   on(event: 'error', listener: () => void): unknown
 }
 

@@ -19,13 +19,16 @@ export interface CounterOptions<Label extends string = never> extends Instrument
 
 /** A number that only grows. A value that is not a finite, positive number is counted as dropped, and never thrown. */
 export class Counter<Label extends string = never> extends Instrument<Label, ScalarSeries> {
+  /** As Prometheus calls it. */
   readonly type = 'counter'
 
   constructor(options: CounterOptions<Label>, context: InstrumentContext) {
     super(options, context, () => new ScalarSeries())
   }
 
+  /** Adds to the counter without labels. @param value 0 or more @default 1 */
   inc(value?: number): void
+  /** Adds to the counter with these labels. @param value 0 or more @default 1 */
   inc(labels: Labels<Label>, value?: number): void
   inc(first: Labels<Label> | number = 1, value = 1): void {
     if (isLabels(first)) this.add(first, value)
@@ -33,7 +36,10 @@ export class Counter<Label extends string = never> extends Instrument<Label, Sca
   }
 
   /** The counter with these labels. */
-  labels(labels: Labels<Label>): { inc(value?: number): void } {
+  labels(labels: Labels<Label>): {
+    /** Adds to it. @param value 0 or more @default 1 */
+    inc(value?: number): void
+  } {
     return { inc: (value) => this.inc(labels, value) }
   }
 

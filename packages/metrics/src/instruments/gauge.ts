@@ -11,27 +11,34 @@ export interface GaugeOptions<Label extends string = never> extends InstrumentOp
 
 /** A number that goes up and down. A value that is not a finite number is counted as dropped, and never thrown. */
 export class Gauge<Label extends string = never> extends Instrument<Label, ScalarSeries> {
+  /** As Prometheus calls it. */
   readonly type = 'gauge'
 
   constructor(options: GaugeOptions<Label>, context: InstrumentContext) {
     super(options, context, () => new ScalarSeries())
   }
 
+  /** Sets the gauge without labels. */
   set(value: number): void
+  /** Sets the gauge with these labels. */
   set(labels: Labels<Label>, value: number): void
   set(first: Labels<Label> | number, value = Number.NaN): void {
     if (!isLabels(first)) this.put(UNLABELLED, first)
     else this.put(first, value)
   }
 
+  /** Adds to the gauge without labels. @param value how much @default 1 */
   inc(value?: number): void
+  /** Adds to the gauge with these labels. @param value how much @default 1 */
   inc(labels: Labels<Label>, value?: number): void
   inc(first: Labels<Label> | number = 1, value = 1): void {
     if (isLabels(first)) this.add(first, value)
     else this.add(UNLABELLED, first)
   }
 
+  /** Subtracts from the gauge without labels. @param value how much @default 1 */
   dec(value?: number): void
+  /** Subtracts from the gauge with these labels. @param value how much @default 1 */
   dec(labels: Labels<Label>, value?: number): void
   dec(first: Labels<Label> | number = 1, value = 1): void {
     if (isLabels(first)) this.add(first, -value)
@@ -44,7 +51,14 @@ export class Gauge<Label extends string = never> extends Instrument<Label, Scala
   }
 
   /** The gauge with these labels. */
-  labels(labels: Labels<Label>): { set(value: number): void; inc(value?: number): void; dec(value?: number): void } {
+  labels(labels: Labels<Label>): {
+    /** Sets it. */
+    set(value: number): void
+    /** Adds to it. @param value how much @default 1 */
+    inc(value?: number): void
+    /** Subtracts from it. @param value how much @default 1 */
+    dec(value?: number): void
+  } {
     return {
       set: (value) => this.set(labels, value),
       inc: (value) => this.inc(labels, value),

@@ -23,7 +23,9 @@ export const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5
 
 /** A distribution. A value that is not a finite number is counted as dropped, and never thrown. */
 export class Histogram<Label extends string = never> extends Instrument<Label, HistogramSeries> {
+  /** As Prometheus calls it. */
   readonly type = 'histogram'
+  /** Upper bounds, ascending; values above the last are counted too. */
   readonly buckets: readonly number[]
 
   constructor(options: HistogramOptions<Label>, context: InstrumentContext) {
@@ -32,7 +34,9 @@ export class Histogram<Label extends string = never> extends Instrument<Label, H
     this.buckets = buckets
   }
 
+  /** Counts a value of the histogram without labels. */
   observe(value: number): void
+  /** Counts a value of the histogram with these labels. */
   observe(labels: Labels<Label>, value: number): void
   observe(first: Labels<Label> | number, value = Number.NaN): void {
     if (isLabels(first)) this.add(first, value)
@@ -50,7 +54,10 @@ export class Histogram<Label extends string = never> extends Instrument<Label, H
   }
 
   /** The histogram with these labels. */
-  labels(labels: Labels<Label>): { observe(value: number): void } {
+  labels(labels: Labels<Label>): {
+    /** Counts a value of it. */
+    observe(value: number): void
+  } {
     return { observe: (value) => this.observe(labels, value) }
   }
 

@@ -9,8 +9,9 @@ export type DropReason = 'not_finite' | 'negative' | 'label'
 export interface InstrumentOptions<Label extends string> {
   /** In base units, with the unit at the end: `work_seconds`. */
   name: string
+  /** What it measures, in a sentence, for whoever reads `/metrics`. */
   help: string
-  /** @default none */
+  /** Names of its labels, without `le` and without one twice. @default none */
   labelNames?: readonly Label[]
   /** How the values of several processes are combined. @default 'sum' */
   aggregator?: Aggregator
@@ -30,11 +31,17 @@ export interface InstrumentContext {
 
 /** A metric that the application or the suite writes to. Invalid values are counted as dropped, and never thrown. */
 export abstract class Instrument<Label extends string, Child> {
+  /** As Prometheus calls it. */
   abstract readonly type: 'counter' | 'gauge' | 'histogram'
+  /** As on `/metrics`. */
   readonly name: string
+  /** What it measures. */
   readonly help: string
+  /** How the values of several processes are combined. */
   readonly aggregator: Aggregator
+  /** In the order of the declaration. */
   readonly labelNames: readonly Label[]
+  /** One for each set of labels, in bounded number. */
   readonly series: SeriesSet<Label, Child>
   private readonly context: InstrumentContext
 
@@ -65,6 +72,7 @@ export abstract class Instrument<Label extends string, Child> {
     this.createUnlabelled()
   }
 
+  /** The values of now, as `/metrics` has them. */
   read(): Family {
     const { name, help, type, aggregator } = this
     const values: Sample[] = []

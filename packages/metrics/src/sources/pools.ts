@@ -6,6 +6,7 @@ import { synchronous } from './callback.ts'
 export interface PoolState {
   /** Open connections, idle ones included. */
   size: number
+  /** Open connections that nobody uses. */
   idle: number
   /** Requests that wait for a connection. @default 0 */
   waiting?: number

@@ -18,8 +18,11 @@ export interface ServiceOptions {
 
 /** The service that all signals name. */
 export interface Service {
+  /** `service.name` of spans, records and points; `service` of lines. */
   name: string
+  /** `service.version`; `undefined` where nothing says it. */
   version: string | undefined
+  /** `deployment.environment.name`. */
   environment: string
   /** Those that the option adds to the environment's. */
   attributes?: Record<string, string | number | boolean>

@@ -33,36 +33,58 @@ interface Summary {
 export type Temporality = 'cumulative' | 'delta'
 
 interface Point {
+  /** By name, as strings, numbers, booleans and lists of these. */
   attributes: Readonly<Record<string, unknown>>
+  /** Since when the value has been counted, in milliseconds since 1970. @default unknown */
   startTimeMs?: number | undefined
+  /** When the value was taken, in milliseconds since 1970. */
   timeMs: number
 }
 /** The value of a counter or gauge at a time. */
 export interface NumberPoint extends Point {
+  /** In the unit of the metric. */
   value: number
+  /** @default none */
   exemplars?: readonly Exemplar[] | undefined
 }
 /** The state of a histogram at a time. */
 export interface HistogramPoint extends Point {
+  /** How many values there were. */
   count: number
+  /** Of all values, in the unit of the metric. */
   sum: number
   /** Of each bucket alone, one more than there are bounds. */
   bucketCounts: readonly number[]
+  /** Upper bounds of the buckets, ascending; the last bucket has none. */
   explicitBounds: readonly number[]
+  /** @default none */
   exemplars?: readonly Exemplar[] | undefined
 }
 /** The quantiles of a summary at a time. */
 export interface SummaryPoint extends Point {
+  /** How many values there were. */
   count: number
+  /** Of all values, in the unit of the metric. */
   sum: number
-  quantiles: readonly { quantile: number; value: number }[]
+  /** Values that this share of all is not above. */
+  quantiles: readonly {
+    /** From 0 to 1. */
+    quantile: number
+    /** In the unit of the metric. */
+    value: number
+  }[]
 }
 /** A measurement that stands for the others of its series, with its trace. */
 export interface Exemplar {
+  /** Those that the point has not. @default none */
   attributes?: Readonly<Record<string, unknown>> | undefined
+  /** When it was measured, in milliseconds since 1970. */
   timeMs: number
+  /** In the unit of the metric. */
   value: number
+  /** 32 hexadecimal digits. */
   traceId: string
+  /** 16 hexadecimal digits. */
   spanId: string
 }
 

@@ -5,13 +5,21 @@ import { fixed32, fixed64, hex, integer, text } from './protobuf.ts'
 export interface LogRecord {
   /** Milliseconds since 1970. */
   timeMs: number
+  /** From 1 to 24; 0: unknown. @see https://opentelemetry.io/docs/specs/otel/logs/data-model/#field-severitynumber */
   severityNumber: number
+  /** The level by its name. */
   severityText: string
+  /** What the record says, mostly a text; `undefined` for nothing. */
   body: unknown
+  /** By name, as whatever JSON has. */
   attributes: Readonly<Record<string, unknown>>
+  /** 32 hexadecimal digits. @default none */
   traceId?: string | undefined
+  /** 16 hexadecimal digits. @default none */
   spanId?: string | undefined
+  /** Those of W3C: 1 for a sampled trace. @default 0 */
   traceFlags?: number | undefined
+  /** How many attributes were left out. @default 0 */
   droppedAttributesCount?: number | undefined
 }
 

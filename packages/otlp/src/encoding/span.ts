@@ -5,20 +5,40 @@ import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 
 /** A span that has ended, as the SDK's are, of its 2.x and of its 3.x. */
 export interface EncodableSpan {
+  /** Of few values, such as `GET /orders/:id`. */
   readonly name: string
+  /** As OpenTelemetry's `SpanKind` numbers it. */
   readonly kind: number
+  /** Seconds since 1970, and nanoseconds. */
   readonly startTime: HrTime
+  /** Seconds since 1970, and nanoseconds. */
   readonly endTime: HrTime
+  /** @default none: the span is the root of its trace */
   readonly parentSpanContext?: SpanContext | undefined
+  /** By name. */
   readonly attributes: Readonly<Record<string, unknown>>
+  /** What happened while it went on. */
   readonly events: readonly SpanEvent[]
+  /** Spans of other traces that it has to do with. */
   readonly links: readonly SpanLink[]
-  readonly status: { readonly code: number; readonly message?: string | undefined }
+  /** Whether it has failed. */
+  readonly status: {
+    /** As OpenTelemetry's `SpanStatusCode` numbers it. */
+    readonly code: number
+    /** Why, for one that has. @default '' */
+    readonly message?: string | undefined
+  }
+  /** How many attributes were left out. */
   readonly droppedAttributesCount: number
+  /** How many events were left out. */
   readonly droppedEventsCount: number
+  /** How many links were left out. */
   readonly droppedLinksCount: number
+  /** Who it is about. */
   readonly resource: Resource
+  /** What made it. */
   readonly instrumentationScope: Scope
+  /** Its ids and flags. */
   spanContext(): SpanContext
   /** Its ids as the bytes they stand for, which saves reading their digits: sixteen characters of the trace's, eight of its own. */
   readonly idBytes?: string | undefined
