@@ -48,8 +48,11 @@ async function across({ t, origin, line, set }: Awaited<ReturnType<typeof servic
   }
 }
 
+/** What is in the files. The compression of one may have been broken off at the end: the next process does it anew. */
 function logged(folder: string): { name: string; day: string; msg: string }[] {
-  return readdirSync(folder).flatMap((name) => {
+  const names = readdirSync(folder).filter((name) => !name.endsWith('.tmp'))
+  const whole = names.filter((name) => !names.includes(`${name}.gz`))
+  return whole.flatMap((name) => {
     const bytes = readFileSync(join(folder, name))
     const lines = (name.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString().trim().split('\n')
     return lines.map((line) => JSON.parse(line)).map(({ time, msg }) => ({ name, day: time.slice(0, 10), msg }))
