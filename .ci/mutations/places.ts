@@ -1168,9 +1168,42 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'sentry/src/request-scopes.ts': [
     {
       guard: 'breadcrumbs of a request are bounded',
-      find: 'if (this.crumbs.push(crumb) > this.maxCrumbs) this.crumbs.shift()',
-      replace: 'this.crumbs.push(crumb)',
+      find: 'if (memory.crumbs.push(crumb) > maxCrumbs) memory.crumbs.shift()',
+      replace: 'memory.crumbs.push(crumb)',
       tests: ['sentry']
+    },
+    {
+      guard: 'requests are apart that come in a scope of the SDK',
+      find: ' && inner !== memoryOf(work).outer',
+      replace: '',
+      tests: ['scope']
+    }
+  ],
+  'sentry/src/connection.ts': [
+    {
+      guard: 'what the SDK could not be loaded for is counted',
+      find: "    if (lost > 0) drop('not_loaded', lost)",
+      replace: '',
+      tests: ['broken']
+    },
+    {
+      guard: 'events that wait for the SDK are few',
+      find: 'if (isOver || waiting.length === MAX_WAITING)',
+      replace: 'if (isOver)',
+      tests: ['waiting']
+    },
+    {
+      guard: 'a flush waits for the SDK',
+      find: 'if (!live && waiting.length > 0) await within(timeoutMs, settled())',
+      replace: '',
+      tests: ['waiting'],
+      equivalent: 'Node 24 loads the SDK within the two turns of the event loop that begin every flush'
+    },
+    {
+      guard: 'a client of the user is left to report crashes itself',
+      find: '    // Its own handlers report how the process ends.\n    crashes.stop()\n',
+      replace: '',
+      tests: ['late']
     }
   ],
   'tracing/src/server/attributes.ts': [

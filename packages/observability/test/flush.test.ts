@@ -3,6 +3,7 @@ import { connect } from 'node:net'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { type CollectorOptions, startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { type ObservabilityOptions } from '../src/index.ts'
@@ -32,7 +33,8 @@ test('delivers lines, spans, points and events, and says that it has', async (t)
   t.teardown(() => ingest.close())
   const { app, collector } = await service(t, {}, { sentry: { dsn: ingest.dsn } })
   await app.inject('/boom')
-  t.same(await app.observability.flush(), { complete: true, lines: NOTHING, spans: NOTHING, events: NOTHING })
+  const report = await app.observability.flush(PATIENCE_MS)
+  t.same(report, { complete: true, lines: NOTHING, spans: NOTHING, events: NOTHING })
   t.match(collector.spans, [{ name: 'GET /boom' }])
   t.equal(ingest.events.length, 1)
 })

@@ -1,6 +1,7 @@
 import type { Attributes, Context, SpanContext } from '@opentelemetry/api'
 import type { FastifyBaseLogger } from 'fastify'
 import { type AddedFields, type FieldRules, Fields, type KeptValue, NO_FIELDS } from './fields.ts'
+import type { LineReceiver } from './request-observation.ts'
 import type { Job, JobOptions, JobOrigin, JobOutcome } from './work.ts'
 
 /** What a job runs in. */
@@ -52,7 +53,9 @@ export class JobObservation implements Job {
   /** Written by sentry. */
   sentryEventId: string | undefined
   /** Written by sentry, called by logging. */
-  onLine: ((level: string, message: string | undefined) => void) | undefined
+  onLine: LineReceiver | undefined
+  /** What Sentry is to know of the job. Written by sentry. */
+  sentryMemory: object | undefined
   /** `performance.now()` when its code had ended, where a library has gone on since. */
   settledAt: number | undefined
   /** The calls of databases made for it. Written by tracing. */

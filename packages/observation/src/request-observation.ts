@@ -39,7 +39,9 @@ export interface Slots {
   /** The event of this request's failure. Written by sentry. */
   sentryEventId: string | undefined
   /** Receives each line of the request's log, as it was written: without secrets. Written by sentry, called by logging. */
-  onLine: ((level: string, message: string | undefined) => void) | undefined
+  onLine: LineReceiver | undefined
+  /** What Sentry is to know of the request. Written by sentry. */
+  sentryMemory: object | undefined
   /** Lines below the level, until the request has ended. Written by logging where it keeps what failed. */
   heldLines: object | undefined
   /** The calls of databases made for it. Written by tracing. */
@@ -49,6 +51,13 @@ export interface Slots {
   /** Whether code of the request has run in another context than `context`. Written by tracing. */
   hasInnerContexts: boolean
 }
+
+/** Called as a method of the request or job that has written the line. */
+export type LineReceiver = (
+  this: { sentryMemory: object | undefined },
+  level: string,
+  message: string | undefined
+) => void
 
 /** What the observations of an app share: the moments that Node reports to them, and the rules of their fields. */
 export interface Moments {
@@ -96,6 +105,7 @@ export class RequestObservation implements Observation, Slots {
   context: Context | undefined
   sentryEventId: string | undefined
   onLine: Slots['onLine']
+  sentryMemory: object | undefined
   heldLines: object | undefined
   databaseCalls = 0
   databaseMs = 0

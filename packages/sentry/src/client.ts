@@ -1,35 +1,34 @@
 import { type Redactor, type Registry, within } from '@fastify-observability/observation/internal'
 import { ProxyTracerProvider, trace } from '@opentelemetry/api'
 import type { Event, EventHint, NodeClient, NodeOptions } from '@sentry/node'
-import { type Counters, countDrops, countResponses, createCounters } from './counters.ts'
-import { watchCrashes } from './crash.ts'
-import { ADMITTED, capturable, isReadable } from './failure.ts'
+import { type Counters, countDrops, countResponses } from './counters.ts'
+import { ADMITTED } from './failure.ts'
 import { guardedHooks } from './hooks.ts'
 import { NAME, type Settings } from './options.ts'
 import { loadProfiling } from './profiling.ts'
-import { createRateLimit, fingerprintOf, type RateLimit } from './rate-limit.ts'
+import { fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
+import type { SDK } from './sdk.ts'
+import { outgoingOnly } from './server-spans.ts'
 import { boundedTransport, deliverInBackground, noTransport } from './transport.ts'
 
-export type SDK = typeof import('@sentry/node')
-
-/** A client of the SDK, ours or the user's, with its counters and limits. */
-export interface Connection {
-  client: NodeClient
-  rateLimit: RateLimit
-  counters: Counters
-  /** Of the app whose rules clean the client's events, `undefined` for a client of the user's. */
-  rules: Registry | undefined
+/** Our client. */
+export interface OwnClient {
+  readonly client: NodeClient
   /** Whether Sentry makes spans of its own. */
-  isTracing: boolean
-  /** Paths of routes that Sentry must not trace. */
-  untraced: Set<string>
+  readonly isTracing: boolean
+  /** Sends what is waiting. False if some of it could not be sent in time. */
+  close(): Promise<boolean>
 }
+
+type Integration = ReturnType<SDK['getDefaultIntegrations']>[number]
 
 const CLOSE_MS = 1_800
 /** With one the SDK makes its events whole. Nothing is sent there. */
 const NO_DSN = 'https://none@localhost/0'
 const ABORT_MS = 100
+/** Spans of the server are made from the observation. */
+const OUTGOING = { sessions: false, disableIncomingRequestSpans: true }
 
 /** The automatic collection that the SDK would do: none of it. */
 const NO_DATA = {
@@ -61,38 +60,12 @@ export function hasTracerProvider(): boolean {
   return !(provider instanceof ProxyTracerProvider) || provider.getDelegateTracer('') !== undefined
 }
 
-// The SDK has one client a process: the apps of a process share ours, and its last one closes it.
-interface Shared extends Connection {
-  close(): Promise<boolean>
-}
-let opening: Promise<Shared | undefined> | undefined
-let holders = 0
 const ours = new WeakSet<NodeClient>()
-const adopted = new WeakMap<NodeClient, Connection>()
 
 /** What a user has made with Sentry.init, if it is still open. */
 export function findForeign(Sentry: SDK): NodeClient | undefined {
   const client = Sentry.getClient<NodeClient>()
   return client === undefined || ours.has(client) || client.getOptions().enabled === false ? undefined : client
-}
-
-/** Counts what happens to the events of a client that the user has made, and limits the rate of ours. */
-export function adopt(client: NodeClient, settings: Settings): Connection {
-  const known = adopted.get(client)
-  if (known) return known
-  const connection = {
-    client,
-    rateLimit: createRateLimit(settings),
-    counters: createCounters(),
-    rules: undefined,
-    isTracing: false,
-    untraced: new Set<string>()
-  }
-  adopted.set(client, connection)
-  countResponses(client, connection.counters, true)
-  countDrops(client, connection.counters)
-  deliverInBackground(client, connection.counters)
-  return connection
 }
 
 /** The settings of a client that makes events and sends none. */
@@ -109,63 +82,30 @@ export function rehearsalOf(settings: Settings): Settings {
   }
 }
 
-/** Opens our client, or shares it. */
-export async function open(
+/** Makes our client the one of the process, `undefined` in a worker thread without a parent. */
+export async function startClient(
   Sentry: SDK,
   settings: Settings,
   rules: Registry,
+  { counters, rateLimit }: { counters: Counters; rateLimit: RateLimit },
   warn: (message: string) => void
-): Promise<Connection | undefined> {
-  opening ??= start(Sentry, settings, rules, warn).catch((error) => {
-    opening = undefined
-    throw error
-  })
-  const connection = await opening
-  if (!connection) return undefined
-  holders++
-  if (connection.client.getOptions().dsn !== settings.dsn) warn("another app's DSN is in use in this process")
-  return connection
-}
-
-/** Releases our client; the last app sends what is waiting. False if some of it could not be sent in time. */
-export async function release(): Promise<boolean> {
-  if (--holders > 0 || !opening) return true
-  const connection = await opening
-  opening = undefined
-  return connection ? connection.close() : true
-}
-
-async function start(
-  Sentry: SDK,
-  settings: Settings,
-  rules: Registry,
-  warn: (message: string) => void
-): Promise<Shared | undefined> {
+): Promise<OwnClient | undefined> {
   const { dsn, environment, release, spotlight } = settings
   const sdk = { ...settings.sdk, ...guardedHooks(settings.sdk, (error) => rules.report(NAME, error)) }
   const isTracing = settings.tracesSampleRate > 0 && !hasTracerProvider()
   const tracesSampleRate = isTracing ? settings.tracesSampleRate : undefined
   const profiling = await loadProfiling(settings, isTracing, warn)
   const closing = new AbortController()
-  const counters = createCounters()
-  const untraced = new Set<string>()
-  const ignoreIncomingRequests = (url: string): boolean => untraced.has(url.split('?', 1)[0] ?? url) || isUnsampled()
-  // What the SDK is about to decide. It would make a span all the same, wrap every listener of the request and its
-  // response, and hold both for half a second.
-  function isUnsampled(): boolean {
-    const { sampled, sampleRand } = Sentry.getCurrentScope().getPropagationContext()
-    if (sdk.tracesSampler || sampled !== undefined || sampleRand < settings.tracesSampleRate) return false
-    client?.recordDroppedEvent('sample_rate', 'span')
-    return true
-  }
   const client = Sentry.init({
     // Those hooks rewrite modules while they load: of use to Sentry's spans only.
     enableRuntimeChannelInjection: isTracing,
     tracePropagationTargets: [],
     defaultIntegrations: [
-      ...Sentry.getDefaultIntegrations({ tracesSampleRate }).filter(({ name }) => !LEFT_OUT.has(name)),
+      ...Sentry.getDefaultIntegrations({ tracesSampleRate })
+        .filter(({ name }) => !LEFT_OUT.has(name))
+        .map(eventsOnly),
       ...(isTracing
-        ? [Sentry.httpIntegration({ sessions: false, ignoreIncomingRequests }), Sentry.nativeNodeFetchIntegration()]
+        ? [outgoingOnly(Sentry.httpIntegration(OUTGOING)), Sentry.nativeNodeFetchIntegration()]
         : [Sentry.openTelemetryIntegration()]),
       ...profiling.integrations
     ],
@@ -180,42 +120,28 @@ async function start(
     transport: boundedTransport(sdk.transport ?? Sentry.makeNodeTransport, counters, closing.signal),
     ...(settings.scrub && scrubbing(sdk, () => rules.redactor))
   })
-  // There is none in a worker thread without a parent.
   if (!client) return undefined
   ours.add(client)
   deliverInBackground(client, counters)
-
-  const connection: Connection = {
-    client,
-    rateLimit: createRateLimit(settings),
-    counters,
-    rules,
-    isTracing,
-    untraced
-  }
   // Without a DSN events go to Spotlight only, and nothing accepts them.
   if (dsn !== undefined) countResponses(client, counters, false)
-  limitOthers(connection, countDrops(client, counters))
-  const close = async (): Promise<boolean> => {
-    const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
-    closing.abort()
-    // Deliveries that are aborted now are counted.
-    await client.getTransport()?.flush(ABORT_MS)
-    return isSent
-  }
-  const crashes = watchCrashes((thrown, level) => {
-    if (!isReadable(thrown)) return counters.dropped.add('unreadable')
-    const mechanism = { handled: false, type: 'uncaught' }
-    const hint = { originalException: thrown, captureContext: { level }, mechanism }
-    client.captureException(capturable(thrown), hint, Sentry.getCurrentScope())
-  }, close)
+  limitOthers(client, rateLimit, counters, countDrops(client, counters))
   return {
-    ...connection,
-    close() {
-      crashes.stop()
-      return close()
+    client,
+    isTracing,
+    async close() {
+      const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
+      closing.abort()
+      // Deliveries that are aborted now are counted.
+      await client.getTransport()?.flush(ABORT_MS)
+      return isSent
     }
   }
+}
+
+/** Reading the memory of the process and the machine takes longer than all else of a span. */
+function eventsOnly(integration: Integration): Integration {
+  return integration.name === 'Context' ? { ...integration, processSegmentSpan: undefined } : integration
 }
 
 type Hooks = Pick<NodeOptions, 'beforeSend' | 'beforeSendTransaction' | 'beforeSendSpan' | 'beforeSendLog'>
@@ -259,7 +185,7 @@ function isThenable<Sent>(value: Sent | PromiseLike<Sent>): value is PromiseLike
 }
 
 /** Limits the events that are not ours: what the application captures itself, and crashes. */
-function limitOthers({ client, rateLimit, counters }: Connection, drops: { skipNext(): void }): void {
+function limitOthers(client: NodeClient, rateLimit: RateLimit, counters: Counters, drops: { skipNext(): void }): void {
   client.addEventProcessor((event, hint: EventHint) => {
     if (event.type !== undefined || hint.data === ADMITTED) return event
     const { originalException = event.message } = hint

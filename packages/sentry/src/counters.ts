@@ -59,23 +59,6 @@ export function publishCounters({ publish }: Registry, counters: Counters): void
   })
 }
 
-/** Hands each error event to the function, as it is sent, and `undefined` for one that is dropped before. @returns what ends that */
-export function watchEvents(
-  client: NodeClient,
-  { onDrop }: Counters,
-  receive: (event: object | undefined) => void
-): () => void {
-  const drop = (): void => receive(undefined)
-  onDrop.add(drop)
-  const stop = client.on('beforeSendEvent', (event) => {
-    if (event.type === undefined) receive(event)
-  })
-  return () => {
-    onDrop.delete(drop)
-    stop()
-  }
-}
-
 /** Counts the ingest's answers; of a client that is not ours, deliveries without an answer too. */
 export function countResponses(client: NodeClient, counters: Counters, isForeign: boolean): void {
   client.on('afterSendEvent', ({ type }, { statusCode }) => {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { types } from 'node:util'
 import type { Outcome } from '@fastify-observability/observation'
-import { type JobObservation, type RequestObservation, thrownText } from '@fastify-observability/observation/internal'
+import { JobObservation, type RequestObservation, thrownText } from '@fastify-observability/observation/internal'
 import type { SpanContext } from '@opentelemetry/api'
 import type { NodeClient, Scope } from '@sentry/node'
 
@@ -53,10 +53,23 @@ export function capturable(thrown: unknown): unknown {
   return isSerialized || types.isNativeError(thrown) || thrown instanceof Error ? thrown : thrownText(thrown)
 }
 
-/** Labels all events in the scope with the request that they belong to. */
-export function describe(scope: Scope, { method, route, requestId, correlationId }: RequestObservation): void {
+/** Labels all events in the scope with the request or job that they belong to. */
+export function describe(scope: Scope, work: RequestObservation | JobObservation): void {
+  const { requestId, correlationId } = work
+  if (work instanceof JobObservation) {
+    scope.setTransactionName(work.job)
+    scope.setTags({ job: work.job, request_id: requestId, correlation_id: correlationId })
+    return
+  }
+  const { method, route } = work
   scope.setTransactionName(`${method} ${route}`)
   scope.setTags({ request_id: requestId, correlation_id: correlationId, method })
+}
+
+/** Gives an event that is captured later than it happened the time when it did. */
+export function stamp(scope: Scope, happenedAt: number | undefined): Scope {
+  if (happenedAt === undefined) return scope
+  return scope.addEventProcessor((event) => ({ ...event, timestamp: happenedAt / 1_000 }))
 }
 
 /** Has events in the scope, which the application may capture itself, and their envelopes name the trace. */

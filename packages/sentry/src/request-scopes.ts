@@ -1,115 +1,160 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { RequestObservation } from '@fastify-observability/observation/internal'
-import type { SpanContext } from '@opentelemetry/api'
-import type { Breadcrumb, NodeClient, Scope } from '@sentry/node'
-import type { SDK } from './client.ts'
+import {
+  currentScope,
+  JobObservation,
+  RequestObservation,
+  runOutside
+} from '@fastify-observability/observation/internal'
+import type { Breadcrumb, NodeClient, Scope, Span } from '@sentry/node'
 import { continueTrace, describe } from './failure.ts'
+import type { SDK } from './sdk.ts'
 
-/** What the SDK keeps in its context, and reads at each of its calls. */
-interface Scopes {
+export type Work = RequestObservation | JobObservation
+
+/** What stands in the SDK's context, which it reads at each of its calls. */
+class Scopes {
   readonly scope: Scope
   readonly isolationScope: Scope
+
+  constructor(scope: Scope, isolationScope: Scope) {
+    this.scope = scope
+    this.isolationScope = isolationScope
+  }
 }
 
 type Storage = AsyncLocalStorage<unknown>
 
-const MAX_BREADCRUMBS = 50
-
-/**
- * The SDK's two scopes of one request, with its log lines as breadcrumbs. Cloning two scopes costs more than everything
- * else, and most requests need none: so this object stands in the SDK's context, and clones them when they are read.
- */
-export class RequestScopes {
-  private readonly sdk: SDK
-  private readonly observation: RequestObservation
-  private readonly storage: Storage | undefined
-  private readonly outer: unknown
-  private readonly spanContext: SpanContext | undefined
-  private readonly sampleRand: number | undefined
-  private readonly maxCrumbs: number
-  private crumbs: Breadcrumb[] | undefined
-  private own: Scopes | undefined
-
-  constructor(
-    sdk: SDK,
-    observation: RequestObservation,
-    maxCrumbs: number,
-    storage: Storage | undefined,
-    sampleRand: number | undefined
-  ) {
-    this.sdk = sdk
-    this.observation = observation
-    this.maxCrumbs = maxCrumbs
-    this.storage = storage
-    this.outer = storage?.getStore()
-    this.spanContext = observation.spanContext
-    this.sampleRand = sampleRand
-    observation.onLine = (level, message) => this.line(level, message)
-  }
-
-  get scope(): Scope {
-    return this.scopes().scope
-  }
-
-  get isolationScope(): Scope {
-    return this.scopes().isolationScope
-  }
-
-  private line(level: string, message: string | undefined): void {
-    if (message === undefined || this.maxCrumbs <= 0) return
-    const crumb = crumbOf(level, message)
-    if (this.own) {
-      this.own.isolationScope.addBreadcrumb(crumb, this.maxCrumbs)
-      return
-    }
-    this.crumbs ??= []
-    if (this.crumbs.push(crumb) > this.maxCrumbs) this.crumbs.shift()
-  }
-
-  /** Runs the rest of the request in these scopes. */
-  enter(next: () => void): void {
-    if (this.storage) this.storage.run(this, next)
-    else this.clone(next)
-  }
-
-  /** Runs the end of the request in these scopes. */
-  resume(next: () => void): void {
-    if (this.storage) this.storage.run(this, next)
-    else this.sdk.withIsolationScope(this.isolationScope, () => this.sdk.withScope(this.scope, next))
-  }
-
-  private scopes(): Scopes {
-    return this.own ?? (this.storage ? this.storage.run(this.outer, () => this.clone()) : this.clone())
-  }
-
-  private clone(next?: () => void): Scopes {
-    return this.sdk.withIsolationScope((isolationScope) => {
-      const own = { scope: this.sdk.getCurrentScope(), isolationScope }
-      this.own = own
-      this.prepare(own)
-      next?.()
-      return own
-    })
-  }
-
-  private prepare({ scope, isolationScope }: Scopes): void {
-    describe(isolationScope, this.observation)
-    // Breadcrumbs from outside of the request do not belong to it.
-    isolationScope.clearBreadcrumbs()
-    for (const crumb of this.crumbs ?? []) isolationScope.addBreadcrumb(crumb, this.maxCrumbs)
-    this.crumbs = undefined
-    if (this.spanContext) continueTrace(scope, this.spanContext, this.sampleRand)
-  }
+/** What Sentry is to know of one request or job. Most have none. */
+export class Memory {
+  /** Its log lines, until there are scopes that keep them. */
+  crumbs: Breadcrumb[] | undefined
+  /** What the SDK was in when it came, such as a span around the start of the server. */
+  outer: unknown
+  /** The one that was sampled. */
+  span: Span | undefined
+  scopes: Scopes | undefined
 }
 
-/** A log line as a breadcrumb. */
-export function crumbOf(level: string, message: string): Breadcrumb {
-  return { category: 'log', level: levelOf(level), message, timestamp: Date.now() / 1_000 }
+/** The SDK's scopes of requests and jobs. */
+export interface WorkScopes {
+  /** Those of one, made now if nobody has asked for them. */
+  of(work: Work): Scopes
+  /** Notes what the SDK is in when one comes. */
+  arrive(work: Work): void
+  /** Calls the function in them. */
+  run<Result>(work: Work, fn: () => Result): Result
+  /** Whether code of a request is in them by itself. */
+  readonly areFound: boolean
+}
+
+const MAX_BREADCRUMBS = 50
+
+export function memoryOf(work: { sentryMemory: object | undefined }): Memory {
+  const known = work.sentryMemory
+  if (known instanceof Memory) return known
+  const memory = new Memory()
+  work.sentryMemory = memory
+  return memory
+}
+
+/** Keeps a log line as a breadcrumb, and of them the last. */
+export function keepCrumb(memory: Memory, level: string, message: string, maxCrumbs: number): void {
+  if (maxCrumbs <= 0) return
+  const crumb = crumbOf(level, message)
+  if (memory.scopes) {
+    memory.scopes.isolationScope.addBreadcrumb(crumb, maxCrumbs)
+    return
+  }
+  memory.crumbs ??= []
+  if (memory.crumbs.push(crumb) > maxCrumbs) memory.crumbs.shift()
 }
 
 /** How many breadcrumbs an event has at most. */
-export function maxCrumbsOf(client: NodeClient): number {
-  return client.getOptions().maxBreadcrumbs ?? MAX_BREADCRUMBS
+export function maxCrumbsOf({ maxBreadcrumbs = MAX_BREADCRUMBS }: { maxBreadcrumbs?: number | undefined }): number {
+  return maxBreadcrumbs
+}
+
+/**
+ * Cloning two scopes costs more than everything else, and most requests need none: they are cloned when the SDK, or an
+ * event, reads them.
+ * @param leastRand what Sentry samples by: what a request begins that was not sampled itself is above it.
+ */
+export function createScopes(sdk: SDK, client: NodeClient, leastRand: number): WorkScopes {
+  const storage = storageOf(sdk, client)
+  const maxCrumbs = maxCrumbsOf(client.getOptions())
+  const entered = storage && findScopes(storage, of)
+
+  function of(work: Work): Scopes {
+    const memory = memoryOf(work)
+    memory.scopes ??= create(work, memory)
+    return memory.scopes
+  }
+
+  function create(work: Work, { crumbs = [], outer = parentOf(work) }: Memory): Scopes {
+    const clone = (): Scopes =>
+      sdk.withIsolationScope((isolationScope) => new Scopes(sdk.getCurrentScope(), isolationScope))
+    const scopes = !storage ? clone() : runOutside(() => (outer === undefined ? clone() : storage.run(outer, clone)))
+    const { scope, isolationScope } = scopes
+    describe(isolationScope, work)
+    // Breadcrumbs from outside of the request do not belong to it.
+    isolationScope.clearBreadcrumbs()
+    for (const crumb of crumbs) isolationScope.addBreadcrumb(crumb, maxCrumbs)
+    const sampleRand = leastRand + (1 - leastRand) * Math.random()
+    if (work.spanContext) continueTrace(scope, work.spanContext, sampleRand)
+    else if (leastRand > 0) scope.setPropagationContext({ ...scope.getPropagationContext(), sampleRand })
+    return scopes
+  }
+
+  /** The scopes of what a job runs in. */
+  function parentOf(work: Work): Scopes | undefined {
+    const outer = work instanceof JobObservation ? work.outer : undefined
+    return outer instanceof RequestObservation || outer instanceof JobObservation ? of(outer) : undefined
+  }
+
+  return {
+    of,
+    areFound: storage !== undefined,
+    arrive(work) {
+      const outer = entered?.()
+      if (outer !== undefined && !(outer instanceof Scopes)) memoryOf(work).outer = outer
+    },
+    run(work, fn) {
+      const scopes = of(work)
+      if (storage) return storage.run(scopes, fn)
+      return sdk.withIsolationScope(scopes.isolationScope, () => sdk.withScope(scopes.scope, fn))
+    }
+  }
+}
+
+// By storage, because the SDK keeps its own for all clients of a process.
+const found = new WeakMap<Storage, { inner: () => unknown; of: (work: Work) => Scopes }>()
+
+/**
+ * Has the SDK find the scopes of the request or job that the calling code belongs to, where it has entered none since. To
+ * enter them for each request would cost all its asynchronous calls.
+ * @returns what it has entered itself
+ */
+function findScopes(storage: Storage, of: (work: Work) => Scopes): () => unknown {
+  const known = found.get(storage)
+  if (known) {
+    known.of = of
+    return known.inner
+  }
+  const own = { inner: storage.getStore.bind(storage), of }
+  found.set(storage, own)
+  storage.getStore = () => {
+    const inner = own.inner()
+    const work = currentScope()?.observation
+    // Node enters anew what it has been given here, after each change.
+    if (!work) return inner instanceof Scopes ? undefined : inner
+    const isOwn = inner !== undefined && !(inner instanceof Scopes) && inner !== memoryOf(work).outer
+    return isOwn ? inner : own.of(work)
+  }
+  return own.inner
+}
+
+function crumbOf(level: string, message: string): Breadcrumb {
+  return { category: 'log', level: levelOf(level), message, timestamp: Date.now() / 1_000 }
 }
 
 function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal' {
@@ -118,21 +163,11 @@ function levelOf(level: string): 'debug' | 'info' | 'warning' | 'error' | 'fatal
   return level === 'error' || level === 'fatal' ? level : 'info'
 }
 
-/** Makes the scopes of an app's requests. @param sampleRand what Sentry samples the request by, where it may trace. */
-export function requestScopes(
-  sdk: SDK,
-  client: NodeClient
-): (observation: RequestObservation, sampleRand?: number) => RequestScopes {
-  const maxCrumbs = maxCrumbsOf(client)
-  const storage = storageOf(sdk, client)
-  return (observation, sampleRand) => new RequestScopes(sdk, observation, maxCrumbs, storage, sampleRand)
-}
-
 /** Where the SDK keeps them, `undefined` where a context of OpenTelemetry holds them or another version does otherwise. */
 function storageOf(sdk: SDK, client: NodeClient): Storage | undefined {
   const { asyncLocalStorage, contextSymbol } = client.asyncLocalStorageLookup ?? {}
   if (!(asyncLocalStorage instanceof AsyncLocalStorage) || contextSymbol !== undefined) return undefined
-  const tried: Scopes = { scope: new sdk.Scope(), isolationScope: new sdk.Scope() }
+  const tried = { scope: new sdk.Scope(), isolationScope: new sdk.Scope() }
   const isIt = asyncLocalStorage.run(
     tried,
     () => sdk.getCurrentScope() === tried.scope && sdk.getIsolationScope() === tried.isolationScope

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { type IngestAnswer, startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -65,6 +66,7 @@ test('sends sixty events of different errors in a minute', async (t) => {
     app,
     Array.from({ length: 100 }, (_, place) => place)
   )
+  await registryOf(app).flush(PATIENCE_MS)
   await app.close()
   t.equal(ingest.events.length, 60)
   t.same(countsOf(app), { sent: 60, rate_limit: 40 })

@@ -64,6 +64,17 @@ test('calls shouldCapture and user in the scope of their own request, over 40 co
   t.equal(new Set(asked).size, 2 * REQUESTS)
 })
 
+test('keeps requests apart that are made in one scope of the SDK', async (t) => {
+  const { app, ingest } = await service(t, { maxEqualEventsPerMinute: REQUESTS })
+  await Sentry.withIsolationScope(async (scope) => {
+    scope.setTag('made', 'here')
+    await Promise.all(['/boom/1', '/boom/2', '/boom/3'].map((url) => app.inject(url)))
+  })
+  await app.close()
+  const told = ingest.events.map(({ tags }) => `${tags?.made} ${tags?.asked}`)
+  t.same(told.sort(), ['here 1', 'here 2', 'here 3'])
+})
+
 for (const [whose, own] of [
   ['its own client', undefined],
   ['a client of the user', { integrations: (defaults) => defaults.filter(({ name }) => name !== 'Fastify') }]

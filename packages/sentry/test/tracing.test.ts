@@ -92,18 +92,22 @@ test('traces what its caller has sampled', async (t) => {
 })
 
 test('leaves the decision to the sampler of the application', async (t) => {
-  const tracesSampler = ({ name }: { name: string }): number => Number(name === 'GET')
+  const tracesSampler = ({ name }: { name: string }): number => Number(name === 'GET /boom/:id')
   const { app, origin, spans } = await service(t, { tracesSampleRate: Number.MIN_VALUE, sdk: { tracesSampler } })
   await (await fetch(`${origin}/boom/7`)).text()
   await app.close()
   t.match(spans(), [{ name: 'GET /boom/:id' }])
 })
 
-test('traces a probe once at most', async (t) => {
-  const { app, origin, spans } = await service(t)
-  for (let index = 0; index < 3; index++) await (await fetch(`${origin}/probe`)).text()
+test('traces no probe, preflight or file of a page', async (t) => {
+  const { app, origin, spans } = await service(t, {}, async (app) => app.get('/assets/*', async () => 'ok'))
+  for (const path of ['/probe', '/assets/page.css']) await (await fetch(origin + path)).text()
+  await fetch(`${origin}/boom/7`, { method: 'OPTIONS' })
   await app.close()
-  t.ok(spans().filter(({ name }) => name === 'GET /probe').length <= 1)
+  t.same(
+    spans().filter(({ attributes }) => attributes['sentry.op']?.value === 'http.server'),
+    []
+  )
 })
 
 test('adds no headers to outgoing calls', async (t) => {

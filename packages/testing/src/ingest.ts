@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib'
 
 export interface SentryEvent {
   event_id: string
+  timestamp?: number
   level?: string
   message?: string
   transaction?: string

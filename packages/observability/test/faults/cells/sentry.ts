@@ -23,7 +23,9 @@ export const sentryCells: Cell[] = [
     name: 'Sentry: refuses connections',
     expected: 'lost events are counted',
     loses: LOSES,
-    async begin({ ingestFront }) {
+    async begin({ ingest, ingestFront }) {
+      // Events of before the SDK is loaded wait for it.
+      await until(() => ingest.events.length > 0)
       await ingestFront.set('refused')
       return async () => {
         await ingestFront.set('open')

@@ -1,0 +1,14 @@
+import type { NodeClient } from '@sentry/node'
+import type { WorkScopes } from './request-scopes.ts'
+import type { SDK } from './sdk.ts'
+
+/** The SDK, once it is loaded, with a client: ours or the user's. */
+export interface Live {
+  readonly Sentry: SDK
+  readonly client: NodeClient
+  /** Whether the user has made it. */
+  readonly isForeign: boolean
+  /** Whether Sentry makes spans of its own, by our client. */
+  readonly isTracing: boolean
+  readonly scopes: WorkScopes
+}
