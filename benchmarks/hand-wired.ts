@@ -23,7 +23,7 @@ export async function build(endpoint: string): Promise<FastifyInstance> {
   const app = Fastify({ logger: true })
   await app.register(fastifyMetrics.default, { endpoint: '/metrics' })
   await app.register(underPressure, {
-    maxEventLoopDelay: 60_000,
+    maxEventLoopDelay: Number.POSITIVE_INFINITY,
     maxRssBytes: 4 * 1024 ** 3,
     exposeStatusRoute: '/health'
   })

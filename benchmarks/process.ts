@@ -50,7 +50,8 @@ function startNode(
     stdio: ['ignore', log, 'inherit', 'ipc'],
     // Where the preload is looked for.
     cwd: here('.'),
-    env: { PATH, HOME, NODE_ENV: 'production', ...env }
+    // In production the developer page is off, and its variants differ from the others by the page alone.
+    env: { PATH, HOME, NODE_ENV: 'staging', ...env }
   })
 }
 

@@ -1,11 +1,12 @@
 import { cpus } from 'node:os'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
-import { lowestTenth, over, ratio, total, typical } from './statistics.ts'
+import { intervalOfStarts, lowestTenth, over, ratio, total, typical } from './statistics.ts'
 import { pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
-  rounds: Round[]
+  /** The rounds of each start of the servers. */
+  starts: Round[][]
   names: VariantName[]
   startUps: StartUp[]
   grown: Grown[]
@@ -42,7 +43,8 @@ function fixed(value: number | undefined, digits = 0, unit = ''): string {
   return value === undefined ? '–' : `${value.toFixed(digits)}${unit}`
 }
 
-function costTable({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string {
+function costTable({ starts, names }: Pick<Results, 'starts' | 'names'>): string {
+  const rounds = starts.flat()
   const head = [
     'variant',
     'ratio',
@@ -100,7 +102,8 @@ function lessThanByHand(
 }
 
 /** What most readers want to know, of each variant that is the whole suite. */
-function summary({ rounds, names, startUps, grown }: Results): string {
+function summary({ starts, names, startUps, grown }: Results): string {
+  const rounds = starts.flat()
   const columns = names.filter((name) => name.startsWith('ours') || name === 'hand-wired')
   const row = (what: string, figure: (name: VariantName) => string): string[] => [what, ...columns.map(figure)]
   const perSecond = `at ${PACE_PER_SECOND} requests/s`
@@ -137,41 +140,63 @@ const PAIR_HEAD = [
   'variant',
   'beside',
   'CPU a request, times it',
+  '95 % interval',
   'of the cheapest tenth',
   'µs more',
-  'of the cheapest tenth',
+  '95 % interval',
   'may be'
 ]
 
-/** What each variant costs more than the one it is made from, each within its round. */
-function pairRows({ rounds, names }: Pick<Results, 'rounds' | 'names'>): string[][] {
-  const measured = pairs.filter(({ name, base }) => names.includes(name) && names.includes(base))
+/** What each variant costs more than the one it is compared with, each within its round. */
+function pairRows(
+  starts: Round[][],
+  measured: { name: VariantName; base: VariantName; atMost?: string }[]
+): string[][] {
+  const rounds = starts.flat()
   return measured.map(({ name, base, atMost }) => {
-    const more = over(rounds, name, fullCost, base)
     const own = lowestTenth(rounds, name, fullCost) ?? Number.NaN
     const other = lowestTenth(rounds, base, fullCost) ?? Number.NaN
     return [
       name,
       base,
       fixed(ratio(rounds, name, fullCost, base), 3),
+      range(
+        intervalOfStarts(starts, (rounds) => ratio(rounds, name, fullCost, base)),
+        3
+      ),
       fixed(own / other, 3),
-      fixed(more, 2),
-      fixed(own - other, 2),
-      `at most ${atMost}`
+      fixed(over(rounds, name, fullCost, base), 2),
+      range(
+        intervalOfStarts(starts, (rounds) => over(rounds, name, fullCost, base)),
+        2
+      ),
+      atMost === undefined ? '' : `at most ${atMost}`
     ]
   })
 }
 
-/** The same as text. */
-export function pairText(results: Pick<Results, 'rounds' | 'names'>): string {
-  return table(PAIR_HEAD, pairRows(results))
+function range(interval: [number, number] | undefined, digits: number): string {
+  return interval ? interval.map((value) => value.toFixed(digits)).join(' to ') : '–'
+}
+
+function pairsAmong(names: VariantName[]): typeof pairs {
+  return pairs.filter(({ name, base }) => names.includes(name) && names.includes(base))
+}
+
+/** Each variant beside the one it is made from where that was measured, else beside the first. */
+export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>): string {
+  const [first = 'bare', ...others] = names
+  const known = pairsAmong(names)
+  const rest = others.filter((name) => known.every((pair) => pair.name !== name)).map((name) => ({ name, base: first }))
+  return `${starts.length} starts\n${table(PAIR_HEAD, pairRows(starts, [...rest, ...known]))}`
 }
 
 export function markdown(results: Results): string {
-  const { rounds, names, startUps, grown, missing } = results
+  const { starts, names, startUps, grown, missing } = results
+  const added = pairRows(starts, [...pairsAmong(names)])
   const sections = [
     '# Results',
-    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds.length} rounds. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
+    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${starts.flat().length} rounds in ${starts.length} starts. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
     '## Summary',
     summary(results),
     '![CPU time a request](results.svg)',
@@ -181,7 +206,7 @@ export function markdown(results: Results): string {
       ['variant', 'what it is'],
       names.map((name) => [name, variants[name].what])
     ),
-    ...(pairRows(results).length > 0 ? ['## What is added', table(PAIR_HEAD, pairRows(results))] : []),
+    ...(added.length > 0 ? ['## What is added', table(PAIR_HEAD, added)] : []),
     ...(startUps.length > 0
       ? [
           '## Start-up',
@@ -216,7 +241,8 @@ const ROW = 30
 const WIDTH = 760
 
 /** Bars of the CPU time a request, user and system. */
-export function chart({ rounds, names }: Results): string {
+export function chart({ starts, names }: Results): string {
+  const rounds = starts.flat()
   const bars = names.map((name) => ({
     name,
     user: typical(rounds, name, ({ full }) => full.userUs) ?? 0,

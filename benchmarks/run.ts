@@ -3,8 +3,8 @@ import { parseArgs } from 'node:util'
 import { ratios, regressions } from './guard.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
-import { chart, GROWN_REQUESTS, markdown, pairText, type Results } from './report.ts'
-import { rssAfter, takeRounds } from './sample.ts'
+import { chart, comparison, GROWN_REQUESTS, markdown, type Results } from './report.ts'
+import { rssAfter, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
 
@@ -22,6 +22,8 @@ const START_UPS = 10
 const QUICK_TRIES = 4
 // Many short turns, because a machine is quiet for some of them.
 const QUICK = { rounds: 60, roundsAStart: 20, requests: 2_048, warmUp: 30_000 }
+// Of chosen variants, because two processes of one variant differ by more than most of what is compared.
+const QUICK_ROUNDS_A_START = 5
 
 const { values } = parseArgs({
   options: {
@@ -31,12 +33,20 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     /** Variants, separated by commas. */
-    only: { type: 'string' }
+    only: { type: 'string' },
+    /** With --quick and --only: how often the servers are started. */
+    starts: { type: 'string', default: '12' }
   }
 })
 
 function tell(progress: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r${progress.padEnd(70)}`)
+}
+
+function wholeNumber(option: 'rounds' | 'starts'): number {
+  const value = Number(values[option])
+  if (!Number.isInteger(value) || value < 1) throw new Error(`--${option} must be a whole number from 1`)
+  return value
 }
 
 function beside(file: string): URL {
@@ -54,7 +64,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     ]
     const results: Results = {
       names,
-      rounds: await takeRounds(
+      starts: await takeStarts(
         {
           names,
           ends,
@@ -92,22 +102,24 @@ function write(results: Results): void {
   writeFileSync(beside('results.svg'), chart(results))
 }
 
+/** Prints what chosen variants cost, each beside another. */
+async function compare(ends: Ends, names: VariantName[], count: number): Promise<void> {
+  const rounds = { rounds: count * QUICK_ROUNDS_A_START, roundsAStart: QUICK_ROUNDS_A_START }
+  const starts = await takeStarts({ names, ends, ...QUICK, ...rounds, isPaced: false, stored: [] }, tell)
+  console.log(comparison({ starts, names }))
+}
+
 /** Resolves with what has become too dear: in each of several measurements, because what is dear for good is so in all. */
-async function quick(ends: Ends, names: VariantName[]): Promise<string[]> {
-  const plan = { names, ends, ...QUICK, isPaced: false, stored: [] }
+async function guard(ends: Ends): Promise<string[]> {
+  const plan = { names: GUARDED, ends, ...QUICK, isPaced: false, stored: [] }
   const file = beside('ratios.json')
   if (values.keep) {
-    writeFileSync(file, `${JSON.stringify(ratios(await takeRounds(plan, tell)), undefined, 2)}\n`)
+    writeFileSync(file, `${JSON.stringify(ratios((await takeStarts(plan, tell)).flat()), undefined, 2)}\n`)
     return []
   }
   const kept = JSON.parse(readFileSync(file, 'utf8'))
   for (let tries = 1; ; tries++) {
-    const rounds = await takeRounds(plan, tell)
-    if (values.only) {
-      console.log(pairText({ rounds, names }))
-      return []
-    }
-    const measured = ratios(rounds)
+    const measured = ratios((await takeStarts(plan, tell)).flat())
     console.log(`times bare: ${JSON.stringify(measured)}, kept: ${JSON.stringify(kept)}`)
     const found = regressions(measured, kept)
     if (found.length === 0 || tries === QUICK_TRIES) return found
@@ -116,15 +128,17 @@ async function quick(ends: Ends, names: VariantName[]): Promise<string[]> {
 }
 
 const names = values.only?.split(',') ?? Object.keys(variants)
-const rounds = Number(values.rounds)
+const rounds = wholeNumber('rounds')
+const starts = wholeNumber('starts')
 if (!names.every(isVariant)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
-if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds must be a whole number from 1')
 
 stayBesideLoad()
 const sink = await startSink()
 try {
-  if (values.quick) {
-    const found = await quick(sink.ends, values.only ? names : GUARDED)
+  if (values.quick && values.only) {
+    await compare(sink.ends, names, starts)
+  } else if (values.quick) {
+    const found = await guard(sink.ends)
     for (const regression of found) console.error(regression)
     if (found.length > 0) process.exitCode = 1
   } else {

@@ -63,17 +63,15 @@ const TRY_MS = 100
 
 /**
  * Rounds of short turns, A B C A B C, of servers that stay up: what slows the machine for a second or two hits all of
- * them alike.
+ * them alike. Those of one start of the servers are an array.
  */
-export async function takeRounds(plan: Plan, tell: (progress: string) => void): Promise<Round[]> {
-  const taken: Round[] = []
-  while (taken.length < plan.rounds) {
-    const count = Math.min(plan.roundsAStart, plan.rounds - taken.length)
-    taken.push(
-      ...(await takeFromOneStart(plan, count, (what) => tell(`${taken.length} of ${plan.rounds} rounds, ${what}`)))
-    )
+export async function takeStarts(plan: Plan, tell: (progress: string) => void): Promise<Round[][]> {
+  const starts: Round[][] = []
+  for (let taken = 0; taken < plan.rounds; taken += plan.roundsAStart) {
+    const count = Math.min(plan.roundsAStart, plan.rounds - taken)
+    starts.push(await takeFromOneStart(plan, count, (what) => tell(`${taken} of ${plan.rounds} rounds, ${what}`)))
   }
-  return taken
+  return starts
 }
 
 async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: string) => void): Promise<Round[]> {

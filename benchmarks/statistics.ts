@@ -52,6 +52,34 @@ export function over(
   return paired(rounds, name, figure, base, (own, other) => own - other)
 }
 
+/**
+ * Where the median of a figure lies with 95 % certainty, whatever its distribution: between two of the starts' own
+ * figures, by rank. Starts are what is counted, because the rounds of one share what its processes were compiled to.
+ * `undefined` below six of them.
+ */
+export function intervalOfStarts(
+  starts: Round[][],
+  figure: (rounds: Round[]) => number | undefined
+): [number, number] | undefined {
+  const values = starts.map(figure).filter((value) => value !== undefined)
+  const sorted = values.sort((a, b) => a - b)
+  const cut = outsideRank(sorted.length)
+  const [low, high] = [sorted[cut - 1], sorted[sorted.length - cut]]
+  return cut < 1 || low === undefined || high === undefined ? undefined : [low, high]
+}
+
+/** The highest rank that is above the median in at most 2.5 % of draws, by the binomial distribution; 0 without one. */
+function outsideRank(count: number): number {
+  let ways = 1
+  let below = 0
+  for (let heads = 0; heads <= count; heads++) {
+    below += ways / 2 ** count
+    if (below > 0.025) return heads
+    ways = (ways * (count - heads)) / (heads + 1)
+  }
+  return 0
+}
+
 function paired(
   rounds: Round[],
   name: VariantName,
