@@ -1,8 +1,11 @@
 import FastifyOtel from '@fastify/otel'
+import { trace } from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { HttpInstrumentation } from '@opentelemetry/instrumentation-http'
 import { NodeSDK } from '@opentelemetry/sdk-node'
+import { Counter, register } from '@prometheus-io/client'
 import type { FastifyInstance } from 'fastify'
+import type { Tools } from './work.ts'
 
 /** The same signals from the packages that people put together themselves, set up as their pages say. */
 export async function build(endpoint: string): Promise<FastifyInstance> {
@@ -28,4 +31,16 @@ export async function build(endpoint: string): Promise<FastifyInstance> {
     exposeStatusRoute: '/health'
   })
   return app
+}
+
+export const tools: Tools = {
+  withSpan: (name, fn) =>
+    trace.getTracer('users').startActiveSpan(name, (span) => {
+      fn()
+      span.end()
+    }),
+  counter(name) {
+    const known = register.getSingleMetric(name)
+    return known instanceof Counter ? known : new Counter({ name, help: 'Items.', labelNames: ['item'] })
+  }
 }

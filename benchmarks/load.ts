@@ -4,19 +4,30 @@ import { connect, type Socket } from 'node:net'
 /** What the load generator receives over IPC. */
 export interface Load {
   url: string
+  /** Further paths of the same server: each request asks for the next one. */
+  paths?: string[]
   requests: number
   /** Requests a second, sent whether or not earlier ones are answered. Without one, each connection asks again at once. */
   perSecond?: number
+  /** No request is sent after so many seconds. */
+  seconds?: number
+  /** @default 64 */
+  connections?: number
 }
 
 /** What it reports. */
 export interface Answered {
+  requests: number
   seconds: number
   p50Ms: number
   p99Ms: number
 }
 
 const CONNECTIONS = 64
+// A server's queue of connections holds 511.
+const CONNECTING = 200
+// For the answers to what was sent last.
+const PATIENCE_SECONDS = 10
 const HEADER_END = '\r\n\r\n'
 
 /** One connection that has at most one request open. */
@@ -28,18 +39,24 @@ interface Lane {
 
 // wrk knows no number of requests and no rate, autocannon no latency below a millisecond; and one generator everywhere
 // makes ratios of one machine worth comparing with those of another.
-async function run({ url, requests, perSecond }: Load): Promise<Answered> {
+async function run(
+  { url, paths = [], requests, perSecond, seconds = Number.POSITIVE_INFINITY, connections = CONNECTIONS }: Load,
+  report: (message: 'connected' | Answered) => Promise<void>
+): Promise<void> {
   const { hostname, port, host, pathname } = new URL(url)
-  const head = Buffer.from(`GET ${pathname} HTTP/1.1\r\nhost: ${host}\r\nuser-agent: bench/1\r\naccept: */*\r\n\r\n`)
+  const heads = [pathname, ...paths].map((path) =>
+    Buffer.from(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nuser-agent: bench/1\r\naccept: */*\r\n\r\n`)
+  )
   const { promise: finished, resolve, reject } = Promise.withResolvers<void>()
-  const latencies = new Float64Array(requests)
+  const latencies: number[] = []
   const waiting: number[] = []
   let sent = 0
   let answered = 0
+  let most = requests
 
   function ask(lane: Lane, since: number): void {
     lane.askedAt = since
-    lane.socket.write(head)
+    lane.socket.write(heads[sent % heads.length] ?? '')
   }
 
   function receive(lane: Lane, text: string): void {
@@ -47,14 +64,18 @@ async function run({ url, requests, perSecond }: Load): Promise<Answered> {
     if (!isComplete(lane.received)) return
     if (!lane.received.startsWith('HTTP/1.1 200')) reject(new Error(`answered with ${lane.received.slice(0, 300)}`))
     lane.received = ''
-    latencies[answered++] = performance.now() - lane.askedAt
-    if (answered === requests) resolve()
+    latencies.push(performance.now() - lane.askedAt)
+    answered++
+    if (answered === most) resolve()
     else next(lane)
   }
 
   function next(lane: Lane): void {
     if (perSecond === undefined) {
-      if (sent++ < requests) ask(lane, performance.now())
+      if (sent < most) {
+        ask(lane, performance.now())
+        sent++
+      }
       return
     }
     const since = waiting.shift()
@@ -64,7 +85,7 @@ async function run({ url, requests, perSecond }: Load): Promise<Answered> {
 
   const idle: Lane[] = []
   const sockets: Socket[] = []
-  for (let index = 0; index < CONNECTIONS; index++) {
+  for (let index = 0; index < connections; index++) {
     const socket = connect({ host: hostname, port: Number(port), noDelay: true }).setEncoding('latin1')
     const lane: Lane = { socket, askedAt: 0, received: '' }
     socket.on('data', (text: string) => receive(lane, text))
@@ -72,14 +93,16 @@ async function run({ url, requests, perSecond }: Load): Promise<Answered> {
     socket.on('end', () => reject(new Error('the server closed a connection')))
     idle.push(lane)
     sockets.push(socket)
+    if (index % CONNECTING === CONNECTING - 1) await once(socket, 'connect')
   }
-  await Promise.all(idle.map(({ socket }) => once(socket, 'connect')))
+  await Promise.all(sockets.map((socket) => socket.connecting && once(socket, 'connect')))
+  await report('connected')
 
   const startedAt = performance.now()
   if (perSecond === undefined) {
     // With something to do at once, Node asks the kernel what has come and never sleeps. Waking it would be the server's
     // work, the more often the slower the server is.
-    const stayAwake = (): void => void (answered < requests && setImmediate(stayAwake))
+    const stayAwake = (): void => void (answered < most && setImmediate(stayAwake))
     stayAwake()
     for (const lane of idle.splice(0)) next(lane)
   } else {
@@ -95,11 +118,25 @@ async function run({ url, requests, perSecond }: Load): Promise<Answered> {
       if (sent === requests) clearInterval(pace)
     }, 1)
   }
+  const timers = Number.isFinite(seconds)
+    ? [
+        setTimeout(() => {
+          most = sent
+          if (answered === most) resolve()
+        }, seconds * 1_000),
+        setTimeout(
+          () => reject(new Error(`${most - answered} requests have no answer after ${PATIENCE_SECONDS} s`)),
+          (seconds + PATIENCE_SECONDS) * 1_000
+        )
+      ]
+    : []
   await finished
-  const seconds = (performance.now() - startedAt) / 1_000
+  for (const timer of timers) clearTimeout(timer)
+  const taken = (performance.now() - startedAt) / 1_000
+  const sorted = Float64Array.from(latencies).sort()
+  const slowest = (share: number): number => sorted[Math.floor(answered * share)] ?? 0
+  await report({ requests: answered, seconds: taken, p50Ms: slowest(0.5), p99Ms: slowest(0.99) })
   for (const socket of sockets) socket.destroy()
-  const sorted = latencies.sort()
-  return { seconds, p50Ms: sorted[Math.floor(requests * 0.5)] ?? 0, p99Ms: sorted[Math.floor(requests * 0.99)] ?? 0 }
 }
 
 function isComplete(received: string): boolean {
@@ -110,4 +147,14 @@ function isComplete(received: string): boolean {
 }
 
 process.on('disconnect', () => process.exit())
-process.on('message', async (load: Load) => process.send?.(await run(load)))
+for (;;) {
+  const [load]: Load[] = await once(process, 'message')
+  if (load) await run(load, answerOf)
+  process.send?.('done')
+}
+
+/** Resolves when this may go on. */
+async function answerOf(message: 'connected' | Answered): Promise<void> {
+  process.send?.(message)
+  await once(process, 'message')
+}

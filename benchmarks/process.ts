@@ -19,6 +19,8 @@ interface ServerOptions {
   log: number | 'ignore'
   /** Further flags of Node. */
   flags?: string[]
+  /** Adds routes whose work grows, and so many others. */
+  routes?: number
 }
 
 /** The server has a core to itself; load, sinks and database share the other. */
@@ -78,12 +80,20 @@ async function kill(child: ChildProcess): Promise<void> {
 }
 
 /** Resolves when the server listens. */
-export async function startServer({ variant, ends, databaseUrl, log, flags = [] }: ServerOptions): Promise<Running> {
+export async function startServer({
+  variant,
+  ends,
+  databaseUrl,
+  log,
+  flags = [],
+  routes
+}: ServerOptions): Promise<Running> {
   // What is measured is what is published, and Node does not strip types on the way.
   const args = ['--conditions=built', ...flags, variant]
   const child = startNode(SERVER_CORE, 'server.ts', args, log, {
     BENCH_OTLP: ends.endpoint,
     BENCH_DSN: ends.dsn,
+    ...(routes !== undefined && { BENCH_ROUTES: String(routes) }),
     ...(databaseUrl && { BENCH_DATABASE_URL: databaseUrl })
   })
   const url = await reply<string>(child)
@@ -104,12 +114,24 @@ export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }
 
 let generator: ChildProcess | undefined
 
+/** What is done while the connections are open, before the first request and after the last answer. */
+interface Around {
+  connected?(): Promise<void>
+  answered?(): Promise<void>
+}
+
 /** Asks from one process for all turns: as warm as the servers are. It ends with this one, and does not keep it. */
-export async function load(load: Load): Promise<Answered> {
+export async function load(load: Load, around: Around = {}): Promise<Answered> {
   generator ??= startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
   generator.channel?.ref()
   generator.send(load)
+  await reply<'connected'>(generator)
+  await around.connected?.()
+  generator.send('go')
   const answered = await reply<Answered>(generator)
+  await around.answered?.()
+  generator.send('close')
+  await reply<'done'>(generator)
   generator.channel?.unref()
   generator.unref()
   return answered

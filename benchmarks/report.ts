@@ -1,7 +1,10 @@
 import { cpus } from 'node:os'
+import type { Growth } from './growth.ts'
+import { growthSection } from './growth-report.ts'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
 import { intervalOfStarts, lowestTenth, over, ratio, total, typical } from './statistics.ts'
+import { fixed, table } from './table.ts'
 import { pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
@@ -10,6 +13,7 @@ export interface Results {
   names: VariantName[]
   startUps: StartUp[]
   grown: Grown[]
+  growths: Growth[]
   /** What could not be measured here, and why. */
   missing: string[]
 }
@@ -29,19 +33,6 @@ export const fullCost = (sample: Sample): number | undefined => total(sample.ful
 export const pacedCost = (sample: Sample): number | undefined => total(sample.paced)
 export const storedCost = (sample: Sample): number | undefined => total(sample.stored)
 const pacedP99 = (sample: Sample): number | undefined => sample.paced?.p99Ms
-
-/** A table of Markdown, its columns padded so that it is one in a terminal too. */
-function table(head: string[], rows: string[][]): string {
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)))
-  const line = (cells: string[]): string =>
-    `| ${cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join(' | ')} |`
-  const rule = widths.map((width, column) => (column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`))
-  return [line(head), line(rule), ...rows.map(line)].join('\n')
-}
-
-function fixed(value: number | undefined, digits = 0, unit = ''): string {
-  return value === undefined ? '–' : `${value.toFixed(digits)}${unit}`
-}
 
 function costTable({ starts, names }: Pick<Results, 'starts' | 'names'>): string {
   const rounds = starts.flat()
@@ -192,7 +183,7 @@ export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>)
 }
 
 export function markdown(results: Results): string {
-  const { starts, names, startUps, grown, missing } = results
+  const { starts, names, startUps, grown, growths, missing } = results
   const added = pairRows(starts, [...pairsAmong(names)])
   const sections = [
     '# Results',
@@ -230,9 +221,21 @@ export function markdown(results: Results): string {
           )
         ]
       : []),
+    ...(growths.length > 0 ? [GROWTH, growthSection(growths)] : []),
     ...(missing.length > 0 ? ['## Not measured', missing.map((what) => `- ${what}`).join('\n')] : [])
   ]
   return `${sections.join('\n\n')}\n`
+}
+
+const GROWTH = '## As the work grows'
+
+/** The page with another section of growth. */
+export function withGrowth(page: string, growths: Growth[]): string {
+  const section = `${GROWTH}\n\n${growthSection(growths)}\n`
+  const sections = page.split(/^(?=## )/m)
+  const index = sections.findIndex((text) => text.startsWith(GROWTH))
+  const others = sections.toSpliced(index, index === -1 ? 0 : 1).map((text) => text.trimEnd())
+  return `${[...others, section.trimEnd()].join('\n\n')}\n`
 }
 
 const BAR_X = 120

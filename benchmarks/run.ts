@@ -1,14 +1,18 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { measureGrowth } from './growth.ts'
+import { growthChart, growthSection, overgrown } from './growth-report.ts'
 import { ratios, regressions } from './guard.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
-import { chart, comparison, GROWN_REQUESTS, markdown, type Results } from './report.ts'
+import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
 import { rssAfter, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
+/** In no full run unless they are named. */
+const OPTIONAL = ['ours-0']
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
 const GROWN: { variant: VariantName; flags: string[] }[] = [
   { variant: 'bare', flags: [] },
@@ -31,6 +35,8 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     /** With --quick: writes ratios.json instead. */
     keep: { type: 'boolean', default: false },
+    /** Measures the cost as the work grows, and nothing else. */
+    growth: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     /** Variants, separated by commas. */
     only: { type: 'string' },
@@ -78,6 +84,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       ),
       startUps: [],
       grown: [],
+      growths: [],
       missing
     }
     write(results)
@@ -90,6 +97,10 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
       write(results)
     }
+    const { growths, missing: points } = await measureGrowth(ends, tell)
+    results.growths = growths
+    missing.push(...points)
+    write(results)
     console.log(markdown(results))
   } finally {
     await postgres?.stop()
@@ -100,6 +111,17 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
 function write(results: Results): void {
   writeFileSync(beside('results.md'), markdown(results))
   writeFileSync(beside('results.svg'), chart(results))
+  if (results.growths.length > 0) writeFileSync(beside('growth.svg'), growthChart(results.growths))
+}
+
+/** Resolves with what grows as it should not. */
+async function grow(ends: Ends): Promise<string[]> {
+  const { growths, missing } = await measureGrowth(ends, tell)
+  const file = beside('results.md')
+  writeFileSync(file, withGrowth(readFileSync(file, 'utf8'), growths))
+  writeFileSync(beside('growth.svg'), growthChart(growths))
+  console.log([growthSection(growths), ...missing].join('\n\n'))
+  return overgrown(growths)
 }
 
 /** Prints what chosen variants cost, each beside another. */
@@ -127,7 +149,12 @@ async function guard(ends: Ends): Promise<string[]> {
   }
 }
 
-const names = values.only?.split(',') ?? Object.keys(variants)
+function fail(found: string[]): void {
+  for (const sentence of found) console.error(sentence)
+  if (found.length > 0) process.exitCode = 1
+}
+
+const names = values.only?.split(',') ?? Object.keys(variants).filter((name) => !OPTIONAL.includes(name))
 const rounds = wholeNumber('rounds')
 const starts = wholeNumber('starts')
 if (!names.every(isVariant)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
@@ -138,9 +165,9 @@ try {
   if (values.quick && values.only) {
     await compare(sink.ends, names, starts)
   } else if (values.quick) {
-    const found = await guard(sink.ends)
-    for (const regression of found) console.error(regression)
-    if (found.length > 0) process.exitCode = 1
+    fail(await guard(sink.ends))
+  } else if (values.growth) {
+    fail(await grow(sink.ends))
   } else {
     await full(names, rounds, sink.ends)
   }

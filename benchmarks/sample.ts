@@ -118,9 +118,9 @@ export async function rssAfter(requests: number, name: VariantName, ends: Ends, 
 }
 
 /** A server whose standard output goes to a file, as a container's does. */
-async function start(
+export async function start(
   variant: VariantName,
-  options: { ends: Ends; databaseUrl?: string; flags?: string[] }
+  options: { ends: Ends; databaseUrl?: string; flags?: string[]; routes?: number }
 ): Promise<Running> {
   const path = join(tmpdir(), `bench-${process.pid}-${variant}.log`)
   const log = openSync(path, 'w')

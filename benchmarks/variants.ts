@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyPluginAsync, FastifyRequest } from 'fastify'
 import type { ObservabilityOptions } from 'fastify-observability'
+import type { Tools } from './work.ts'
 
 export interface Ends {
   /** Where the OTLP sink listens. */
@@ -14,6 +15,8 @@ export interface Variant {
   build(ends: Ends): Promise<FastifyInstance>
   /** What its handler does beside answering. */
   work?(request: FastifyRequest): void
+  /** What growing work is made with. */
+  tools?(app: FastifyInstance): Promise<Tools>
   /** A stream that is read while it runs, as a browser does. */
   stream?: string
 }
@@ -71,6 +74,11 @@ function logLines({ log, id }: FastifyRequest): void {
   for (let step = 0; step < LINES; step++) log.debug({ user: id, step }, 'looking it up')
 }
 
+async function toolsOfOurs({ metrics }: FastifyInstance): Promise<Tools> {
+  const { withSpan } = await import('fastify-observability')
+  return { withSpan, counter: (name) => metrics.counter({ name, help: 'Items.', labelNames: ['item'] }) }
+}
+
 let users = 0
 
 function addFields({ observation }: FastifyRequest): void {
@@ -79,8 +87,17 @@ function addFields({ observation }: FastifyRequest): void {
 
 export const variants = {
   bare: { what: 'Fastify alone', build: bare },
-  ours: { what: 'everything on but Sentry, every trace exported', build: (ends) => everything(ends, 1, false) },
+  ours: {
+    what: 'everything on but Sentry, every trace exported',
+    build: (ends) => everything(ends, 1, false),
+    tools: toolsOfOurs
+  },
   'ours-10': { what: 'the same, one trace in ten exported', build: (ends) => everything(ends, 0.1, false) },
+  'ours-0': {
+    what: 'the same, no trace exported',
+    build: (ends) => everything(ends, 0, false),
+    tools: toolsOfOurs
+  },
   'ours-sentry': { what: 'everything on and a Sentry DSN', build: (ends) => everything(ends, 1, true) },
   lines: {
     what: 'ours, with ten debug lines a request at level info',
@@ -120,7 +137,8 @@ export const variants = {
   },
   'hand-wired': {
     what: 'NodeSDK, @fastify/otel, fastify-metrics, under-pressure and Fastify’s log lines',
-    build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint)
+    build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint),
+    tools: async () => (await import('./hand-wired.ts')).tools
   },
   observation: {
     what: 'the observation that all parts share',
