@@ -2,12 +2,18 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import type { Answered, Load } from './load.ts'
-import type { Usage } from './server.ts'
+import type { Question, Usage } from './server.ts'
 import type { Ends, VariantName } from './variants.ts'
 
 export interface Running {
   url: string
+  pid: number
   usage(): Promise<Usage>
+  /** From here on, `allocatedBytes` says how many bytes of objects were made. */
+  watchAllocation(): Promise<void>
+  allocatedBytes(): Promise<number>
+  /** Lets it end by itself. */
+  end(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -21,6 +27,8 @@ interface ServerOptions {
   flags?: string[]
   /** Adds routes whose work grows, and so many others. */
   routes?: number
+  /** A command with arguments that runs Node. */
+  under?: string[]
 }
 
 /** The server has a core to itself; load, sinks and database share the other. */
@@ -43,9 +51,11 @@ function startNode(
   file: string,
   args: string[],
   log: number | 'ignore',
-  env: NodeJS.ProcessEnv
+  env: NodeJS.ProcessEnv,
+  under: string[] = []
 ): ChildProcess {
-  const [command, all] = pinned(core, process.execPath, [...args.slice(0, -1), here(file), ...args.slice(-1)])
+  const [program = process.execPath, ...rest] = [...under, process.execPath]
+  const [command, all] = pinned(core, program, [...rest, ...args.slice(0, -1), here(file), ...args.slice(-1)])
   // None of the variables that the suite or OpenTelemetry listens to.
   const { PATH, HOME } = process.env
   return spawn(command, all, {
@@ -86,22 +96,32 @@ export async function startServer({
   databaseUrl,
   log,
   flags = [],
-  routes
+  routes,
+  under
 }: ServerOptions): Promise<Running> {
   // What is measured is what is published, and Node does not strip types on the way.
   const args = ['--conditions=built', ...flags, variant]
-  const child = startNode(SERVER_CORE, 'server.ts', args, log, {
+  const env = {
     BENCH_OTLP: ends.endpoint,
     BENCH_DSN: ends.dsn,
     ...(routes !== undefined && { BENCH_ROUTES: String(routes) }),
     ...(databaseUrl && { BENCH_DATABASE_URL: databaseUrl })
-  })
+  }
+  const child = startNode(SERVER_CORE, 'server.ts', args, log, env, under)
   const url = await reply<string>(child)
+  const ask = <Answer>(question: Question): Promise<Answer> => {
+    child.send(question)
+    return reply<Answer>(child)
+  }
   return {
     url,
-    usage() {
-      child.send('usage')
-      return reply<Usage>(child)
+    pid: child.pid ?? 0,
+    usage: () => ask<Usage>('usage'),
+    watchAllocation: () => ask<void>('watch allocation'),
+    allocatedBytes: () => ask<number>('allocated bytes'),
+    async end() {
+      child.disconnect()
+      await once(child, 'exit')
     },
     stop: () => kill(child)
   }

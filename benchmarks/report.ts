@@ -14,6 +14,8 @@ export interface Results {
   startUps: StartUp[]
   grown: Grown[]
   growths: Growth[]
+  /** Instructions a request, of the variants of which they are counted. */
+  instructions: Map<VariantName, number>
   /** What could not be measured here, and why. */
   missing: string[]
 }
@@ -25,6 +27,7 @@ export interface Grown {
   rssBytes: number
 }
 
+const KILOBYTE = 1024
 const MEGABYTE = 1024 ** 2
 /** After so many, RSS is compared. */
 export const GROWN_REQUESTS = 1_000_000
@@ -34,7 +37,11 @@ export const pacedCost = (sample: Sample): number | undefined => total(sample.pa
 export const storedCost = (sample: Sample): number | undefined => total(sample.stored)
 const pacedP99 = (sample: Sample): number | undefined => sample.paced?.p99Ms
 
-function costTable({ starts, names }: Pick<Results, 'starts' | 'names'>): string {
+function allocatedKilobytes(rounds: Round[], name: VariantName): number | undefined {
+  return typical(rounds, name, ({ allocatedBytes }) => allocatedBytes && allocatedBytes / KILOBYTE)
+}
+
+function costTable({ starts, names, instructions }: Results): string {
   const rounds = starts.flat()
   const head = [
     'variant',
@@ -47,6 +54,8 @@ function costTable({ starts, names }: Pick<Results, 'starts' | 'names'>): string
     'p50 ms',
     'p99 ms',
     'over bare',
+    'KB allocated',
+    'instructions',
     'RSS MB',
     'query ratio',
     'query µs'
@@ -73,6 +82,8 @@ function costTable({ starts, names }: Pick<Results, 'starts' | 'names'>): string
       ),
       fixed(of(pacedP99), 2),
       fixed(over(rounds, name, pacedP99), 2),
+      fixed(allocatedKilobytes(rounds, name), 1),
+      fixed(instructions.get(name)),
       fixed(of(({ rssBytes }) => rssBytes / MEGABYTE)),
       fixed(ratio(rounds, name, storedCost), 2),
       fixed(of(storedCost), 1)
@@ -179,7 +190,14 @@ export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>)
   const [first = 'bare', ...others] = names
   const known = pairsAmong(names)
   const rest = others.filter((name) => known.every((pair) => pair.name !== name)).map((name) => ({ name, base: first }))
-  return `${starts.length} starts\n${table(PAIR_HEAD, pairRows(starts, [...rest, ...known]))}`
+  return [
+    `${starts.length} starts`,
+    table(PAIR_HEAD, pairRows(starts, [...rest, ...known])),
+    table(
+      ['variant', 'KB allocated a request'],
+      names.map((name) => [name, fixed(allocatedKilobytes(starts.flat(), name), 1)])
+    )
+  ].join('\n\n')
 }
 
 export function markdown(results: Results): string {

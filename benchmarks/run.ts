@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { measureGrowth } from './growth.ts'
 import { growthChart, growthSection, overgrown } from './growth-report.ts'
 import { ratios, regressions } from './guard.ts'
+import { canCount, instructionsOf } from './instructions.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
@@ -13,6 +14,9 @@ import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 /** In no full run unless they are named. */
 const OPTIONAL = ['ours-0']
+/** Whose instructions a full run counts. */
+const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
+const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
 const GROWN: { variant: VariantName; flags: string[] }[] = [
   { variant: 'bare', flags: [] },
@@ -37,6 +41,8 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
     /** Measures the cost as the work grows, and nothing else. */
     growth: { type: 'boolean', default: false },
+    /** Counts instructions too, by valgrind: two minutes a variant. */
+    instructions: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     /** Variants, separated by commas. */
     only: { type: 'string' },
@@ -85,6 +91,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       startUps: [],
       grown: [],
       growths: [],
+      instructions: new Map(),
       missing
     }
     write(results)
@@ -95,6 +102,11 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       tell(`${what}: ${GROWN_REQUESTS} requests`)
       const rssBytes = await rssAfter(GROWN_REQUESTS, variant, ends, flags)
       results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
+      write(results)
+    }
+    if (values.instructions) {
+      if (!canCount()) missing.push(NOT_COUNTED)
+      else results.instructions = await countInstructions(values.only ? names : COUNTED, ends)
       write(results)
     }
     const { growths, missing: points } = await measureGrowth(ends, tell)
@@ -114,6 +126,15 @@ function write(results: Results): void {
   if (results.growths.length > 0) writeFileSync(beside('growth.svg'), growthChart(results.growths))
 }
 
+async function countInstructions(names: VariantName[], ends: Ends): Promise<Map<VariantName, number>> {
+  const counts = new Map<VariantName, number>()
+  for (const name of names) {
+    tell(`${name}: counting instructions`)
+    counts.set(name, await instructionsOf(name, ends))
+  }
+  return counts
+}
+
 /** Resolves with what grows as it should not. */
 async function grow(ends: Ends): Promise<string[]> {
   const { growths, missing } = await measureGrowth(ends, tell)
@@ -129,6 +150,10 @@ async function compare(ends: Ends, names: VariantName[], count: number): Promise
   const rounds = { rounds: count * QUICK_ROUNDS_A_START, roundsAStart: QUICK_ROUNDS_A_START }
   const starts = await takeStarts({ names, ends, ...QUICK, ...rounds, isPaced: false, stored: [] }, tell)
   console.log(comparison({ starts, names }))
+  if (!values.instructions) return
+  if (!canCount()) return console.log(`Not measured: ${NOT_COUNTED}`)
+  for (const [name, count] of await countInstructions(names, ends))
+    console.log(`${name}: ${Math.round(count)} instructions`)
 }
 
 /** Resolves with what has become too dear: in each of several measurements, because what is dear for good is so in all. */

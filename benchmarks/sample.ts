@@ -23,6 +23,8 @@ export interface Sample {
   paced?: Cost
   /** One query each, as many as it can take. */
   stored?: Cost
+  /** What a request allocates in V8's heap, measured once a start, in a turn of its own. */
+  allocatedBytes?: number
   rssBytes: number
 }
 
@@ -76,6 +78,7 @@ export async function takeStarts(plan: Plan, tell: (progress: string) => void): 
 
 async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: string) => void): Promise<Round[]> {
   const servers = new Map<VariantName, Running>()
+  const allocated = new Map<VariantName, number>()
   const taken: Round[] = []
   try {
     for (const name of plan.names) {
@@ -87,12 +90,15 @@ async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: str
       if (isStored(plan, name)) await costOf(server, { url: server.url + STORED, requests: warmUp / 2 })
       // A turn for nothing: code that meets something new, such as a rate, is compiled again.
       await sampleOf(server, plan, isStored(plan, name))
+      allocated.set(name, await allocationOf(server, plan))
     }
     for (let index = 0; index < rounds; index++) {
       const round: Round = {}
       for (const [name, server] of servers) {
         tell(`${index + 1} in this start, ${name}`)
-        round[name] = await sampleOf(server, plan, isStored(plan, name))
+        const sample = await sampleOf(server, plan, isStored(plan, name))
+        const allocatedBytes = index === 0 ? allocated.get(name) : undefined
+        round[name] = { ...sample, ...(allocatedBytes !== undefined && { allocatedBytes }) }
       }
       taken.push(round)
     }
@@ -156,6 +162,12 @@ async function sampleOf(server: Running, { isPaced, requests = REQUESTS }: Plan,
   const stored = isStored && (await costOf(server, { url: server.url + STORED, requests: STORED_REQUESTS }))
   const { rssBytes } = await server.usage()
   return { full, ...(paced && { paced }), ...(stored && { stored }), rssBytes }
+}
+
+async function allocationOf(server: Running, { requests = REQUESTS }: Plan): Promise<number> {
+  await server.watchAllocation()
+  await costOf(server, { url: server.url + SMALL, requests })
+  return (await server.allocatedBytes()) / requests
 }
 
 async function costOf(server: Running, asked: Load): Promise<Cost> {
