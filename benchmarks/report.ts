@@ -14,6 +14,8 @@ export interface Results {
   startUps: StartUp[]
   grown: Grown[]
   growths: Growth[]
+  /** Rounds of load by wrk. */
+  wrk: Round[]
   /** Instructions a request, of the variants of which they are counted. */
   instructions: Map<VariantName, number>
   /** What could not be measured here, and why. */
@@ -90,6 +92,25 @@ function costTable({ starts, names, instructions }: Results): string {
     ]
   })
   return table(head, rows)
+}
+
+/** The same at full load by another generator. */
+function wrkTable(rounds: Round[], names: VariantName[]): string {
+  const measured = names.filter((name) => rounds.some((round) => round[name]))
+  const rows = measured.map((name) => [
+    name,
+    fixed(ratio(rounds, name, fullCost), 2),
+    fixed(
+      typical(rounds, name, ({ full }) => full.userUs),
+      1
+    ),
+    fixed(
+      typical(rounds, name, ({ full }) => full.systemUs),
+      1
+    ),
+    fixed(typical(rounds, name, ({ full }) => full.perSecond))
+  ])
+  return table(['variant', 'ratio', 'user µs', 'system µs', 'requests/s'], rows)
 }
 
 /** How many times less overhead than the parts wired by hand. */
@@ -201,7 +222,7 @@ export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>)
 }
 
 export function markdown(results: Results): string {
-  const { starts, names, startUps, grown, growths, missing } = results
+  const { starts, names, startUps, grown, growths, wrk, missing } = results
   const added = pairRows(starts, [...pairsAmong(names)])
   const sections = [
     '# Results',
@@ -216,6 +237,7 @@ export function markdown(results: Results): string {
       names.map((name) => [name, variants[name].what])
     ),
     ...(added.length > 0 ? ['## What is added', table(PAIR_HEAD, added)] : []),
+    ...(wrk.length > 0 ? ['## By wrk', wrkTable(wrk, names)] : []),
     ...(startUps.length > 0
       ? [
           '## Start-up',

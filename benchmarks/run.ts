@@ -10,6 +10,7 @@ import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth }
 import { rssAfter, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
+import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 /** In no full run unless they are named. */
@@ -17,6 +18,7 @@ const OPTIONAL = ['ours-0']
 /** Whose instructions a full run counts. */
 const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
 const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
+const NO_WRK = 'by wrk: no wrk (apt-get install wrk) on this machine'
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
 const GROWN: { variant: VariantName; flags: string[] }[] = [
   { variant: 'bare', flags: [] },
@@ -91,6 +93,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       startUps: [],
       grown: [],
       growths: [],
+      wrk: [],
       instructions: new Map(),
       missing
     }
@@ -104,6 +107,10 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
       write(results)
     }
+    const opinion = STORED.filter((name) => names.includes(name))
+    if (!hasWrk()) missing.push(NO_WRK)
+    else results.wrk = await wrkRounds(opinion, ends, tell)
+    write(results)
     if (values.instructions) {
       if (!canCount()) missing.push(NOT_COUNTED)
       else results.instructions = await countInstructions(values.only ? names : COUNTED, ends)
