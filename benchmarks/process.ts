@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { availableParallelism } from 'node:os'
 import type { Answered, Load } from './load.ts'
 import type { Question, Usage } from './server.ts'
-import type { Ends, VariantName } from './variants.ts'
+import { type Ends, type Variant, type VariantName, variants } from './variants.ts'
 
 export interface Running {
   url: string
@@ -11,7 +11,8 @@ export interface Running {
   usage(): Promise<Usage>
   /** From here on, `allocatedBytes` says how many bytes of objects were made. */
   watchAllocation(): Promise<void>
-  allocatedBytes(): Promise<number>
+  /** Nothing where the runtime does not count. */
+  allocatedBytes(): Promise<number | null>
   /** Lets it end by itself. */
   end(): Promise<void>
   stop(): Promise<void>
@@ -31,6 +32,8 @@ interface ServerOptions {
   under?: string[]
 }
 
+/** With the packages of peers/requirements.txt. */
+export const PYTHON: string = process.env.BENCH_PYTHON ?? 'python3'
 /** The server has a core to itself; load, sinks and database share the other. */
 const SERVER_CORE = 0
 const LOAD_CORE = 1
@@ -46,19 +49,15 @@ export function besideLoad(command: string, args: string[]): [string, string[]] 
   return pinned(LOAD_CORE, command, args)
 }
 
-function startNode(
-  core: number,
-  file: string,
-  args: string[],
-  log: number | 'ignore',
-  env: NodeJS.ProcessEnv,
-  under: string[] = []
-): ChildProcess {
-  const [program = process.execPath, ...rest] = [...under, process.execPath]
-  const [command, all] = pinned(core, program, [...rest, ...args.slice(0, -1), here(file), ...args.slice(-1)])
+function startNode(file: string): ChildProcess {
+  return startProcess(LOAD_CORE, [process.execPath, here(file)], 'ignore', {})
+}
+
+function startProcess(core: number, command: string[], log: number | 'ignore', env: NodeJS.ProcessEnv): ChildProcess {
+  const [program = '', ...args] = command
   // None of the variables that the suite or OpenTelemetry listens to.
   const { PATH, HOME } = process.env
-  return spawn(command, all, {
+  return spawn(...pinned(core, program, args), {
     stdio: ['ignore', log, 'inherit', 'ipc'],
     // Where the preload is looked for.
     cwd: here('.'),
@@ -97,17 +96,20 @@ export async function startServer({
   log,
   flags = [],
   routes,
-  under
+  under = []
 }: ServerOptions): Promise<Running> {
-  // What is measured is what is published, and Node does not strip types on the way.
-  const args = ['--conditions=built', ...flags, variant]
+  const { python }: Variant = variants[variant]
+  const command = python
+    ? [PYTHON, here('peers/app.py'), python]
+    : // What is measured is what is published, and Node does not strip types on the way.
+      [...under, process.execPath, '--conditions=built', ...flags, here('server.ts'), variant]
   const env = {
     BENCH_OTLP: ends.endpoint,
     BENCH_DSN: ends.dsn,
     ...(routes !== undefined && { BENCH_ROUTES: String(routes) }),
     ...(databaseUrl && { BENCH_DATABASE_URL: databaseUrl })
   }
-  const child = startNode(SERVER_CORE, 'server.ts', args, log, env, under)
+  const child = startProcess(SERVER_CORE, command, log, env)
   const url = await reply<string>(child)
   const ask = <Answer>(question: Question): Promise<Answer> => {
     child.send(question)
@@ -118,7 +120,7 @@ export async function startServer({
     pid: child.pid ?? 0,
     usage: () => ask<Usage>('usage'),
     watchAllocation: () => ask<void>('watch allocation'),
-    allocatedBytes: () => ask<number>('allocated bytes'),
+    allocatedBytes: () => ask<number | null>('allocated bytes'),
     async end() {
       child.disconnect()
       await once(child, 'exit')
@@ -128,7 +130,7 @@ export async function startServer({
 }
 
 export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }> {
-  const child = startNode(LOAD_CORE, 'sink.ts', [''], 'ignore', {})
+  const child = startNode('sink.ts')
   return { ends: await reply<Ends>(child), stop: () => kill(child) }
 }
 
@@ -142,7 +144,7 @@ interface Around {
 
 /** Asks from one process for all turns: as warm as the servers are. It ends with this one, and does not keep it. */
 export async function load(load: Load, around: Around = {}): Promise<Answered> {
-  generator ??= startNode(LOAD_CORE, 'load.ts', [''], 'ignore', {})
+  generator ??= startNode('load.ts')
   generator.channel?.ref()
   generator.send(load)
   await reply<'connected'>(generator)

@@ -1,6 +1,7 @@
 import { cpus } from 'node:os'
 import type { Growth } from './growth.ts'
 import { growthSection } from './growth-report.ts'
+import { PEERS } from './peers.ts'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
 import { intervalOfStarts, lowestTenth, over, ratio, total, typical } from './statistics.ts'
@@ -14,6 +15,8 @@ export interface Results {
   startUps: StartUp[]
   grown: Grown[]
   growths: Growth[]
+  /** Rounds beside FastAPI. */
+  peers: Round[]
   /** Rounds of load by wrk. */
   wrk: Round[]
   /** Instructions a request, of the variants of which they are counted. */
@@ -92,6 +95,23 @@ function costTable({ starts, names, instructions }: Results): string {
     ]
   })
   return table(head, rows)
+}
+
+function peerTable(rounds: Round[]): string {
+  const rows = PEERS.flatMap(({ bare, observed }) =>
+    [bare, observed].map((name) => [
+      name,
+      variants[name].what,
+      fixed(typical(rounds, name, fullCost), 1),
+      fixed(ratio(rounds, name, fullCost), 2),
+      fixed(ratio(rounds, name, fullCost, bare), 2),
+      fixed(over(rounds, name, fullCost, bare), 1)
+    ])
+  )
+  return table(
+    ['variant', 'what it is', 'CPU µs a request', 'times bare Fastify', 'times its framework', 'µs over it'],
+    rows
+  )
 }
 
 /** The same at full load by another generator. */
@@ -222,7 +242,7 @@ export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>)
 }
 
 export function markdown(results: Results): string {
-  const { starts, names, startUps, grown, growths, wrk, missing } = results
+  const { starts, names, startUps, grown, growths, peers, wrk, missing } = results
   const added = pairRows(starts, [...pairsAmong(names)])
   const sections = [
     '# Results',
@@ -237,6 +257,7 @@ export function markdown(results: Results): string {
       names.map((name) => [name, variants[name].what])
     ),
     ...(added.length > 0 ? ['## What is added', table(PAIR_HEAD, added)] : []),
+    ...(peers.length > 0 ? ['## Beside FastAPI', peerTable(peers)] : []),
     ...(wrk.length > 0 ? ['## By wrk', wrkTable(wrk, names)] : []),
     ...(startUps.length > 0
       ? [

@@ -4,6 +4,7 @@ import { measureGrowth } from './growth.ts'
 import { growthChart, growthSection, overgrown } from './growth-report.ts'
 import { ratios, regressions } from './guard.ts'
 import { canCount, instructionsOf } from './instructions.ts'
+import { hasPython, IN_PYTHON, NO_PYTHON, PEERS, PEERS_PLAN } from './peers.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
@@ -14,7 +15,7 @@ import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 /** In no full run unless they are named. */
-const OPTIONAL = ['ours-0']
+const OPTIONAL: string[] = ['ours-0', ...IN_PYTHON]
 /** Whose instructions a full run counts. */
 const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
 const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
@@ -93,6 +94,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       startUps: [],
       grown: [],
       growths: [],
+      peers: [],
       wrk: [],
       instructions: new Map(),
       missing
@@ -107,6 +109,12 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
       write(results)
     }
+    if (!hasPython()) missing.push(NO_PYTHON)
+    else if (!values.only) {
+      const plan = { names: PEERS.flatMap(({ bare, observed }) => [bare, observed]), ends, isPaced: false, stored: [] }
+      results.peers = (await takeStarts({ ...plan, ...PEERS_PLAN }, tell)).flat()
+    }
+    write(results)
     const opinion = STORED.filter((name) => names.includes(name))
     if (!hasWrk()) missing.push(NO_WRK)
     else results.wrk = await wrkRounds(opinion, ends, tell)
@@ -189,6 +197,7 @@ function fail(found: string[]): void {
 const names = values.only?.split(',') ?? Object.keys(variants).filter((name) => !OPTIONAL.includes(name))
 const rounds = wholeNumber('rounds')
 const starts = wholeNumber('starts')
+if (names.some((name) => IN_PYTHON.some((variant) => variant === name)) && !hasPython()) throw new Error(NO_PYTHON)
 if (!names.every(isVariant)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
 
 stayBesideLoad()

@@ -78,7 +78,7 @@ export async function takeStarts(plan: Plan, tell: (progress: string) => void): 
 
 async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: string) => void): Promise<Round[]> {
   const servers = new Map<VariantName, Running>()
-  const allocated = new Map<VariantName, number>()
+  const allocated = new Map<VariantName, number | undefined>()
   const taken: Round[] = []
   try {
     for (const name of plan.names) {
@@ -164,10 +164,11 @@ async function sampleOf(server: Running, { isPaced, requests = REQUESTS }: Plan,
   return { full, ...(paced && { paced }), ...(stored && { stored }), rssBytes }
 }
 
-async function allocationOf(server: Running, { requests = REQUESTS }: Plan): Promise<number> {
+async function allocationOf(server: Running, { requests = REQUESTS }: Plan): Promise<number | undefined> {
   await server.watchAllocation()
   await costOf(server, { url: server.url + SMALL, requests })
-  return (await server.allocatedBytes()) / requests
+  const bytes = await server.allocatedBytes()
+  return bytes === null ? undefined : bytes / requests
 }
 
 async function costOf(server: Running, asked: Load): Promise<Cost> {

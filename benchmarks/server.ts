@@ -18,6 +18,7 @@ const { BENCH_OTLP = '', BENCH_DSN = '', BENCH_DATABASE_URL: connectionString, B
 if (!isVariant(name)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
 
 const { build, work, tools }: Variant = variants[name]
+if (!build) throw new Error(`${name} does not run in Node`)
 const app = await build({ endpoint: BENCH_OTLP, dsn: BENCH_DSN })
 addRoutes(app, work, connectionString ? new (await import('pg')).Pool({ connectionString, max: 10 }) : undefined)
 if (BENCH_ROUTES) addWork(app, await tools?.(app), Number(BENCH_ROUTES))

@@ -12,7 +12,9 @@ export interface Ends {
 export interface Variant {
   /** For the table. */
   what: string
-  build(ends: Ends): Promise<FastifyInstance>
+  build?(ends: Ends): Promise<FastifyInstance>
+  /** What `peers/app.py` is run with instead. */
+  python?: string
   /** What its handler does beside answering. */
   work?(request: FastifyRequest): void
   /** What growing work is made with. */
@@ -139,6 +141,11 @@ export const variants = {
     what: 'NodeSDK, @fastify/otel, fastify-metrics, under-pressure and Fastify’s log lines',
     build: async ({ endpoint }) => (await import('./hand-wired.ts')).build(endpoint),
     tools: async () => (await import('./hand-wired.ts')).tools
+  },
+  fastapi: { what: 'FastAPI alone, under uvicorn with uvloop and httptools', python: 'bare' },
+  'fastapi-observed': {
+    what: 'FastAPI with loguru, FastAPIInstrumentor over gRPC and prometheus-fastapi-instrumentator',
+    python: 'observed'
   },
   observation: {
     what: 'the observation that all parts share',
