@@ -27,7 +27,7 @@ const CONNECTIONS = 64
 // A server's queue of connections holds 511.
 const CONNECTING = 200
 // For the answers to what was sent last.
-const PATIENCE_SECONDS = 10
+const PATIENCE_SECONDS = 30
 const HEADER_END = '\r\n\r\n'
 
 /** One connection that has at most one request open. */
