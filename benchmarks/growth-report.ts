@@ -1,5 +1,6 @@
 import { type Growth, judge, marginalUs } from './growth.ts'
 import { fixed, table } from './table.ts'
+import type { VariantName } from './variants.ts'
 
 /** The variant whose growth is judged. */
 const JUDGED = 'ours'
@@ -43,7 +44,8 @@ export function overgrown(growths: Growth[]): string[] {
   )
 }
 
-const COLORS = ['#888888', '#3366cc', '#99b3e6', '#cc6633']
+const COLORS: Partial<Record<VariantName, string>> = { bare: '#888888', ours: '#3366cc', 'ours-0': '#99b3e6' }
+const OTHER_COLOR = '#cc6633'
 const PANEL = { width: 380, height: 240, left: 58, right: 20, top: 34, bottom: 58 }
 const COLUMNS = 2
 
@@ -71,7 +73,7 @@ function panel({ what, of, points, costs }: Growth): string {
   const x = (point: number): number => Math.round(left + (point / Math.max(...points)) * (right - left))
   const y = (us: number): number => Math.round(bottom - (us / most) * (bottom - top))
   const lines = costs.flatMap(({ name, us }, index) => {
-    const color = COLORS[index % COLORS.length]
+    const color = COLORS[name] ?? OTHER_COLOR
     const places = points.map((point, at) => `${x(point)},${y(us[at] ?? 0)}`)
     const legend = left + index * 76
     return [
