@@ -44,7 +44,7 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
     /** Measures the cost as the work grows, and nothing else. */
     growth: { type: 'boolean', default: false },
-    /** Counts instructions too, by valgrind: two minutes a variant. */
+    /** Counts instructions too, by valgrind: minutes a variant. */
     instructions: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
     /** Variants, separated by commas. */
