@@ -1,17 +1,11 @@
-// Refuses to publish what nobody could import. Run by each package's `prepublishOnly`, in its folder.
-import { existsSync, readFileSync } from 'node:fs'
+// Refuses to publish by anything but pnpm. Run by each package's `prepublishOnly`, in its folder.
+import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 
-const { name, exports } = JSON.parse(readFileSync('package.json', 'utf8'))
-const { npm_config_user_agent: agent = '' } = process.env
+const { name } = JSON.parse(readFileSync('package.json', 'utf8'))
 
-function refuse(reason) {
-  console.error(`${name} is not published: ${reason}`)
-  process.exit(1)
+// npm packs right (see packing.mjs), but tells the registry the versions of package.json as it stands after that.
+if (!basename(process.env.npm_execpath).startsWith('pnpm')) {
+  console.error(`${name} is not published: publish with pnpm`)
+  process.exitCode = 1
 }
-
-// npm would leave `workspace:` and `catalog:` in package.json, and its `exports` at the sources.
-if (!agent.startsWith('pnpm/')) refuse('publish with pnpm')
-const missing = Object.values(exports)
-  .map(({ built }) => built)
-  .filter((file) => !existsSync(file))
-if (missing.length > 0) refuse(`run "pnpm build" first, there is no ${missing.join(', ')}`)

@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict'
 import { type ExecFileOptions, execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { cp, mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { promisify, stripVTControlCharacters } from 'node:util'
 import { startCollector } from '../packages/testing/src/collector.ts'
 import { check, conclude, explain, pack, publishedFolders, type Tarball } from './tarballs.ts'
@@ -47,6 +48,7 @@ const BESIDE: Record<string, string[]> = {
 }
 const TOOL_TIMEOUT_MS = 180_000
 const CONSUMER_TIMEOUT_MS = 15_000
+const RESTORE_TIMEOUT_MS = 15_000
 // Nothing listens on port 9, and no event is sent to it.
 const OPTIONAL_PARTS_ON = { LOG_FORMAT: 'pino-pretty', SENTRY_DSN: 'http://key@127.0.0.1:9/1' }
 
@@ -105,6 +107,31 @@ async function checkTarball(tarball: Tarball, folder: string): Promise<void> {
 
 function sourceOf(built: string): string {
   return built.replace('dist/', 'src/').replace(/(\.d)?\.(js|ts)(\.map)?$/, '.ts')
+}
+
+/** Packs by npm, as somebody does who has nothing else. */
+async function packByNpm(tarball: Tarball, folder: string, destination: string): Promise<Tarball> {
+  const { HOME, PATH } = process.env
+  await run('npm', ['pack', '--pack-destination', destination], { cwd: folder, env: { HOME, PATH } })
+  return { ...tarball, filename: join(destination, basename(tarball.filename)) }
+}
+
+async function unpack({ filename }: Tarball): Promise<string> {
+  const folder = await mkdtemp(join(work, 'unpacked-'))
+  await run('tar', ['-xzf', filename, '-C', folder])
+  return folder
+}
+
+/** Waits until the checkout is as it was: what npm leaves behind when it fails is put back after its end. */
+async function assertRestored(before: string): Promise<void> {
+  const deadline = Date.now() + RESTORE_TIMEOUT_MS
+  while (Date.now() < deadline && (await checkoutStatus()) !== before) await setTimeout(50)
+  assert.equal(await checkoutStatus(), before)
+}
+
+async function checkoutStatus(): Promise<string> {
+  const { stdout } = await run('git', ['status', '--porcelain', 'packages'])
+  return stdout
 }
 
 /** Makes a project of its own with the tarballs and the umbrella's peers. */
@@ -210,6 +237,27 @@ await check(`packs ${names.join(', ')}`, async () => {
 })
 for (const tarball of tarballs) await checkTarball(tarball, folders.get(tarball.name) ?? '')
 
+const tarballsOfNpm: Tarball[] = []
+const status = await checkoutStatus()
+await mkdir(join(work, 'npm'))
+for (const tarball of tarballs) {
+  await check(
+    `${tarball.name}: npm packs the same files, byte for byte, and leaves the checkout as it was`,
+    async () => {
+      const packed = await packByNpm(tarball, folders.get(tarball.name) ?? '', join(work, 'npm'))
+      tarballsOfNpm.push(packed)
+      await run('diff', ['-r', await unpack(tarball), await unpack(packed)])
+      assert.equal(await checkoutStatus(), status)
+    }
+  )
+}
+await check('the checkout is as it was when npm could not write a tarball', async () => {
+  const [tarball] = tarballs
+  assert.ok(tarball)
+  await assert.rejects(packByNpm(tarball, folders.get(tarball.name) ?? '', join(work, 'missing')), /ENOENT/)
+  await assertRestored(status)
+})
+
 const nodes = { [OLDEST_NODE]: join(work, 'node_modules/node/bin/node'), [process.versions.node]: process.execPath }
 await check(`npm installs Node ${OLDEST_NODE}`, async () => {
   await run('npm', ['install', '--prefix', work, `node@${OLDEST_NODE}`])
@@ -218,10 +266,12 @@ await check(`npm installs Node ${TOO_OLD_NODE}`, async () => {
   await run('npm', ['install', '--prefix', join(work, 'old'), `node@${TOO_OLD_NODE}`])
 })
 for (const withOptionalPeers of [false, true]) {
-  const kind = withOptionalPeers ? 'with the optional peers' : 'without the optional peers'
+  const kind = withOptionalPeers
+    ? 'with the optional peers, packed by pnpm'
+    : 'without the optional peers, packed by npm'
   const project = join(work, withOptionalPeers ? 'full' : 'bare')
   await check(`${kind}: npm installs the tarballs with no peer conflict`, () =>
-    createProject(project, tarballs, withOptionalPeers)
+    createProject(project, withOptionalPeers ? tarballs : tarballsOfNpm, withOptionalPeers)
   )
   await check(`${kind}: the declarations compile, ours and all that they import`, async () => {
     await run('tsc', ['-p', project])

@@ -25,9 +25,14 @@ for (const path of globSync('packages/*/package.json', { cwd: ROOT })) {
     t.same(manifest.sideEffects, hasPreload ? ['./dist/register.js', './src/register.ts'] : false)
   })
 
+  test(`${manifest.name} is packed alike by npm and pnpm`, async (t) => {
+    const packing = 'node ../../.ci/packing.mjs'
+    t.match(manifest.scripts, { prepack: `${packing} start`, postpack: `${packing} restore` })
+  })
+
   test(`${manifest.name} is published by pnpm only`, async (t) => {
     t.match(manifest.scripts, { prepublishOnly: 'node ../../.ci/before-publish.mjs' })
-    const env = { ...process.env, npm_config_user_agent: 'npm/10.0.0 node/v24.0.0' }
+    const env = { ...process.env, npm_execpath: '/usr/lib/node_modules/npm/bin/npm-cli.js' }
     const publishing = execute(process.execPath, ['../../.ci/before-publish.mjs'], { cwd: join(ROOT, folder), env })
     const { stderr } = await publishing.then(
       () => ({ stderr: '' }),
