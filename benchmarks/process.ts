@@ -40,7 +40,7 @@ const LOAD_CORE = 1
 export const canPin: boolean = availableParallelism() > 1 && spawnSync('taskset', ['-c', '0,1', 'true']).status === 0
 
 /** The command with its arguments, kept on a core where the system can do that. */
-export function pinned(core: number, command: string, args: string[]): [string, string[]] {
+function pinned(core: number, command: string, args: string[]): [string, string[]] {
   return canPin ? ['taskset', ['-c', String(core), command, ...args]] : [command, args]
 }
 

@@ -26,7 +26,7 @@ export interface Results {
 }
 
 /** RSS after many requests, of a variant or of one with a flag of Node's. */
-export interface Grown {
+interface Grown {
   what: string
   requests: number
   rssBytes: number
@@ -38,8 +38,8 @@ const MEGABYTE = 1024 ** 2
 export const GROWN_REQUESTS = 1_000_000
 
 export const fullCost = (sample: Sample): number | undefined => total(sample.full)
-export const pacedCost = (sample: Sample): number | undefined => total(sample.paced)
-export const storedCost = (sample: Sample): number | undefined => total(sample.stored)
+const pacedCost = (sample: Sample): number | undefined => total(sample.paced)
+const storedCost = (sample: Sample): number | undefined => total(sample.stored)
 const pacedP99 = (sample: Sample): number | undefined => sample.paced?.p99Ms
 
 function allocatedKilobytes(rounds: Round[], name: VariantName): number | undefined {

@@ -5,7 +5,7 @@ import { parser as traceQl } from '@grafana/lezer-traceql'
 import { parser as promQl } from '@prometheus-io/lezer-promql'
 import { parse } from 'yaml'
 
-export type Language = 'PromQL' | 'LogQL' | 'TraceQL'
+type Language = 'PromQL' | 'LogQL' | 'TraceQL'
 
 /** An expression of the stack, and where it stands. */
 export interface Query {

@@ -16,7 +16,7 @@ export interface Block {
 }
 
 /** What `<!-- run: with=pool,app needs=redis -->` says that a block needs, answers and prints. */
-export interface Needs {
+interface Needs {
   /** Names in `parts.ts` of what the block uses and does not define. */
   with: string[]
   /** Files of `parts.ts` that lie beside it. */

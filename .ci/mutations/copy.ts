@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import type { Guard } from './places.ts'
 
 /** What a test file has said. */
-export interface Verdict {
+interface Verdict {
   passed: boolean
   /** The test that failed, or what else ended it. */
   by: string

@@ -2,7 +2,7 @@ import { KEPT, type Kept } from './kept.ts'
 import type { Job, Outcome } from './runner.ts'
 import type { Configuration, Mode } from './tested.ts'
 
-export interface Difference {
+interface Difference {
   file: string
   test: string
   text: string

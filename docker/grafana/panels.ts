@@ -1,4 +1,4 @@
-import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog'
+import type { Builder } from '@grafana/grafana-foundation-sdk/cog'
 import * as common from '@grafana/grafana-foundation-sdk/common'
 import * as dashboard from '@grafana/grafana-foundation-sdk/dashboard'
 import { PanelBuilder as LogsPanel } from '@grafana/grafana-foundation-sdk/logs'
@@ -36,8 +36,8 @@ interface Sized {
   height: number
 }
 
-export const PROMETHEUS = { type: 'prometheus', uid: 'prometheus' }
-export const LOKI = { type: 'loki', uid: 'loki' }
+const PROMETHEUS = { type: 'prometheus', uid: 'prometheus' }
+const LOKI = { type: 'loki', uid: 'loki' }
 export const TEMPO = { type: 'tempo', uid: 'tempo' }
 
 /** Grafana's grid has 24 columns; on a laptop four panels beside each other can still be read. */
@@ -278,5 +278,3 @@ export function build({ uid, title, description, variables, rows }: Page): dashb
   }
   return board.build()
 }
-
-export type { Dataquery }

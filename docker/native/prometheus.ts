@@ -1,10 +1,10 @@
 /** A sample of an instant query. */
-export interface Sample {
+interface Sample {
   metric: Record<string, string>
   value: number
 }
 
-export interface Alert {
+interface Alert {
   name: string
   service: string | undefined
   state: string

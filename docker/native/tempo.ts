@@ -98,10 +98,7 @@ export function serviceGraph(spans: SentSpan[], peerAttributes: string[]): Edge[
 }
 
 /** The labels that a span is counted under. */
-export function spanLabels(
-  { service, name, kind, status, attributes, resource }: SentSpan,
-  dimensions: string[]
-): Labels {
+function spanLabels({ service, name, kind, status, attributes, resource }: SentSpan, dimensions: string[]): Labels {
   const labels: Labels = { service, span_name: name, span_kind: kind, status_code: status }
   for (const dimension of dimensions) {
     const value = first({ ...attributes, ...resource }, [dimension])
@@ -136,7 +133,7 @@ function histogram(name: string, bounds: number[], samples: { labels: Labels; va
 }
 
 /** The series that Tempo writes to Prometheus, as a scrape has them. */
-export function generatedSeries(spans: SentSpan[], { peerAttributes, dimensions }: GeneratorSettings): string {
+function generatedSeries(spans: SentSpan[], { peerAttributes, dimensions }: GeneratorSettings): string {
   const edges = serviceGraph(spans, peerAttributes).map((edge) => ({
     ...edge,
     labels: { client: edge.client, server: edge.server, connection_type: edge.connectionType }

@@ -25,7 +25,7 @@ export interface Story {
   readiness: string
 }
 
-export interface Check {
+interface Check {
   what: string
   seen: boolean
 }
@@ -201,7 +201,7 @@ function isCanonical({ msg }: Line): boolean {
   return msg === 'request completed' || msg === 'request aborted'
 }
 
-export function title({ method, path }: Exchange): string {
+function title({ method, path }: Exchange): string {
   return `${method} ${path}`
 }
 

@@ -89,7 +89,7 @@ function bucketsOf(samples: readonly Sample[]): Bucket[] {
 }
 
 /** As Prometheus' `histogram_quantile`. */
-export function quantile(share: number, buckets: readonly Bucket[]): number {
+function quantile(share: number, buckets: readonly Bucket[]): number {
   const total = buckets.at(-1)?.[1] ?? 0
   const rank = share * total
   let [from, below] = [0, 0]

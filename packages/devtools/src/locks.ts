@@ -36,7 +36,7 @@ export function protect(reply: FastifyReply): void {
 }
 
 /** Why a request is refused, `undefined` for one that is answered. */
-export function refusalOf({ raw }: Pick<FastifyRequest, 'raw'>): string | undefined {
+function refusalOf({ raw }: Pick<FastifyRequest, 'raw'>): string | undefined {
   const { headers, socket, httpVersion } = raw
   if (!LOOPBACK.test(socket.remoteAddress ?? '')) return 'the developer page answers this machine only'
   const host = headers.host ?? headers[':authority']

@@ -25,7 +25,7 @@ declare module 'node:http' {
 }
 
 /** A line that belongs to no request. */
-export interface Notice extends LogLine {
+interface Notice extends LogLine {
   readonly timeMs: number
 }
 

@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay, PerformanceObserver, performance } from 'node:perf_hooks'
 
 /** What the process did in the seconds before a moment. */
-export interface RuntimeSample {
+interface RuntimeSample {
   readonly timeMs: number
   /** 99th percentile of how late timers were, in milliseconds. */
   readonly delayMs: number

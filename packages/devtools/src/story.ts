@@ -9,7 +9,7 @@ import {
 import type { RecordedError } from './error.ts'
 import { sizeOf } from './size.ts'
 
-export interface RecordedLine extends LogLine {
+interface RecordedLine extends LogLine {
   /** Milliseconds since the request or job began. */
   readonly atMs: number
 }
@@ -52,7 +52,7 @@ export interface StoryBody {
   ending?: Ending
 }
 
-export interface Ending extends Pick<Outcome, 'errorType'> {
+interface Ending extends Pick<Outcome, 'errorType'> {
   readonly requestBytes: number | undefined
   readonly responseBytes: number | undefined
   readonly errors: readonly RecordedError[]

@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { delimiter, join } from 'node:path'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import { type Test, test } from 'tap'
@@ -11,7 +10,7 @@ const CHROMIUM = [process.env.TEST_CHROMIUM ?? '', ...folders.map((folder) => jo
   existsSync
 )
 const skip = CHROMIUM === undefined ? 'no chromium: apt-get install chromium, or set TEST_CHROMIUM' : false
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core'), 'utf8')
+const AXE = readFileSync(new URL(import.meta.resolve('axe-core')), 'utf8')
 const VIEWS = ['requests', 'routes', 'runtime', 'health', 'delivery', 'set-up']
 const PICTURES = process.env.TEST_PICTURES
 

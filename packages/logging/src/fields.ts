@@ -4,7 +4,7 @@ import { shortened } from './caller-text.ts'
 import { inOnePiece, memoize } from './memoize.ts'
 
 /** Text as it may stand in a line: without secrets, in quotes. */
-export type Quote = (text: string) => string
+type Quote = (text: string) => string
 
 /** A field of the canonical line, `undefined` where a request has no such value. */
 export interface CanonicalField {

@@ -9,7 +9,7 @@ import { interpolate } from './message.ts'
 export type Fields = Record<string, unknown>
 
 /** What pino has only to write. */
-export type SafeArgs = [fields: Fields | undefined, message: string | undefined]
+type SafeArgs = [fields: Fields | undefined, message: string | undefined]
 
 export interface Safe {
   /**
@@ -29,7 +29,7 @@ export interface Safe {
   text(text: string): string
 }
 
-export type Stringify = (value: object) => string
+type Stringify = (value: object) => string
 
 /** Where a pino writes its message and its error. */
 export interface LineKeys {

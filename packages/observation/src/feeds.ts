@@ -4,10 +4,10 @@ import type { FinishedSpan, StartedSpan } from './span-record.ts'
 export type Stop = () => void
 
 /** Begins to hand what a part makes to a receiver. */
-export type OpenFeed<Receiver> = (receiver: Receiver) => Stop | Promise<Stop>
+type OpenFeed<Receiver> = (receiver: Receiver) => Stop | Promise<Stop>
 
 /** What a part makes, for tests that watch it beside where it goes. Costs nothing until somebody does. */
-export interface Feed<Receiver> {
+interface Feed<Receiver> {
   /** Offers what a part makes. Resolves when those that watch already receive it. */
   offer(open: OpenFeed<Receiver>): Promise<void>
   /** Receives what is offered, now or later, until the returned function is called or the app has closed. */

@@ -4,7 +4,7 @@ import { closeInTime, type Delivery } from './delivery.ts'
 import { Batch, type Resource, type Scope } from './encoding/batch.ts'
 
 /** What a batch takes of an item. */
-export interface Entry {
+interface Entry {
   resource: Resource
   scope: Scope
   /** The encoded item, a character for each byte. */

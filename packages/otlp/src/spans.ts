@@ -24,7 +24,7 @@ export interface Log {
 }
 
 /** A span processor, for the SDK's 2.x and its 3.x. */
-export interface SpanQueue {
+interface SpanQueue {
   onStart(span: Span, context: Context): void
   onEnd(span: EncodableSpan): void
   forceFlush(): Promise<void>

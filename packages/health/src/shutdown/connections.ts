@@ -9,7 +9,7 @@ import type { FastifyInstance } from 'fastify'
 import { NAME } from '../options.ts'
 
 /** A request that was aborted, as the log names it. */
-export interface AbortedRequest {
+interface AbortedRequest {
   method: string
   route: string
   request_id: string | undefined

@@ -2,7 +2,7 @@ import type { SpanContext } from '@opentelemetry/api'
 import { acceptedValues, exactValues } from './labels.ts'
 
 /** The label value that collects what exceeds a limit. */
-export const OVERFLOW = '__overflow__'
+const OVERFLOW = '__overflow__'
 
 export interface Limits {
   /** Label sets of one metric. */

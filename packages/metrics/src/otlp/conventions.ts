@@ -1,6 +1,6 @@
 import type { Family, Sample } from '../exposition/format.ts'
 
-export type Attributes = Readonly<Record<string, string | number>>
+type Attributes = Readonly<Record<string, string | number>>
 
 /** What a metric is called in points, and what its values count. */
 export interface Convention {

@@ -28,7 +28,7 @@ export const OWN: Manifest = readManifest(fileURLToPath(new URL('../..', import.
 export const REPOSITORY: string = OWN.repository.replace(REPOSITORY_URL, '$1')
 
 /** The package.json of a folder, if there is one. */
-export function readManifest(folder: string): Manifest | undefined {
+function readManifest(folder: string): Manifest | undefined {
   const json = read(join(folder, 'package.json'))
   if (!json) return undefined
   const repository = recordOf(json.repository).url

@@ -3,7 +3,7 @@ import { clearTimeout, documented, isRecord, setTimeout, sleep } from '@fastify-
 import type { Which } from './seen.ts'
 
 /** What is waited for. */
-export interface Wait<Found> {
+interface Wait<Found> {
   find(): Found | undefined | Promise<Found | undefined>
   /** For the error: what is missing, such as `no request matches { route: '/' }`. */
   readonly missing: string

@@ -35,4 +35,4 @@ export interface Cell {
   isLasting?: boolean
 }
 
-export type EndFault = () => Promise<number> | number
+type EndFault = () => Promise<number> | number

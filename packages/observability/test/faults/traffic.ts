@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from 'node:util'
  * What is no difference, beside the plain app's answer: that none comes, because there are no connections; or that the service
  * ends, so that none comes, or 503, or one that asks the client to leave.
  */
-export type Tolerance = 'nothing' | 'silence' | 'end'
+type Tolerance = 'nothing' | 'silence' | 'end'
 
 /** Requests at a constant rate, whatever becomes of the answers, which are compared with those of a plain app. */
 export interface Traffic {

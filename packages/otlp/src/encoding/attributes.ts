@@ -60,7 +60,7 @@ export function attributesOf(field: number, attributes: Readonly<Record<string, 
 }
 
 /** One attribute of a message that has them in this field. */
-export function attributeOf(field: number, key: string, value: unknown): string {
+function attributeOf(field: number, key: string, value: unknown): string {
   const known = keyOf(key)
   return field === SPAN_ATTRIBUTES ? spanAttributeOf(known, value) : message(field, known.field + valueField(2, value))
 }
