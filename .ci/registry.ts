@@ -1,5 +1,5 @@
 // Publishes everything to a registry on this machine, and installs it from there as a stranger does, with npm, pnpm, yarn 1
-// and bun: what is said and copied, whether it compiles and serves, what it weighs. Run after `pnpm build`, from the root.
+// and bun: what is said and copied, whether it compiles, serves and is tested by the kit, what it weighs. Run after `pnpm build`, from the root.
 import assert from 'node:assert/strict'
 import { cp, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -45,9 +45,12 @@ async function project(manager: Manager, title: string, packages: string[]): Pro
   await mkdir(folder)
   await cp('.ci/consumer', folder, { recursive: true })
   await manager.prepare(folder)
-  const [command, ...args] = manager.add
-  const { env } = registry
-  return { folder, said: await run(command, [...args, ...packages, ...manager.peers], { cwd: folder, env }) }
+  return { folder, said: await add(manager, folder, packages) }
+}
+
+async function add({ add, peers }: Manager, cwd: string, packages: string[]): Promise<string> {
+  const [command, ...args] = add
+  return await run(command, [...args, ...packages, ...peers], { cwd, env: registry.env })
 }
 
 /** The folders of the packages that are installed, each once however many links lead to it. */
@@ -68,6 +71,11 @@ async function compile(cwd: string, ...args: string[]): Promise<void> {
 /** Runs a file with nothing but the given environment. */
 async function use(cwd: string, args: string[], more: NodeJS.ProcessEnv = {}): Promise<string> {
   return await run(process.execPath, args, { cwd, timeout: USE_TIMEOUT_MS, env: { PATH: process.env.PATH, ...more } })
+}
+
+/** Its app is tested by the kit. */
+async function testByKit(cwd: string, ...args: string[]): Promise<void> {
+  assert.match(await use(cwd, ['kit.mjs', ...args]), /pass [12]$/m)
 }
 
 async function assertOneCopyEach(folder: string): Promise<void> {
@@ -95,31 +103,40 @@ async function checkService(manager: Manager): Promise<void> {
     await check(`${title}: ${file} starts, answers and ends`, async () => {
       assert.match(await use(folder, [file]), /"msg":"request completed"/)
     })
+    await check(`${title}: ${file} is tested by the kit`, () => testByKit(folder, `./${file}`))
   }
 }
 
 /** Beside what an application has of its own: seen through its copy of the API, and no complaint. */
 async function checkBeside(manager: Manager): Promise<void> {
+  let folder = ''
   await check(`${manager.name}, beside the API and Sentry: no complaint, one copy each, and is seen`, async () => {
-    const { folder, said } = await project(manager, 'beside', [FASTIFY, UMBRELLA, API, SENTRY])
-    assert.doesNotMatch(said.replace(EXPECTED, ''), COMPLAINTS)
+    const made = await project(manager, 'beside', [FASTIFY, UMBRELLA, API, SENTRY])
+    assert.doesNotMatch(made.said.replace(EXPECTED, ''), COMPLAINTS)
+    folder = made.folder
     await assertOneCopyEach(folder)
     if (manager === npm) await run('npm', ['ls', '--all'], { cwd: folder, env: registry.env })
     assert.equal((await use(folder, ['one-copy.mjs'])).trim(), '')
     console.log(`  # ${manager.name}, beside the API and Sentry: ${(await megabytes(folder)).toFixed(1)} MB`)
   })
+  await check(`${manager.name}, beside the API and Sentry: is tested by the kit`, () =>
+    testByKit(folder, './umbrella.cjs')
+  )
 }
 
 async function checkNest(manager: Manager): Promise<void> {
+  let folder = ''
   await check(`${manager.name}, NestJS: no complaint, one copy each, compiles, answers and ends`, async () => {
     // Its Fastify is a peer of the suite, which yarn 1 does not look for below NestJS.
     const pinned = manager === yarn ? [`fastify@${await fastifyOfNest()}`] : []
-    const { folder, said } = await project(manager, 'nest', [...NEST, ...NEST_BESIDE, ...pinned, UMBRELLA, TYPES])
-    assert.doesNotMatch(said.replace(EXPECTED, ''), COMPLAINTS)
+    const made = await project(manager, 'nest', [...NEST, ...NEST_BESIDE, ...pinned, UMBRELLA, TYPES])
+    assert.doesNotMatch(made.said.replace(EXPECTED, ''), COMPLAINTS)
+    folder = made.folder
     await assertOneCopyEach(folder)
     await compile(folder, '-p', 'tsconfig.nest.json')
     assert.match(await use(folder, ['built/nest.js']), /"msg":"request completed"/)
   })
+  await check(`${manager.name}, NestJS: is tested by the kit`, () => testByKit(folder, './built/nest.js'))
 }
 
 async function fastifyOfNest(): Promise<string> {
@@ -128,11 +145,17 @@ async function fastifyOfNest(): Promise<string> {
 }
 
 async function checkAlone(manager: Manager, part: string): Promise<void> {
+  let folder = ''
   await check(`${manager.name}, ${part} alone: no complaint, starts, answers and ends`, async () => {
-    const { folder, said } = await project(manager, 'alone', [FASTIFY, part])
-    assert.doesNotMatch(said.replace(EXPECTED, ''), COMPLAINTS)
+    const made = await project(manager, 'alone', [FASTIFY, part])
+    assert.doesNotMatch(made.said.replace(EXPECTED, ''), COMPLAINTS)
+    folder = made.folder
     await use(folder, ['part.mjs', part])
     await use(folder, ['part.cjs', part])
+  })
+  await check(`${manager.name}, ${part} alone: is tested by the kit, which the umbrella brings`, async () => {
+    await add(manager, folder, [UMBRELLA])
+    await testByKit(folder, './part.mjs', part)
   })
 }
 

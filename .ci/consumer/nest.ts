@@ -16,9 +16,13 @@ class Orders {
 @Module({ controllers: [Orders] })
 class App {}
 
-const adapter = new FastifyAdapter()
-const app = adapter.getInstance()
-await app.register(observability)
-const nest = await NestFactory.create<NestFastifyApplication>(App, adapter, { logger: false })
-await nest.init()
-await exercise(app)
+export async function build() {
+  const adapter = new FastifyAdapter()
+  const app = adapter.getInstance()
+  await app.register(observability)
+  const nest = await NestFactory.create<NestFastifyApplication>(App, adapter, { logger: false })
+  await nest.init()
+  return app
+}
+
+if (import.meta.main) await exercise(await build())
