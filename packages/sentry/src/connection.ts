@@ -19,7 +19,7 @@ import { isInUse, loadSDK } from './sdk.ts'
 import { deliverInBackground } from './transport.ts'
 
 /** Captures an event. @param happenedAt in milliseconds, where it is captured later than it happened */
-export type Capture = (live: Live, happenedAt?: number) => void
+type Capture = (live: Live, happenedAt?: number) => void
 
 /** The way to Sentry of one or more apps, from their registration on. The SDK is loaded when it is needed. */
 export interface Connection {
