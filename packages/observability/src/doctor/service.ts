@@ -41,7 +41,7 @@ const LEVELS = new Set(['warn', 'error', 'fatal'])
 
 /** Loads a service in a process of its own: what it does to that one, and how long it takes, is no harm here. */
 export async function visit({ file, flags, timeoutMs }: VisitOptions): Promise<Visit> {
-  const path = fileURLToPath(new URL(`./inspection${extname(import.meta.url)}`, import.meta.url))
+  const path = fileURLToPath(new URL(`../doctor/inspection${extname(import.meta.url)}`, import.meta.url))
   const child = fork(path, file === undefined ? [] : [file], {
     execArgv: [...process.execArgv, ...flags],
     stdio: ['ignore', 'pipe', 'pipe', 'ipc']
