@@ -9,11 +9,12 @@ test('profiles what it traces', async (t) => {
   const app = Fastify()
   await app.register(sentry, { dsn: ingest.dsn, tracesSampleRate: 1, profilesSampleRate: 1 })
   app.get('/', async () => 'ok')
-  await (await fetch(await app.listen({ port: 0 }))).text()
-  await ingest.item('profile_chunk')
+  const origin = await app.listen({ port: 0 })
+  let isProfiled = false
+  const profile = ingest.item('profile_chunk').finally(() => (isProfiled = true))
+  // The first requests come before the SDK has been loaded.
+  while (!isProfiled) await (await fetch(origin)).text()
+  await profile
   await app.close()
-  t.match(
-    ingest.items.map(({ type }) => type),
-    ['profile_chunk']
-  )
+  t.ok(ingest.items.some(({ type }) => type === 'profile_chunk'))
 })
