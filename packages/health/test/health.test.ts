@@ -495,11 +495,17 @@ test('cuts what an error says at 200 characters', async (t) => {
 test('gives twenty details of a check at most, and says so of an error that cannot be read', async (t) => {
   const many = Object.fromEntries(Array.from({ length: 50 }, (_, number) => [`detail_${number}`, number]))
   const hidden = Object.defineProperty(new Error(), 'message', { get: thrown })
-  const checks = { many: () => many, hidden: async () => Promise.reject(hidden) }
+  // Without a message its code is asked for.
+  const coded = Object.defineProperty(new Error(), 'code', { get: thrown })
+  const checks = {
+    many: () => many,
+    hidden: async () => Promise.reject(hidden),
+    coded: async () => Promise.reject(coded)
+  }
   const app = await service({ details: 'always', checks })
   const { details } = (await app.inject('/health/ready')).json()
   t.equal(Object.keys(details.many).filter((key) => key.startsWith('detail_')).length, 20)
-  t.equal(details.hidden.error, '[unreadable]')
+  t.same([details.hidden.error, details.coded.error], ['[unreadable]', '[unreadable]'])
 })
 
 test('http: follows no redirect', async (t) => {
