@@ -162,6 +162,20 @@ test('holds so many spans of a trace, the latest, and counts what falls out of o
   t.match(countsOf(app), { 'processed held_full': 45, processed: 256, exported: 256 })
 })
 
+test('leaves out a span that is too large, and no other in its place', async (t) => {
+  const huge = Object.fromEntries(Array.from({ length: 128 }, (_, number) => [`${number}`, 'x'.repeat(4_096)]))
+  const { app, collector } = await keeping(t, {}, (app) => {
+    app.get('/huge', async () => {
+      withSpan('small', () => null)
+      withSpan('huge', huge, () => null)
+      return fails()
+    })
+  })
+  await app.inject('/huge')
+  const spans = await spansOf(app, collector)
+  t.same(spans.map(({ name }) => name).toSorted(), ['GET /huge', 'small'])
+})
+
 test('decides by what begins a trace: a request that is injected in another follows it', async (t) => {
   const { app, collector } = await keeping(t, {}, (app) => {
     app.get('/around', async () => (await app.inject('/boom')).statusCode)
