@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load } from './load.ts'
 import { load, type Running } from './process.ts'
-import { start } from './sample.ts'
+import { SETTLE_MS, SMALL, start } from './sample.ts'
 import { median } from './statistics.ts'
 import type { Ends, VariantName } from './variants.ts'
 
@@ -71,7 +71,7 @@ const AXES: Axis[] = [
     growth: 'flat',
     points: [100, 1_000, 5_000],
     variants: ['bare', 'ours', 'hand-wired'],
-    load: (point) => ({ path: '/users/17', connections: point })
+    load: (point) => ({ path: SMALL, connections: point })
   }
 ]
 const STARTS = 2
@@ -79,7 +79,6 @@ const ROUNDS = 3
 const TURN_SECONDS = 0.8
 const WARM_UP_REQUESTS = 20_000
 const WARM_UP_SECONDS = 3
-const SETTLE_MS = 30
 /** Files that a process has open beside its connections. */
 const OTHER_FILES = 100
 
@@ -115,7 +114,7 @@ async function measure(axis: Axis, ends: Ends, tell: (progress: string) => void)
           await servers.get(name)?.stop()
           const server = await start(name, { ends, routes: axis.routes?.(point) ?? 0 })
           servers.set(name, server)
-          await load({ url: `${server.url}/users/17`, requests: WARM_UP_REQUESTS, seconds: WARM_UP_SECONDS })
+          await load({ url: server.url + SMALL, requests: WARM_UP_REQUESTS, seconds: WARM_UP_SECONDS })
         }
         const prepared = axis.prepare?.(point)
         if (prepared) for (const { url } of servers.values()) await (await fetch(url + prepared)).text()
@@ -147,7 +146,6 @@ async function turn(server: Running, { path, ...asked }: ReturnType<Axis['load']
         before = await cpuTime(server)
       },
       async answered() {
-        // The last batch is still on its way.
         await sleep(SETTLE_MS)
         after = await cpuTime(server)
       }

@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { load, startServer } from './process.ts'
+import { SMALL } from './sample.ts'
 import type { Ends, VariantName } from './variants.ts'
 
 // Valgrind makes each take forty times as long, and the compilers are done by then.
@@ -23,7 +24,7 @@ export async function instructionsOf(variant: VariantName, ends: Ends): Promise<
   const under = ['valgrind', '--quiet', '--tool=callgrind', '--instr-atstart=no', `--callgrind-out-file=${counts}`]
   const server = await startServer({ variant, ends, log: 'ignore', under })
   try {
-    const url = `${server.url}/users/17`
+    const url = server.url + SMALL
     await load({ url, requests: WARM_UP, connections: CONNECTIONS })
     control('--instr=on', server.pid)
     await load({ url, requests: SETTLING, connections: CONNECTIONS })

@@ -48,7 +48,8 @@ export interface Plan {
 }
 
 export const PACE_PER_SECOND = 1_000
-const SMALL = '/users/17'
+/** What every variant answers without a query. */
+export const SMALL = '/users/17'
 const STORED = '/stored-users/17'
 // After fewer the compiler is still at work, the longer the more code there is: the ratio falls from 2.1 to 1.95.
 const WARM_UP = 100_000
@@ -58,7 +59,8 @@ const REQUESTS = 40 * 512
 const STORED_REQUESTS = 16 * 512
 // The slowest hundredth of them is 20.
 const PACED_REQUESTS = 4 * 512
-const SETTLE_MS = 30
+/** For the last batch of spans, which is still on its way when the last answer has come. */
+export const SETTLE_MS = 30
 const SCRAPE_MS = 1_000
 const TRIES = 50
 const TRY_MS = 100
@@ -177,7 +179,6 @@ async function costOf(server: Running, asked: Load): Promise<Cost> {
   const scraper = setInterval(() => scrape(server), SCRAPE_MS)
   const { seconds, p50Ms, p99Ms } = await load(asked)
   clearInterval(scraper)
-  // The last batch is still on its way.
   await sleep(SETTLE_MS)
   const after = await server.usage()
   return {

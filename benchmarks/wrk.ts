@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { besideLoad, load, type Running } from './process.ts'
-import { type Round, start } from './sample.ts'
+import { type Round, SMALL, start } from './sample.ts'
 import type { Ends, VariantName } from './variants.ts'
 
 const ROUNDS = 5
@@ -22,7 +22,7 @@ export async function wrkRounds(names: VariantName[], ends: Ends, tell: (progres
       tell(`wrk: warming up ${name}`)
       const server = await start(name, { ends })
       servers.set(name, server)
-      await load({ url: `${server.url}/users/17`, requests: WARM_UP })
+      await load({ url: server.url + SMALL, requests: WARM_UP })
       await turn(server)
     }
     while (rounds.length < ROUNDS) {
@@ -40,7 +40,7 @@ export async function wrkRounds(names: VariantName[], ends: Ends, tell: (progres
 }
 
 async function turn(server: Running): Promise<NonNullable<Round[VariantName]>> {
-  const [command, args] = besideLoad('wrk', [`-t1`, `-c${CONNECTIONS}`, `-d${SECONDS}s`, `${server.url}/users/17`])
+  const [command, args] = besideLoad('wrk', [`-t1`, `-c${CONNECTIONS}`, `-d${SECONDS}s`, server.url + SMALL])
   const before = await server.usage()
   const { stdout } = spawnSync(command, args, { encoding: 'utf8' })
   const after = await server.usage()

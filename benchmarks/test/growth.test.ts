@@ -12,7 +12,7 @@ test('a cost is flat while its dearest point is near the cheapest', async (t) =>
   t.match(judge('flat', [1, 10, 100], [30, 40, 60]), { isFine: false, times: 2 })
 })
 
-test('one more is told between the first point and the last', async (t) => {
+test('the cost of one more is the slope from the first point to the last', async (t) => {
   t.equal(marginalUs([0, 10, 100], [30, 70, 430]), 4)
 })
 

@@ -47,23 +47,28 @@ const anything = fc.oneof(
 )
 const silent = { logging: { stream: { write: () => undefined } } } as const
 
-/** What our own functions may throw: that an option is wrong, by the name of the package; at start-up a type too. */
+/** Errors of ours say that an option is wrong, by the name of the package. */
+function assertOurs(error: unknown): void {
+  if (!(error instanceof Error && NAME.test(error.message))) throw error
+}
+
+/** What our own functions may throw; at start-up a type too. */
 function refused(fn: () => unknown, other?: typeof TypeError): void {
   try {
     fn()
   } catch (error) {
-    if (!((other && error instanceof other) || (error instanceof Error && NAME.test(error.message)))) throw error
+    if (!(other && error instanceof other)) assertOurs(error)
   }
 }
 
-/** An app starts with it, or fails with a sentence of ours that does not show what is given as a secret. */
+/** The app starts, or fails with an error of ours. */
 async function startsOrSays(prepare: (app: FastifyInstance) => unknown): Promise<void> {
   const app = Fastify()
   try {
     prepare(app)
     await app.ready()
   } catch (error) {
-    if (!(error instanceof Error && NAME.test(error.message))) throw error
+    assertOurs(error)
   } finally {
     await app.close()
   }
@@ -84,7 +89,7 @@ const CALLS: Record<string, Call> = {
     try {
       await call(observe, a, b, () => 1)
     } catch (error) {
-      if (!(error instanceof Error && NAME.test(error.message))) throw error
+      assertOurs(error)
     }
   },
   'observe, what is thrown': (a) => observe('job', () => Promise.reject(a)).catch(() => undefined),
@@ -117,7 +122,7 @@ const VARIABLES = [
   'OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS TRACE_LIFECYCLE_SPANS'
 ].flatMap((names) => names.split(' '))
 
-// What cannot be delivered is given up soon.
+// What cannot be delivered is dropped after 50 ms.
 const SOON = { OTEL_METRIC_EXPORT_TIMEOUT: '50', OTEL_BSP_EXPORT_TIMEOUT: '50', OTEL_BLRP_EXPORT_TIMEOUT: '50' }
 /** Of those whose values are addresses, keys and certificates; a wrong one may keep the app from starting. */
 const TARGETS = ['TRACES_', 'METRICS_', 'LOGS_', '']

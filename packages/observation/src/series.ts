@@ -2,7 +2,7 @@
 export interface Series<Label extends string = string> {
   /** As Prometheus has it: in base units with the unit at the end, `_total` for a counter. */
   name: string
-  /** What it measures, in a sentence, for whoever reads `/metrics`. */
+  /** What it measures, in one sentence: its HELP text. */
   help: string
   /** A counter only grows while the process lives. */
   type: 'counter' | 'gauge'

@@ -9,7 +9,7 @@ export type DropReason = 'not_finite' | 'negative' | 'label'
 export interface InstrumentOptions<Label extends string> {
   /** In base units, with the unit at the end: `work_seconds`. */
   name: string
-  /** What it measures, in a sentence, for whoever reads `/metrics`. */
+  /** What it measures, in one sentence: its HELP text. */
   help: string
   /** Names of its labels, without `le` and without one twice. @default none */
   labelNames?: readonly Label[]
