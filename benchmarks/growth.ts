@@ -36,7 +36,8 @@ const AXES: Axis[] = [
     variants: ['bare', 'ours', 'hand-wired'],
     routes: (point) => point,
     load: (point) => {
-      const [path = '', ...paths] = Array.from({ length: point }, (_, index) => `/route-${index}/1`)
+      // As many paths for one route as for all: what differs from request to request costs something too.
+      const [path = '', ...paths] = Array.from({ length: PATHS }, (_, index) => `/route-${index % point}/${index}`)
       return { path, paths }
     }
   },
@@ -74,6 +75,7 @@ const AXES: Axis[] = [
     load: (point) => ({ path: SMALL, connections: point })
   }
 ]
+const PATHS = 100
 const STARTS = 2
 const ROUNDS = 3
 const TURN_SECONDS = 0.8
