@@ -41,7 +41,7 @@ import { strictBaggage } from './propagation/w3c-baggage.ts'
 import { createSampler } from './sampler.ts'
 import { attributesOf, nameOf } from './server/attributes.ts'
 import { type SpanHome, type StartRequestSpan, startRequestSpans } from './server/request-span.ts'
-import { tracer } from './span.ts'
+import { skipUnsampled, tracer } from './span.ts'
 
 /** What a plugin holds of the process-wide trace pipeline. */
 export interface Pipeline {
@@ -216,16 +216,17 @@ function start(
         lose: (spans) => spanExport?.lose(spans)
       })
     : undefined
+  const decides = createSampler({
+    sampleRatio,
+    sampler,
+    report,
+    keepsTraces: traces !== undefined,
+    warn,
+    ...(propagateTo && { mayCarry: hostMatcher(propagateTo) })
+  })
   const home: SpanHome = {
     resource: resourceOf(service),
-    sampler: createSampler({
-      sampleRatio,
-      sampler,
-      report,
-      keepsTraces: traces !== undefined,
-      warn,
-      ...(propagateTo && { mayCarry: hostMatcher(propagateTo) })
-    }),
+    sampler: decides,
     limits: limitsFromEnv(warn),
     processor: traces?.processor ?? scrubbing,
     traces
@@ -238,6 +239,7 @@ function start(
   })
   // What is registered already stays: each call returns whether ours was accepted.
   trace.setGlobalTracerProvider(provider)
+  skipUnsampled(decides.isParentBased && traces === undefined)
   const hasSharedContext = context.setGlobalContextManager(sharedContextManager().enable())
   if (!hasSharedContext) log.info('tracing: a context manager is already registered and stays')
   const hasPropagator = propagation.setGlobalPropagator(propagatorOf(settings, log))
@@ -277,6 +279,7 @@ function start(
   async function stop(): Promise<void> {
     // At once: an app that registers while the last spans are sent starts a pipeline of its own.
     disable()
+    skipUnsampled(false)
     closeChannels()
     trace.disable()
     if (hasSharedContext) context.disable()

@@ -52,6 +52,12 @@ export function withRatio(context: Context, ratio: number): Context {
   return context.setValue(ROUTE_SAMPLER, sampler)
 }
 
+/** The sampler of a pipeline. */
+export interface PipelineSampler extends Sampler {
+  /** Whether no span below one of this process that is not sampled is, whatever else is known of it. */
+  readonly isParentBased: boolean
+}
+
 /** Whoever begins a trace decides whether it is recorded, and everybody after follows. */
 export function createSampler({
   sampleRatio,
@@ -60,13 +66,14 @@ export function createSampler({
   mayCarry,
   keepsTraces = false,
   warn
-}: SamplerOptions): Sampler {
+}: SamplerOptions): PipelineSampler {
   const base = sampler
     ? guarded(sampler, report)
     : sampleRatio === undefined
       ? samplerFromEnv(warn)
       : parentBased(sampleRatio)
   return {
+    isParentBased: base instanceof ParentBasedSampler,
     shouldSample(context, traceId, name, kind, attributes, links) {
       const own = context.getValue(ROUTE_SAMPLER)
       const decided = (isSampler(own) ? own : base).shouldSample(context, traceId, name, kind, attributes, links)

@@ -1,5 +1,14 @@
 import { createRedactor, isRecord, thrownTexts } from '@fastify-observability/observation/internal'
-import { type Attributes, context, type Span, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api'
+import {
+  type Attributes,
+  context,
+  isSpanContextValid,
+  type Span,
+  SpanStatusCode,
+  TraceFlags,
+  type Tracer,
+  trace
+} from '@opentelemetry/api'
 import type { InstrumentationScope } from '@opentelemetry/core'
 import manifest from '../package.json' with { type: 'json' }
 
@@ -17,9 +26,25 @@ export function tracer(): Tracer {
   return trace.getTracer(SCOPE, VERSION)
 }
 
+let skipsUnsampled = false
+
+/** Says whether a span below one that is not sampled is not recorded either, so that there is none to begin. */
+export function skipUnsampled(skips: boolean): void {
+  skipsUnsampled = skips
+}
+
+/** The active span, where it is of a trace that nothing is recorded of. */
+function unsampledSpan(): Span | undefined {
+  const span = skipsUnsampled ? trace.getActiveSpan() : undefined
+  if (span === undefined || span.isRecording()) return undefined
+  const spanContext = span.spanContext()
+  const isFollowed = (spanContext.traceFlags & TraceFlags.SAMPLED) === 0 && spanContext.isRemote !== true
+  return isFollowed && isSpanContextValid(spanContext) ? span : undefined
+}
+
 /**
  * Runs `fn` inside a span of its own, ended when `fn` returns or its promise settles, a query builder's too; what it throws
- * is recorded and thrown on.
+ * is recorded and thrown on. Where nothing of the trace is recorded, `fn` runs with the span around it.
  */
 export function withSpan<Result>(name: string, fn: (span: Span) => Result): Result
 export function withSpan<Result>(name: string, attributes: Attributes, fn: (span: Span) => Result): Result
@@ -28,6 +53,8 @@ export function withSpan<Result>(
   ...rest: [(span: Span) => Result] | [Attributes, (span: Span) => Result]
 ): Result {
   const [attributes, fn] = rest.length === 1 ? [{}, rest[0]] : rest
+  const unsampled = unsampledSpan()
+  if (unsampled) return fn(unsampled)
   return tracer().startActiveSpan(name, { attributes }, (span) => {
     let result: Result
     try {

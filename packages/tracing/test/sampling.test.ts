@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { registryOf } from '@fastify-observability/observation/internal'
-import { ROOT_CONTEXT, SpanKind } from '@opentelemetry/api'
+import { context, ROOT_CONTEXT, SpanKind, trace } from '@opentelemetry/api'
 import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace'
 import fc from 'fast-check'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { test } from 'tap'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
 import { createSampler } from '../src/sampler.ts'
-import { spansOf, TRACEPARENT, traced, withEnv } from './traced.ts'
+import { spansOf, TRACE_ID, TRACEPARENT, traced, withEnv } from './traced.ts'
 
 function declare(app: FastifyInstance): void {
   app.get('/', async ({ span }) => span?.isRecording())
@@ -57,6 +57,53 @@ test('the ratio of a route holds for its children under any sampler', async (t) 
   })
   await app.inject('/')
   t.same((await spansOf(app, collector)).map(({ name }) => name).toSorted(), ['GET /', 'child'])
+})
+
+test('a span of one’s own in a trace that is not sampled is the one around it', async (t) => {
+  const { app, collector } = await traced(
+    t,
+    (app) => {
+      app.get('/', async ({ span }) => {
+        const boom = new Error('boom')
+        await t.rejects(
+          withSpan('fails', () => Promise.reject(boom)),
+          boom
+        )
+        return withSpan('outer', { size: 3 }, async (outer) => {
+          await sleep(1)
+          return withSpan('inner', (inner) => [outer === span, inner === span, trace.getActiveSpan() === span])
+        })
+      })
+    },
+    { sampleRatio: 0 }
+  )
+  t.same((await app.inject('/')).json(), [true, true, true])
+  t.same(await spansOf(app, collector), [])
+})
+
+test('a sampler of the user’s may record it all the same, and so may one that follows nobody', async (t) => {
+  const sampler: Sampler = {
+    shouldSample: (_context, _id, name) => ({ decision: name === 'child' ? 2 : 0 }),
+    toString: () => 'only children'
+  }
+  function declare(app: FastifyInstance): void {
+    app.get('/', async () => withSpan('child', (span) => span.isRecording()))
+  }
+  const { app, collector } = await traced(t, declare, { sampler })
+  t.equal((await app.inject('/')).json(), true)
+  t.same(
+    (await spansOf(app, collector)).map(({ name }) => name),
+    ['child']
+  )
+
+  withEnv(t, { OTEL_TRACES_SAMPLER: 'always_on' })
+  const followed = await traced(t, (app) => {
+    app.get('/free', async () => {
+      const unsampled = trace.wrapSpanContext({ traceId: TRACE_ID, spanId: 'b7ad6b7169203331', traceFlags: 0 })
+      return context.with(trace.setSpan(ROOT_CONTEXT, unsampled), () => withSpan('free', (span) => span.isRecording()))
+    })
+  })
+  t.equal((await followed.app.inject('/free')).json(), true)
 })
 
 test('understands the samplers that the specification names', async (t) => {
