@@ -10,6 +10,7 @@ import { fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
 import type { SDK } from './sdk.ts'
 import { outgoingOnly } from './server-spans.ts'
+import { TraceRate } from './trace-rate.ts'
 import { boundedTransport, deliverInBackground, noTransport } from './transport.ts'
 
 /** Our client. */
@@ -17,6 +18,8 @@ export interface OwnClient {
   readonly client: NodeClient
   /** Whether Sentry makes spans of its own. */
   readonly isTracing: boolean
+  /** By which it samples, unless a sampler of the user's does. */
+  readonly traceRate: TraceRate | undefined
   /** Sends what is waiting. False if some of it could not be sent in time. */
   close(): Promise<boolean>
 }
@@ -94,6 +97,8 @@ export async function startClient(
   const sdk = { ...settings.sdk, ...guardedHooks(settings.sdk, (error) => rules.report(NAME, error)) }
   const isTracing = settings.tracesSampleRate > 0 && !hasTracerProvider()
   const tracesSampleRate = isTracing ? settings.tracesSampleRate : undefined
+  const traceRate =
+    isTracing && !sdk.tracesSampler ? new TraceRate(settings.tracesSampleRate, settings.maxTracesPerSecond) : undefined
   const profiling = await loadProfiling(settings, isTracing, warn)
   const closing = new AbortController()
   const client = Sentry.init({
@@ -116,6 +121,7 @@ export async function startClient(
     release,
     spotlight,
     tracesSampleRate,
+    ...(traceRate && { tracesSampler: ({ inheritOrSampleWith }) => inheritOrSampleWith(traceRate.now) }),
     dataCollection: { ...NO_DATA, ...sdk.dataCollection },
     transport: boundedTransport(sdk.transport ?? Sentry.makeNodeTransport, counters, closing.signal),
     ...(settings.scrub && scrubbing(sdk, () => rules.redactor))
@@ -129,6 +135,7 @@ export async function startClient(
   return {
     client,
     isTracing,
+    traceRate,
     async close() {
       const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
       closing.abort()

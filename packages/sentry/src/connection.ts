@@ -92,7 +92,7 @@ function createConnection(settings: Settings, rules: Registry, warn: (message: s
     if (!client) return undefined
     const isTracing = own?.isTracing ?? false
     const scopes = createScopes(Sentry, client, isTracing ? settings.tracesSampleRate : 0)
-    return { Sentry, client, isForeign: foreign !== undefined, isTracing, scopes }
+    return { Sentry, client, isForeign: foreign !== undefined, isTracing, traceRate: own?.traceRate, scopes }
   }
 
   /** Counts what happens to the events of a client that the user has made. */

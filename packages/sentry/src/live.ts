@@ -1,6 +1,7 @@
 import type { NodeClient } from '@sentry/node'
 import type { WorkScopes } from './request-scopes.ts'
 import type { SDK } from './sdk.ts'
+import type { TraceRate } from './trace-rate.ts'
 
 /** The SDK, once it is loaded, with a client: ours or the user's. */
 export interface Live {
@@ -10,5 +11,7 @@ export interface Live {
   readonly isForeign: boolean
   /** Whether Sentry makes spans of its own, by our client. */
   readonly isTracing: boolean
+  /** By which our client samples, `undefined` where a sampler of the user's decides. */
+  readonly traceRate: TraceRate | undefined
   readonly scopes: WorkScopes
 }

@@ -29,6 +29,11 @@ export interface SentryOptions {
    */
   tracesSampleRate?: number
   /**
+   * Traces a second of a process: of more the share is lowered, and said to Sentry, which counts by it. Requests that their
+   * caller has sampled are traced beyond it, and an `sdk.tracesSampler` decides in its place. @default 100
+   */
+  maxTracesPerSecond?: number
+  /**
    * The share of processes, 0 to 1, whose traced requests are profiled; needs `@sentry/profiling-node`, and Sentry's own
    * tracing. @default 0.1
    */
@@ -82,6 +87,7 @@ const schema = v.strictObject({
   environment: text,
   release: text,
   tracesSampleRate: rate,
+  maxTracesPerSecond: count,
   profilesSampleRate: rate,
   shouldCapture: v.optional(v.custom<NonNullable<SentryOptions['shouldCapture']>>(isFunction, 'a function')),
   captureWithoutException: v.optional(v.boolean()),
@@ -119,6 +125,7 @@ export function resolveOptions(options: SentryOptions, warn: (message: string) =
     environment: parsed.environment ?? env.SENTRY_ENVIRONMENT ?? environment,
     release: parsed.release ?? env.SENTRY_RELEASE ?? (version && `${name}@${version}`),
     tracesSampleRate: parsed.tracesSampleRate ?? 0.1,
+    maxTracesPerSecond: parsed.maxTracesPerSecond ?? 100,
     maxEventsPerMinute: parsed.maxEventsPerMinute ?? 60,
     maxEqualEventsPerMinute: parsed.maxEqualEventsPerMinute ?? 10,
     tagFields: parsed.tagFields ?? [],

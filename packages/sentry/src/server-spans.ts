@@ -21,29 +21,33 @@ const KIND = {
 
 /** Begins a span for each request that is sampled, and calls `next` in it. Of the others the SDK learns nothing. */
 export function serverSpans(live: Live): (observation: RequestObservation, next: () => void) => void {
-  const { Sentry, client, scopes } = live
-  const { tracesSampler, tracesSampleRate = 0 } = client.getOptions()
+  const { Sentry, client, scopes, traceRate } = live
 
-  function begin(observation: RequestObservation, next: () => void): void {
-    const span = Sentry.startInactiveSpan({
-      name: nameOf(observation),
-      attributes: attributesOf(live, observation),
-      startTime: (performance.timeOrigin + observation.startedAt) / 1_000,
-      // One around the start of the server is not its caller.
-      ...(memoryOf(observation).outer !== undefined && { parentSpan: null })
-    })
+  function begin(observation: RequestObservation, next: () => void, share = 1): void {
+    const span = traceRate ? traceRate.during(share, () => spanOf(observation)) : spanOf(observation)
     memoryOf(observation).span = span
     observation.spanContext = span.spanContext()
     continueTrace(scopes.of(observation).scope, observation.spanContext)
     Sentry.withActiveSpan(span, next)
   }
 
+  function spanOf(observation: RequestObservation): Span {
+    return Sentry.startInactiveSpan({
+      name: nameOf(observation),
+      attributes: attributesOf(live, observation),
+      startTime: (performance.timeOrigin + observation.startedAt) / 1_000,
+      // One around the start of the server is not its caller.
+      ...(memoryOf(observation).outer !== undefined && { parentSpan: null })
+    })
+  }
+
   return (observation, next) => {
-    const { headers, config, method } = observation
+    const { headers, config, method, startedAt } = observation
     if (config.trace === false || UNTRACED_METHODS.has(method)) return next()
     const sentryTrace = headers['sentry-trace']
     const sampleRand = Math.random()
-    if (sentryTrace === undefined && tracesSampler === undefined && sampleRand >= tracesSampleRate) {
+    const share = traceRate?.of(startedAt)
+    if (sentryTrace === undefined && share !== undefined && sampleRand >= share) {
       client.recordDroppedEvent('sample_rate', 'span')
       return next()
     }
@@ -51,9 +55,9 @@ export function serverSpans(live: Live): (observation: RequestObservation, next:
     const { scope } = scopes.of(observation)
     const { traceId } = scope.getPropagationContext()
     scope.setPropagationContext({ traceId, sampleRand })
-    if (sentryTrace === undefined) return scopes.run(observation, () => begin(observation, next))
+    if (sentryTrace === undefined) return scopes.run(observation, () => begin(observation, next, share))
     const callers = { sentryTrace: String(sentryTrace), baggage: headers.baggage }
-    scopes.run(observation, () => Sentry.continueTrace(callers, () => begin(observation, next)))
+    scopes.run(observation, () => Sentry.continueTrace(callers, () => begin(observation, next, share)))
   }
 }
 

@@ -31,6 +31,7 @@ async function service(
   await before(app)
   await app.register(sentry, { dsn: ingest.dsn, tracesSampleRate: 1, ...options })
   app.get('/boom/:id', async () => Promise.reject(new Error('boom')))
+  app.get('/fine', async () => 'ok')
   app.get('/probe', { config: { observability: { trace: false } } }, async () => 'ok')
   const origin = await app.listen({ port: 0 })
   t.teardown(async () => {
@@ -97,6 +98,32 @@ test('leaves the decision to the sampler of the application', async (t) => {
   await (await fetch(`${origin}/boom/7`)).text()
   await app.close()
   t.match(spans(), [{ name: 'GET /boom/:id' }])
+})
+
+test('traces no more a second than it may, and says by which share', async (t) => {
+  const { app, origin, spans } = await service(t, { maxTracesPerSecond: 5 })
+  for (let round = 0; round < 40; round++) {
+    await Promise.all(Array.from({ length: 10 }, async () => (await fetch(`${origin}/fine`)).text()))
+  }
+  await app.close()
+  const served = spans().filter(({ name }) => name === 'GET /fine')
+  const shares = served.map(({ attributes }) => Number(attributes['sentry.sample_rate']?.value))
+  t.ok(shares.length < 100, `${shares.length} of 400`)
+  t.equal(shares[0], 1, 'the first is one of few')
+  t.ok(Math.min(...shares) < 0.5, 'and the others are said to stand for many')
+})
+
+test('a caller’s decision stands however many there are, and one that leaves it open is one of many', async (t) => {
+  const { app, origin, spans } = await service(t, { maxTracesPerSecond: 1 })
+  const trace = '771a43a4192642f0b136d5159a501700-1234567890abcdef'
+  const ask = async (sentryTrace: string): Promise<void> => {
+    await (await fetch(`${origin}/boom/7`, { headers: { 'sentry-trace': sentryTrace } })).text()
+  }
+  for (let request = 0; request < 40; request++) await ask(`${trace}-1`)
+  for (let request = 0; request < 40; request++) await ask(trace)
+  await app.close()
+  const { length } = spans().filter(({ name }) => name === 'GET /boom/:id')
+  t.ok(length >= 40 && length < 60, `${length} of 40 and of 40`)
 })
 
 test('traces no probe, preflight or file of a page', async (t) => {

@@ -1,0 +1,43 @@
+const SECOND_MS = 1_000
+
+/** The share of requests that Sentry traces: what is asked for, and less while that is more than so many traces a second. */
+export class TraceRate {
+  /** For a span that begins now, 0 to 1. */
+  now: number
+  private readonly asked: number
+  private readonly maxPerSecond: number
+  private second = 0
+  private requests = 0
+  private before = 0
+
+  constructor(asked: number, maxPerSecond: number) {
+    this.now = this.asked = asked
+    this.maxPerSecond = maxPerSecond
+  }
+
+  /**
+   * The share for a request, which is counted.
+   * @param arrivedAt milliseconds of `performance.now()`
+   */
+  of(arrivedAt: number): number {
+    const second = Math.floor(arrivedAt / SECOND_MS)
+    // One that has arrived before the last may begin after it.
+    if (second > this.second) {
+      this.before = second === this.second + 1 ? this.requests : 0
+      this.requests = 0
+      this.second = second
+    }
+    this.requests++
+    return Math.min(this.asked, this.maxPerSecond / Math.max(this.before, this.requests))
+  }
+
+  /** Calls the function, in which spans begin by this share: it stands in their trace, from which Sentry counts back. */
+  during<Result>(share: number, fn: () => Result): Result {
+    this.now = share
+    try {
+      return fn()
+    } finally {
+      this.now = this.asked
+    }
+  }
+}
