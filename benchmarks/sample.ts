@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load } from './load.ts'
 import { load, type Running, startServer } from './process.ts'
+import { hasSettled } from './settling.ts'
 import { type Ends, type Variant, type VariantName, variants } from './variants.ts'
 
 /** CPU time a request of the server's process, all its threads together. */
@@ -40,7 +41,7 @@ export interface Plan {
   isPaced: boolean
   /** Of a turn at full load. @default 20480 */
   requests?: number
-  /** Requests before the first round. @default 100000 */
+  /** Requests before the first round. @default as many as it takes until they cost no less, from 80000 to 400000 */
   warmUp?: number
   /** Variants that are asked for a query too. */
   stored: VariantName[]
@@ -51,8 +52,9 @@ export const PACE_PER_SECOND = 1_000
 /** What every variant answers without a query. */
 export const SMALL = '/users/17'
 const STORED = '/stored-users/17'
-// After fewer the compiler is still at work, the longer the more code there is: the ratio falls from 2.1 to 1.95.
-const WARM_UP = 100_000
+// The compiler is at work for the longer the more code there is.
+const WARM_UP_TURN = 20_000
+const WARM_UP_TURNS = 20
 // Spans leave in batches of 512: no round leaves any to the next one. Each turn begins with a scrape, and Prometheus asks
 // once a second: so many take about that long.
 const REQUESTS = 40 * 512
@@ -87,9 +89,8 @@ async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: str
       tell(`warming up ${name}`)
       const server = await start(name, plan)
       servers.set(name, server)
-      const { warmUp = WARM_UP } = plan
-      await costOf(server, { url: server.url + SMALL, requests: warmUp })
-      if (isStored(plan, name)) await costOf(server, { url: server.url + STORED, requests: warmUp / 2 })
+      await warmUp(server, server.url + SMALL, plan)
+      if (isStored(plan, name)) await warmUp(server, server.url + STORED, plan)
       // A turn for nothing: code that meets something new, such as a rate, is compiled again.
       await sampleOf(server, plan, isStored(plan, name))
       allocated.set(name, await allocationOf(server, plan))
@@ -107,6 +108,18 @@ async function takeFromOneStart(plan: Plan, rounds: number, tell: (progress: str
     return taken
   } finally {
     for (const server of servers.values()) await server.stop()
+  }
+}
+
+async function warmUp(server: Running, url: string, plan: Plan): Promise<void> {
+  if (plan.warmUp !== undefined) {
+    await costOf(server, { url, requests: plan.warmUp })
+    return
+  }
+  const costs: number[] = []
+  while (costs.length < WARM_UP_TURNS && !hasSettled(costs)) {
+    const { userUs, systemUs } = await costOf(server, { url, requests: WARM_UP_TURN })
+    costs.push(userUs + systemUs)
   }
 }
 
