@@ -44,6 +44,7 @@ const signals: Cell[] = [
     expected: 'exit code 1 at once',
     endsWith: 1,
     mayLose: {
+      points: 'the second signal ends the process at once',
       spans: 'the second signal ends the process at once',
       records: 'the second signal ends the process at once',
       events: 'the second signal ends the process at once',
