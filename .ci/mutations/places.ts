@@ -1000,6 +1000,12 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['observability/clock-jumps.long']
     },
     {
+      guard: 'a file that cannot be opened twice leaves no descriptor open',
+      find: 'this.stream.destroy(error instanceof Error ? error : new Error(String(error)))',
+      replace: 'throw error',
+      tests: ['file']
+    },
+    {
       guard: 'the error event of a file does not end the process',
       find: "    stream.on('error', (error) => this.onError(error))\n",
       replace: '',
@@ -1030,6 +1036,20 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: "      // A getter or a proxy of the user's.",
       replace: '      throw new Error()',
       tests: ['keep']
+    }
+  ],
+  'sentry/src/trace-rate.ts': [
+    {
+      guard: 'no more traces a second than may be',
+      find: 'Math.min(this.asked, this.maxPerSecond / Math.max(this.before, this.requests))',
+      replace: 'this.asked',
+      tests: ['trace-rate']
+    },
+    {
+      guard: 'the share stands in the trace',
+      find: '    this.now = share\n',
+      replace: '',
+      tests: ['tracing']
     }
   ],
   'sentry/src/rate-limit.ts': [
@@ -1204,6 +1224,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: '    // Its own handlers report how the process ends.\n    crashes.stop()\n',
       replace: '',
       tests: ['late']
+    }
+  ],
+  'tracing/src/span.ts': [
+    {
+      guard: 'a span below one that is not sampled is left out only where nobody would record it',
+      find: 'const span = skipsUnsampled ? trace.getActiveSpan() : undefined',
+      replace: 'const span = trace.getActiveSpan()',
+      tests: ['sampling']
     }
   ],
   'tracing/src/server/attributes.ts': [

@@ -240,7 +240,8 @@ class RotatedFile implements Outlet {
   }
 
   private onOpen(): void {
-    const target = targetAt(this.path, APPEND)
+    const target = this.openAgain()
+    if (!target) return
     this.leave(this.current)
     this.current = target
     if (!isFileOf(this.stream, target)) this.reopen()
@@ -248,6 +249,17 @@ class RotatedFile implements Outlet {
       if (target.phase === 'new' && this.stream.writable) target.phase = 'open'
       this.changes.emit('open')
     })
+  }
+
+  /** The file that the stream has just opened: somebody may have deleted it, or this descriptor is one too many. */
+  private openAgain(): Target | undefined {
+    try {
+      return targetAt(this.path, APPEND)
+    } catch (error) {
+      // Thrown, it would have the library forget to close its own.
+      this.stream.destroy(error instanceof Error ? error : new Error(String(error)))
+      return undefined
+    }
   }
 
   private onRotation(): void {

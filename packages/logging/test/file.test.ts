@@ -1,8 +1,9 @@
 import { once } from 'node:events'
-import {
+import fs, {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -11,6 +12,7 @@ import {
   watch,
   writeFileSync
 } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
@@ -29,6 +31,15 @@ const line = (n: number): string => `{"n":${n},"x":"${'x'.repeat(480)}"}\n`
 
 function write(sink: Sink, numbers: number[]): void {
   for (const n of numbers) sink.write(line(n))
+}
+
+/** What a descriptor is of; the one that has listed them is gone. */
+function linkOf(descriptor: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${descriptor}`)
+  } catch {
+    return undefined
+  }
 }
 
 /** Gives the sink lines, and the process time to do other things. */
@@ -386,6 +397,37 @@ test('leaves no descriptor open, and counts what comes after close', {
   sink.flushSync()
   t.equal(readdirSync('/proc/self/fd').length, descriptors)
   t.same([...sink.dropped], [['closed', 1]])
+})
+
+test('leaves no descriptor open where its own cannot be had when the file is opened anew', {
+  skip: process.platform !== 'linux' && 'descriptors are counted in /proc'
+}, async (t) => {
+  const messages: string[] = []
+  const { path, sink } = open(t, {}, (message) => messages.push(message))
+  write(sink, [0])
+  await sink.flush(STARVED_MS)
+
+  const { openSync } = fs
+  let refusals = 1
+  function refuseOnce(...args: Parameters<typeof openSync>): number {
+    if (args[0] === path && refusals-- > 0)
+      throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' })
+    return openSync(...args)
+  }
+  fs.openSync = refuseOnce
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    fs.openSync = openSync
+    syncBuiltinESMExports()
+  })
+  process.kill(process.pid, 'SIGHUP')
+  while (messages.length === 0) await turn()
+  write(sink, [1])
+  await sink.flush(STARVED_MS)
+
+  t.match(messages, [/^cannot write to .*: EMFILE/, /^writing to .*app\.log again$/])
+  const links = readdirSync('/proc/self/fd').map(linkOf)
+  t.equal(links.filter((link) => link === path).length, 2, 'the one of the stream, and its own')
 })
 
 test('refuses a path that cannot be written, in one sentence', async (t) => {

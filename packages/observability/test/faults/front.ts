@@ -14,6 +14,8 @@ export interface Front {
   origin: string
   /** Connections and pieces of data that the broken way has met. */
   strikes: number
+  /** Connections that are open. */
+  readonly clients: number
   /** Breaks or mends the way. Connections that are open stay, unless they are refused. */
   set(passage: Passage): Promise<void>
   /** Ends the connections that are open; half way of an answer, if one is on its way. */
@@ -67,6 +69,9 @@ export async function openFront(target: string, certificate?: Certificate): Prom
     // A certificate is for a name.
     origin: certificate ? `https://localhost:${port}` : `http://127.0.0.1:${port}`,
     strikes: 0,
+    get clients() {
+      return clients.size
+    },
     async set(wanted) {
       const was = passage
       passage = wanted

@@ -16,8 +16,11 @@ const GOAWAY = Buffer.from('0000080700000000007fffffff00000000', 'hex')
 function passage(wanted: Passage): Fault {
   return {
     async begin({ front }) {
+      // Only what is open can be seen to be refused.
+      if (wanted === 'refused') await until(() => front.clients > 0)
       await front.set(wanted)
       return async () => {
+        await until(() => front.strikes > 0)
         await front.set('open')
         return front.strikes
       }
@@ -60,7 +63,8 @@ function repeating(strike: 'cut' | 'goaway', everyMs: number): Fault {
 const untrusted: Fault = {
   begin({ front }) {
     front.present(selfSigned())
-    return () => {
+    return async () => {
+      await until(() => front.strikes > 0)
       front.present(trusted())
       return front.strikes
     }
