@@ -1001,7 +1001,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'a file that cannot be opened twice leaves no descriptor open',
-      find: 'this.stream.destroy(error instanceof Error ? error : new Error(String(error)))',
+      find: 'this.stream.destroy(error instanceof Error ? error : undefined)',
       replace: 'throw error',
       tests: ['file']
     },

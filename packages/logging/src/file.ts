@@ -257,7 +257,7 @@ class RotatedFile implements Outlet {
       return targetAt(this.path, APPEND)
     } catch (error) {
       // Thrown, it would have the library forget to close its own.
-      this.stream.destroy(error instanceof Error ? error : new Error(String(error)))
+      this.stream.destroy(error instanceof Error ? error : undefined)
       return undefined
     }
   }
