@@ -15,6 +15,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import type { Cell } from '../cell.ts'
+import { until } from '../patience.ts'
 import { isMissing } from '../programs.ts'
 import type { Stage } from '../stage.ts'
 
@@ -52,6 +53,12 @@ function descriptorOf(pid: number | undefined, file: string): number {
   )
 }
 
+/** How many lines stand in a new file, as soon as there are any. */
+async function linesAnew(stage: Stage): Promise<number> {
+  await until(() => stage.newFileLines().length > 0)
+  return stage.newFileLines().length
+}
+
 const files: Cell[] = [
   {
     name: 'log file: the disk is full',
@@ -76,7 +83,7 @@ const files: Cell[] = [
     begin(stage) {
       rmSync(stage.logFile)
       stage.loseFile()
-      return () => stage.newFileLines().length
+      return () => linesAnew(stage)
     }
   },
   {
@@ -86,7 +93,7 @@ const files: Cell[] = [
       renameSync(stage.logFile, `${stage.logFile}.1`)
       await wait(1_000)
       hangUp(stage)
-      return () => stage.newFileLines().length
+      return () => linesAnew(stage)
     }
   },
   {
@@ -101,7 +108,7 @@ const files: Cell[] = [
     begin(stage) {
       rmSync(stage.folder, { recursive: true })
       stage.loseFile()
-      return () => stage.newFileLines().length
+      return () => linesAnew(stage)
     }
   },
   {

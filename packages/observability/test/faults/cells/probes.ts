@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Cell } from '../cell.ts'
+import { until } from '../patience.ts'
 import { scrape } from '../scrape.ts'
 import type { Stage } from '../stage.ts'
 
@@ -58,6 +59,7 @@ function failing(state: Dependency['state'], expected: string): Cell {
       await dependency.set(state)
       const timer = setInterval(async () => statuses.add(await readiness(stage)), POLL_MS)
       return async () => {
+        await until(() => statuses.has(503))
         clearInterval(timer)
         await dependency.set('up')
         while ((await readiness(stage)) !== 200) await wait(POLL_MS)
