@@ -43,14 +43,26 @@ function limitDescriptors(pid: number | undefined, from: number): void {
   execFileSync('prlimit', [`--pid=${pid}`, `--nofile=${from}:`], { stdio: 'pipe' })
 }
 
-/** The first descriptor of a file. Needs /proc. */
-function descriptorOf(pid: number | undefined, file: string): number {
+/** What a descriptor is of, unless it has just been closed. */
+function linkOf(descriptor: string): string | undefined {
+  try {
+    return readlinkSync(descriptor)
+  } catch {
+    return undefined
+  }
+}
+
+/** The first descriptor that is free, or is when the file is closed. Needs /proc. */
+function freeWithout(pid: number | undefined, file: string): number {
   const folder = `/proc/${pid}/fd`
-  return Math.min(
-    ...readdirSync(folder)
-      .filter((fd) => readlinkSync(join(folder, fd)) === file)
+  const others = new Set(
+    readdirSync(folder)
+      .filter((fd) => linkOf(join(folder, fd)) !== file)
       .map(Number)
   )
+  let free = 0
+  while (others.has(free)) free++
+  return free
 }
 
 /** How many lines stand in a new file, as soon as there are any. */
@@ -141,8 +153,8 @@ const files: Cell[] = [
       // Without a descriptor Sentry's SDK could not be loaded, which is not tried again.
       await until(() => stage.ingest.events.length > 0)
       traffic.tolerance = 'silence'
-      // The one that it closes must not come back.
-      limitDescriptors(pid, descriptorOf(pid, stage.logFile))
+      // The ones that it closes must not come back, and no other may be left.
+      limitDescriptors(pid, freeWithout(pid, stage.logFile))
       renameSync(stage.logFile, `${stage.logFile}.1`)
       hangUp(stage)
       return () => {
