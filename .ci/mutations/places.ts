@@ -103,6 +103,12 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: 'Math.max(timeoutMs, 0)',
       replace: 'timeoutMs',
       tests: ['deadline']
+    },
+    {
+      guard: 'a wait without an end is no wait of a millisecond',
+      find: ', MAX_MS)',
+      replace: ', 2 ** 40)',
+      tests: ['deadline']
     }
   ],
   'observation/src/values/answer.ts': [
@@ -1478,14 +1484,6 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: 'patienceMs = complete ? FLUSH_MS : OUTAGE_MS',
       replace: 'patienceMs = FLUSH_MS',
       tests: ['serverless']
-    }
-  ],
-  'observability/src/index.ts': [
-    {
-      guard: 'the time of a flush is one that a timer takes',
-      find: 'registry.flush(timeoutMs >= 0 ? Math.min(timeoutMs, DAY_MS) : 0)',
-      replace: 'registry.flush(timeoutMs)',
-      tests: ['flush']
     }
   ]
 }

@@ -37,6 +37,11 @@ test('delivers lines, spans, points and events, and says that it has', async (t)
   t.same(report, { complete: true, lines: NOTHING, spans: NOTHING, events: NOTHING })
   t.match(collector.spans, [{ name: 'GET /boom' }])
   t.equal(ingest.events.length, 1)
+
+  // For a timer of Node's this is one millisecond.
+  await app.inject('/boom')
+  t.same(await app.observability.flush(Number.POSITIVE_INFINITY), report)
+  t.equal(ingest.events.length, 2)
 })
 
 test('delivers the points of now where metrics are pushed', async (t) => {
