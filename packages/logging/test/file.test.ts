@@ -3,7 +3,6 @@ import fs, {
   mkdirSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -16,6 +15,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
+import { descriptorsOf } from '@fastify-observability/testing/descriptors'
 import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
@@ -31,15 +31,6 @@ const line = (n: number): string => `{"n":${n},"x":"${'x'.repeat(480)}"}\n`
 
 function write(sink: Sink, numbers: number[]): void {
   for (const n of numbers) sink.write(line(n))
-}
-
-/** What a descriptor is of; the one that has listed them is gone. */
-function linkOf(descriptor: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/self/fd/${descriptor}`)
-  } catch {
-    return undefined
-  }
 }
 
 /** Gives the sink lines, and the process time to do other things. */
@@ -426,8 +417,8 @@ test('leaves no descriptor open where its own cannot be had when the file is ope
   await sink.flush(STARVED_MS)
 
   t.match(messages, [/^cannot write to .*: EMFILE/, /^writing to .*app\.log again$/])
-  const links = readdirSync('/proc/self/fd').map(linkOf)
-  t.equal(links.filter((link) => link === path).length, 2, 'the one of the stream, and its own')
+  const files = [...descriptorsOf('self').values()]
+  t.equal(files.filter((file) => file === path).length, 2, 'the one of the stream, and its own')
 })
 
 test('refuses a path that cannot be written, in one sentence', async (t) => {

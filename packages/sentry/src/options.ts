@@ -29,8 +29,9 @@ export interface SentryOptions {
    */
   tracesSampleRate?: number
   /**
-   * Traces a second of a process: of more the share is lowered, and said to Sentry, which counts by it. Requests that their
-   * caller has sampled are traced beyond it, and an `sdk.tracesSampler` decides in its place. @default 100
+   * The most traces that begin in a process per second. Above it the sample rate is lowered, and each trace carries the lowered
+   * rate, from which Sentry extrapolates. Requests that their caller has sampled are traced beyond it, and an
+   * `sdk.tracesSampler` decides in its place. @default 100
    */
   maxTracesPerSecond?: number
   /**

@@ -1,6 +1,6 @@
 const SECOND_MS = 1_000
 
-/** The share of requests that Sentry traces: what is asked for, and less while that is more than so many traces a second. */
+/** The sample rate of Sentry's traces: the configured one, lowered while it would begin more traces per second than allowed. */
 export class TraceRate {
   /** For a span that begins now, 0 to 1. */
   now: number
@@ -31,7 +31,7 @@ export class TraceRate {
     return Math.min(this.asked, this.maxPerSecond / Math.max(this.before, this.requests))
   }
 
-  /** Calls the function, in which spans begin by this share: it stands in their trace, from which Sentry counts back. */
+  /** Calls the function, in which spans begin at this sample rate: their trace carries it, and Sentry extrapolates from it. */
   during<Result>(share: number, fn: () => Result): Result {
     this.now = share
     try {

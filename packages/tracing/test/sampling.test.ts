@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { context, ROOT_CONTEXT, SpanKind, trace } from '@opentelemetry/api'
 import { type Sampler, type SamplingDecision, TraceIdRatioBasedSampler } from '@opentelemetry/sdk-trace'
@@ -70,7 +70,7 @@ test('a span of one’s own in a trace that is not sampled is the one around it'
           boom
         )
         return withSpan('outer', { size: 3 }, async (outer) => {
-          await sleep(1)
+          await turn()
           return withSpan('inner', (inner) => [outer === span, inner === span, trace.getActiveSpan() === span])
         })
       })

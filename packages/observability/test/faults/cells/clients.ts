@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import type { Cell } from '../cell.ts'
+import { until } from '../patience.ts'
 import type { Stage } from '../stage.ts'
 
 /** A client that misbehaves again and again, and others that behave. */
@@ -70,11 +71,22 @@ export const clientCells: Cell[] = [
   },
   {
     name: 'clients that close their half after the request',
-    // Node answers those whose end comes after the answer: on a slow machine it comes with the request, and ends it.
-    expected: 'nothing lost; others are served',
-    ...misbehaving(20, (stage) => {
-      open(stage).resume().end('GET /text HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n')
-    })
+    expected: 'nothing lost; they are answered',
+    hasOtherRequests: true,
+    begin(stage) {
+      let answered = 0
+      const timer = setInterval(() => {
+        open(stage)
+          .on('data', () => answered++)
+          .end('GET /text HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n\r\n')
+      }, 20)
+      return async () => {
+        // Node drops a request whose end it reads before it has answered: on a busy machine most of these.
+        await until(() => answered > 0)
+        clearInterval(timer)
+        return answered
+      }
+    }
   },
   {
     name: 'clients that reset the connection with the request',

@@ -1,18 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  writeFileSync
-} from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { descriptorsOf } from '@fastify-observability/testing/descriptors'
 import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
 import type { Cell } from '../cell.ts'
 import { until } from '../patience.ts'
@@ -39,29 +30,15 @@ function hangUp({ service }: Stage): void {
 }
 
 /** From which number on the process gets no descriptor. Needs the program `prlimit`. */
-function limitDescriptors(pid: number | undefined, from: number): void {
+function limitDescriptors(pid: number, from: number): void {
   execFileSync('prlimit', [`--pid=${pid}`, `--nofile=${from}:`], { stdio: 'pipe' })
 }
 
-/** What a descriptor is of, unless it has just been closed. */
-function linkOf(descriptor: string): string | undefined {
-  try {
-    return readlinkSync(descriptor)
-  } catch {
-    return undefined
-  }
-}
-
-/** The first descriptor that is free, or is when the file is closed. Needs /proc. */
-function freeWithout(pid: number | undefined, file: string): number {
-  const folder = `/proc/${pid}/fd`
-  const others = new Set(
-    readdirSync(folder)
-      .filter((fd) => linkOf(join(folder, fd)) !== file)
-      .map(Number)
-  )
+/** The first descriptor that is free, or is when the file is closed. */
+function freeWithout(pid: number, file: string): number {
+  const descriptors = descriptorsOf(pid)
   let free = 0
-  while (others.has(free)) free++
+  while (descriptors.has(free) && descriptors.get(free) !== file) free++
   return free
 }
 
@@ -149,7 +126,7 @@ const files: Cell[] = [
     missing: isMissing('prlimit', '--version'),
     loses: { events: 'the SDK opens a connection for each' },
     async begin(stage, traffic) {
-      const { pid } = stage.service.child
+      const { pid = 0 } = stage.service.child
       // Without a descriptor Sentry's SDK could not be loaded, which is not tried again.
       await until(() => stage.ingest.events.length > 0)
       traffic.tolerance = 'silence'
