@@ -1140,6 +1140,12 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['tracing']
     },
     {
+      guard: 'a profile ends with the client, whatever span is open',
+      find: '      endProfile(Sentry, client)\n',
+      replace: '',
+      tests: ['profiling']
+    },
+    {
       guard: 'the close of the client has a deadline',
       find: 'await within(CLOSE_MS, client.close(CLOSE_MS))',
       replace: 'await client.close(CLOSE_MS)',

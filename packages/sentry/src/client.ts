@@ -5,7 +5,7 @@ import { type Counters, countDrops, countResponses } from './counters.ts'
 import { ADMITTED } from './failure.ts'
 import { guardedHooks } from './hooks.ts'
 import { NAME, type Settings } from './options.ts'
-import { loadProfiling } from './profiling.ts'
+import { endProfile, loadProfiling, profileSpans } from './profiling.ts'
 import { fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
 import type { SDK } from './sdk.ts'
@@ -100,6 +100,7 @@ export async function startClient(
   const traceRate =
     isTracing && !sdk.tracesSampler ? new TraceRate(settings.tracesSampleRate, settings.maxTracesPerSecond) : undefined
   const profiling = await loadProfiling(settings, isTracing, warn)
+  const lifecycle = sdk.profileLifecycle ?? profiling.options.profileLifecycle
   const closing = new AbortController()
   const client = Sentry.init({
     // Those hooks rewrite modules while they load: of use to Sentry's spans only.
@@ -116,6 +117,7 @@ export async function startClient(
     ],
     ...profiling.options,
     ...sdk,
+    ...(lifecycle === 'trace' && { profileLifecycle: 'manual' }),
     dsn,
     environment,
     release,
@@ -128,6 +130,7 @@ export async function startClient(
   })
   if (!client) return undefined
   ours.add(client)
+  if (lifecycle === 'trace') profileSpans(Sentry, client)
   deliverInBackground(client, counters)
   // Without a DSN events go to Spotlight only, and nothing accepts them.
   if (dsn !== undefined) countResponses(client, counters, false)
@@ -137,6 +140,7 @@ export async function startClient(
     isTracing,
     traceRate,
     async close() {
+      endProfile(Sentry, client)
       const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
       closing.abort()
       // Deliveries that are aborted now are counted.

@@ -1,7 +1,13 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify from 'fastify'
 import { test } from 'tap'
 import sentry from '../src/index.ts'
+
+// It takes a second where the machine has nothing else to do.
+const PATIENCE_MS = 60_000
 
 test('profiles what it traces', async (t) => {
   const ingest = await startIngest()
@@ -18,3 +24,16 @@ test('profiles what it traces', async (t) => {
   await app.close()
   t.ok(ingest.items.some(({ type }) => type === 'profile_chunk'))
 })
+
+for (const lifecycle of ['none', 'trace', 'manual']) {
+  test(`sends the profile and lets the process end, whatever span has not ended: lifecycle ${lifecycle}`, async (t) => {
+    const ingest = await startIngest()
+    t.teardown(() => ingest.close())
+    const path = fileURLToPath(new URL('unfinished.ts', import.meta.url))
+    const child = spawn(process.execPath, [path, lifecycle, ingest.dsn], { stdio: 'inherit' })
+    t.teardown(() => child.kill())
+    const signal = AbortSignal.timeout(PATIENCE_MS)
+    t.same(await once(child, 'exit', { signal }), [0, null])
+    t.equal(ingest.items.filter(({ type }) => type === 'profile_chunk').length, 1)
+  })
+}
