@@ -251,7 +251,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'observation/src/fields.ts': [
     {
       guard: 'a request has at most 64 fields',
-      find: "if (before === undefined && kept.size === MAX_FIELDS) return 'too_many'",
+      find: "if (known === undefined && this.size === MAX_FIELDS) return 'too_many'",
       replace: '',
       tests: ['fields']
     },
@@ -278,6 +278,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: "    } catch {\n      dropped.add('invalid')",
       replace: '    } catch (error) {\n      throw error',
       tests: ['fields']
+    }
+  ],
+  'observation/src/values/by-place.ts': [
+    {
+      guard: 'what is known of a name is not taken for that of another at its place',
+      find: 'last?.name === name',
+      replace: 'last',
+      tests: ['observability/fields']
     }
   ],
   'observation/src/holding.ts': [

@@ -1,14 +1,15 @@
 import type { KeptValue } from '@fastify-observability/observation'
-import type { RequestObservation } from '@fastify-observability/observation/internal'
+import { byPlace, type KeptFields } from '@fastify-observability/observation/internal'
 import type { Safe } from './safe.ts'
 
 const MAX_REMEMBERED = 512
 const MAX_LENGTH = 64
 
 /** Makes the function that writes the fields that were added to a request as pino would, each with a comma before it. */
-export function addedText(safe: Safe): (fields: RequestObservation['fields']) => string {
+export function addedText(safe: Safe): (fields: KeptFields) => string {
   // Names come again in each request, and so do most texts. Looking for secrets in a text takes longer than all else.
   const starts = new Map<string, string>()
+  const startAt = byPlace((name) => remembered(starts, name, startOf))
   const texts = new Map<string, string>()
 
   /** What stands before the value, empty for a name that is not written as it is or is a secret's. */
@@ -25,10 +26,12 @@ export function addedText(safe: Safe): (fields: RequestObservation['fields']) =>
     return value.length > MAX_LENGTH ? quoted(value) : remembered(texts, value, quoted)
   }
 
-  return (fields) => {
+  return ({ first }) => {
     let text = ''
-    for (const [name, value] of fields) {
-      const start = remembered(starts, name, startOf)
+    let place = 0
+    for (let field = first; field !== undefined; field = field.next) {
+      const { name, value } = field
+      const start = startAt(name, place++)
       text += start ? start + valueText(value) : `,${JSON.stringify(safe.fields({ [name]: value })).slice(1, -1)}`
     }
     return text

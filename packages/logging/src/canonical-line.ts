@@ -42,7 +42,7 @@ export function canonicalText(
   return (observation, outcome) => {
     let text = ''
     for (const write of writers) text += write(observation, outcome)
-    return observation.fields.size === 0 ? text : text + added(observation.fields)
+    return observation.added === undefined ? text : text + added(observation.added)
   }
 }
 

@@ -5,6 +5,7 @@ import {
   atMostEvery,
   createRedactor,
   currentScope,
+  type KeptFields,
   type LineListener,
   type Redactor,
   type RequestObservation,
@@ -62,7 +63,7 @@ export interface ReadyLines {
   /** Somebody else's text as it may stand in a line, without secrets and quoted. */
   quote(text: string): string
   /** Fields that were added to a request, without secrets, each with a comma before it. */
-  added(fields: RequestObservation['fields']): string
+  added(fields: KeptFields): string
   /**
    * Writes what `log[level](fields, message)` would for the request as a whole. The fields begin with a comma, the message
    * needs no escapes.

@@ -2,7 +2,7 @@ import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
-import observability, { currentObservation, type ObservabilityOptions } from '../src/index.ts'
+import observability, { currentObservation, type FieldValue, type ObservabilityOptions } from '../src/index.ts'
 
 /** What line, span and event say of a request that fails after it has added the fields. */
 async function failing(t: Test, fields: object, options: ObservabilityOptions = {}) {
@@ -65,6 +65,42 @@ test('keeps secrets among the fields out of line, span and event', async (t) => 
   const { all, boom } = await failing(t, secrets)
   t.notMatch(all, /planted|4711/)
   t.equal(boom.password, '[redacted]')
+})
+
+test('knows fields by their names, whatever the request before has added at their places', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  const lines: string[] = []
+  const app = Fastify()
+  const logging = { stream: { write: (line: string) => void lines.push(line) } }
+  await app.register(observability, { logging, tracing: { endpoint: collector.url } })
+  const fieldsOf: Record<string, FieldValue>[] = [
+    { plan: 'pro', items: 3, at: 'x' },
+    { items: 3, plan: 'pro', at: 'x' },
+    { password: 'planted', 'é"': 1, plan: 'pro' },
+    { plan: 'pro', password: 'planted', at: 'x' },
+    Object.fromEntries(Array.from({ length: 64 }, (_, index) => [`field${index}`, index])),
+    Object.fromEntries(Array.from({ length: 64 }, (_, index) => [`field${63 - index}`, index])),
+    {}
+  ]
+  app.get<{ Params: { index: number } }>('/:index', async ({ params: { index }, observation }) => {
+    observation.add(fieldsOf[index] ?? {})
+  })
+  const order = fieldsOf.flatMap((_, first) => fieldsOf.flatMap((_, second) => [first, second]))
+  for (const index of order) await app.inject(`/${index}`)
+  await app.close()
+  const names = new Set(fieldsOf.flatMap(Object.keys))
+  const added = (all: object) => Object.fromEntries(Object.entries(all).filter(([name]) => names.has(name)))
+  const wanted = order.map((index) => ({
+    ...fieldsOf[index],
+    ...('password' in (fieldsOf[index] ?? {}) && { password: '[redacted]' })
+  }))
+  const completed = lines.map((line) => JSON.parse(line)).filter(({ msg }) => msg === 'request completed')
+  t.strictSame(completed.map(added), wanted)
+  t.strictSame(
+    collector.spans.map(({ attributes }) => added(attributes)),
+    wanted
+  )
 })
 
 test('lets no field take a name of the suite’s own', async (t) => {

@@ -45,12 +45,32 @@ export function createFieldRules(): FieldRules {
   return { reserved: new Set(), dropped: countBy('reason', DROP_REASONS) }
 }
 
-/** The fields of one request: the last value of a name wins, and what is not kept is counted. */
-export class Fields {
-  // Beside it, because V8 makes an object of a class that extends Map by its runtime.
-  readonly kept = new Map<string, KeptValue>()
+/** A field that is kept, and the one that was added after it. */
+export interface KeptField {
+  readonly name: string
+  value: KeptValue
+  next: KeptField | undefined
+}
+
+/**
+ * The fields of one request: the last value of a name wins, and what is not kept is counted. In a chain, which is quicker to
+ * make, to search and to walk along than a Map, as long as there are few.
+ */
+export class KeptFields {
+  first: KeptField | undefined
+  size = 0
+  private last: KeptField | undefined
   /** Of all names and values. */
   private characters = 0
+  private map: Map<string, KeptValue> | undefined
+
+  get byName(): ReadonlyMap<string, KeptValue> {
+    if (this.map === undefined) {
+      this.map = new Map()
+      for (let field = this.first; field !== undefined; field = field.next) this.map.set(field.name, field.value)
+    }
+    return this.map
+  }
 
   /** Never throws, whatever is passed. */
   addAll(added: unknown, { reserved, dropped }: FieldRules): void {
@@ -68,17 +88,26 @@ export class Fields {
   /** Why the field is not kept, if it is not. */
   private put(name: string, given: unknown): DropReason | undefined {
     if (given === undefined) return undefined
-    const { kept } = this
     const value = keptValueOf(given)
     if (value === undefined || name === '' || name.length > MAX_NAME) return 'invalid'
-    const before = kept.get(name)
-    if (before === undefined && kept.size === MAX_FIELDS) return 'too_many'
-    const freed = before === undefined ? 0 : name.length + lengthOf(before)
-    const characters = this.characters + name.length + lengthOf(value) - freed
+    let known = this.first
+    while (known !== undefined && known.name !== name) known = known.next
+    if (known === undefined && this.size === MAX_FIELDS) return 'too_many'
+    const added = known === undefined ? name.length : -lengthOf(known.value)
+    const characters = this.characters + added + lengthOf(value)
     if (characters > MAX_CHARACTERS) return 'too_large'
     this.characters = characters
-    kept.set(name, value)
+    if (known === undefined) this.append({ name, value, next: undefined })
+    else known.value = value
+    this.map?.set(name, value)
     return undefined
+  }
+
+  private append(field: KeptField): void {
+    if (this.last === undefined) this.first = field
+    else this.last.next = field
+    this.last = field
+    this.size++
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Attributes, Context, SpanContext } from '@opentelemetry/api'
 import type { FastifyBaseLogger } from 'fastify'
-import { type AddedFields, type FieldRules, Fields, type KeptValue, NO_FIELDS } from './fields.ts'
+import { type AddedFields, type FieldRules, KeptFields, type KeptValue, NO_FIELDS } from './fields.ts'
 import type { LineReceiver } from './request-observation.ts'
 import type { Job, JobOptions, JobOrigin, JobOutcome } from './work.ts'
 
@@ -67,7 +67,7 @@ export class JobObservation implements Job {
   failed = false
   outcome: JobOutcome | undefined
 
-  private added: Fields | undefined
+  added: KeptFields | undefined
   private readonly rules: FieldRules
 
   constructor(
@@ -98,7 +98,7 @@ export class JobObservation implements Job {
   }
 
   get fields(): ReadonlyMap<string, KeptValue> {
-    return this.added?.kept ?? NO_FIELDS
+    return this.added?.byName ?? NO_FIELDS
   }
 
   add(fields: AddedFields): void {
@@ -106,7 +106,7 @@ export class JobObservation implements Job {
       this.rules.dropped.add('ended')
       return
     }
-    this.added ??= new Fields()
+    this.added ??= new KeptFields()
     this.added.addAll(fields, this.rules)
   }
 

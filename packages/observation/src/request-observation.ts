@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { performance } from 'node:perf_hooks'
 import { type Context, isSpanContextValid, type SpanContext, trace } from '@opentelemetry/api'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type AddedFields, type FieldRules, Fields, type KeptValue, NO_FIELDS } from './fields.ts'
+import { type AddedFields, type FieldRules, KeptFields, type KeptValue, NO_FIELDS } from './fields.ts'
 import type { Observation, Outcome, Refusal } from './observation.ts'
 import type { RouteObservability } from './route.ts'
 import { hasSentHeaders } from './values/headers-sent.ts'
@@ -135,7 +135,7 @@ export class RequestObservation implements Observation, Slots {
   held = false
   outcome: Outcome | undefined
 
-  private added: Fields | undefined
+  added: KeptFields | undefined
   private readonly moments: Moments
 
   constructor(raw: IncomingMessage, response: ServerResponse, context: Context | undefined, moments: Moments) {
@@ -205,7 +205,7 @@ export class RequestObservation implements Observation, Slots {
   }
 
   get fields(): ReadonlyMap<string, KeptValue> {
-    return this.added?.kept ?? NO_FIELDS
+    return this.added?.byName ?? NO_FIELDS
   }
 
   add(fields: AddedFields): void {
@@ -214,7 +214,7 @@ export class RequestObservation implements Observation, Slots {
       fieldRules.dropped.add('ended')
       return
     }
-    this.added ??= new Fields()
+    this.added ??= new KeptFields()
     this.added.addAll(fields, fieldRules)
   }
 

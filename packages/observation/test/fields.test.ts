@@ -36,6 +36,23 @@ test('keeps what is added to a request, the last value of a name', async (t) => 
   t.same(dropped, {})
 })
 
+test('shows in fields what is added after they were asked for', async (t) => {
+  const app = Fastify()
+  await app.register(observation)
+  app.get('/', async ({ observation }) => {
+    const { fields } = observation
+    observation.add({ plan: 'free' })
+    const before = [...observation.fields]
+    observation.add({ plan: 'pro', beta: true })
+    return { none: [...fields], before, after: [...observation.fields], size: observation.fields.size }
+  })
+  const after = [
+    ['plan', 'pro'],
+    ['beta', true]
+  ]
+  t.same((await app.inject('/')).json(), { none: [], before: [['plan', 'free']], after, size: 2 })
+})
+
 test('adds from anywhere below the request', async (t) => {
   const app = Fastify()
   await app.register(observation)

@@ -1,5 +1,5 @@
 import { Buffer } from 'node:buffer'
-import { isRecord } from '@fastify-observability/observation/internal'
+import { byPlace, isRecord } from '@fastify-observability/observation/internal'
 import { bytes, double, integer, lengthOf, message, text, unsigned, utf8 } from './protobuf.ts'
 
 const SPAN_ATTRIBUTES = 9
@@ -22,17 +22,28 @@ interface Key {
   lastField: string | undefined
 }
 
+/** An attribute, and the one after it. */
+export interface ChainedAttribute {
+  readonly name: string
+  readonly value: unknown
+  readonly next: ChainedAttribute | undefined
+}
+
 const keys = new Map<string, Key>()
+const keyAt = byPlace(keyOf)
+
 /** An attribute of a span. */
 export function spanAttribute(key: string, value: unknown): string {
   return spanAttributeOf(keyOf(key), value)
 }
 
 /** Attributes of a span, joined to each other before they are joined to all else, which is longer. */
-export function spanAttributes(attributes: ReadonlyMap<string, unknown>): string {
+export function spanAttributes(first: ChainedAttribute | undefined): string {
   let content = ''
-  for (const [name, value] of attributes) {
-    const key = keyOf(name)
+  let place = 0
+  for (let attribute = first; attribute !== undefined; attribute = attribute.next) {
+    const { name, value } = attribute
+    const key = keyAt(name, place++)
     if (value !== key.last) {
       content += spanAttributeOf(key, value)
       key.last = isShort(value) ? value : undefined

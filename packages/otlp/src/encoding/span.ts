@@ -1,5 +1,12 @@
 import type { HrTime, SpanContext } from '@opentelemetry/api'
-import { attributesOf, inOnePiece, presentAttributesOf, spanAttribute, spanAttributes } from './attributes.ts'
+import {
+  attributesOf,
+  type ChainedAttribute,
+  inOnePiece,
+  presentAttributesOf,
+  spanAttribute,
+  spanAttributes
+} from './attributes.ts'
 import type { Resource, Scope } from './batch.ts'
 import { fixed32, fixed64, hex, integer, message, text } from './protobuf.ts'
 
@@ -45,7 +52,7 @@ export interface EncodableSpan {
   /** Its attributes, of which some may have no value; leaving those out takes a copy. */
   readonly sparse?: Readonly<Record<string, unknown>>
   /** Attributes beside those. */
-  readonly added?: ReadonlyMap<string, unknown> | undefined
+  readonly added?: { readonly first: ChainedAttribute | undefined } | undefined
 }
 
 interface SpanEvent {
@@ -102,7 +109,7 @@ export function encodeSpan(span: EncodableSpan): string {
   content += shared?.name ?? text(5, name)
   content += integer(6, span.kind + 1) + time(7, span.startTime) + time(8, span.endTime)
   content += shared ? sharedAttributesOf(shared, attributes) : presentAttributesOf(attributes)
-  if (span.added !== undefined) content += spanAttributes(span.added)
+  if (span.added !== undefined) content += spanAttributes(span.added.first)
   content += integer(10, droppedAttributesCount)
   for (const { time: at, name, attributes = {}, droppedAttributesCount = 0 } of span.events) {
     content += message(

@@ -1,5 +1,11 @@
-import type { KeptValue } from '@fastify-observability/observation'
-import { isNamedByOther, isNamedByPrevious, isRecord, type Redactor } from '@fastify-observability/observation/internal'
+import {
+  byPlace,
+  isNamedByOther,
+  isNamedByPrevious,
+  isRecord,
+  type KeptFields,
+  type Redactor
+} from '@fastify-observability/observation/internal'
 import type { Attributes, AttributeValue } from '@opentelemetry/api'
 import type { ReadableSpan, SpanProcessor } from '@opentelemetry/sdk-trace'
 import { FIRST_BYTE } from '../span.ts'
@@ -29,6 +35,7 @@ const MAX_MISSES = 64
 
 /** What is done with the values of an attribute. */
 interface Rule {
+  readonly isStatement: boolean
   clean(value: AttributeValue, attributes: Attributes): AttributeValue
   /** Most attributes have the value that they had in the span before. */
   known: AttributeValue | undefined
@@ -43,6 +50,7 @@ interface Rule {
 export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): SpanProcessor {
   let redactor = redactorNow()
   let rules = noRules()
+  let ruleAt = byPlace(ruleOf)
 
   function cleanValue(value: AttributeValue, key = ''): AttributeValue {
     if (typeof value === 'string') return redactor.text(value)
@@ -79,11 +87,17 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     return (value) => cleanValue(value, key)
   }
 
-  /** `undefined` for what needs no cleaning. */
-  function ruleOf(key: string): Rule | undefined {
+  /** `false` for what needs no cleaning. */
+  function ruleOf(key: string): Rule | false {
     const known = rules.get(key)
-    if (known !== undefined) return known || undefined
-    const rule: Rule = { clean: cleaningOf(key), known: undefined, cleaned: undefined, misses: MAX_MISSES }
+    if (known !== undefined) return known
+    const rule: Rule = {
+      isStatement: STATEMENTS.has(key),
+      clean: cleaningOf(key),
+      known: undefined,
+      cleaned: undefined,
+      misses: MAX_MISSES
+    }
     if (rules.size < MAX_KEYS) rules.set(key, rule)
     return rule
   }
@@ -91,27 +105,22 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   function scrubAttributes(attributes: Attributes): void {
     for (const key in attributes) {
       const value = attributes[key]
-      const cleaned = scrubbed(key, value, attributes)
+      const rule = ruleOf(key)
+      const cleaned = rule ? scrubbed(rule, value, attributes) : value
       if (cleaned !== value) attributes[key] = cleaned
     }
   }
 
-  function scrubbed(
-    key: string,
-    value: AttributeValue | undefined,
-    attributes: Attributes
-  ): AttributeValue | undefined {
+  function scrubbed(rule: Rule, value: AttributeValue | undefined, attributes: Attributes): AttributeValue | undefined {
     // That there is a secret is none.
     if (value === undefined || value === null || typeof value === 'boolean') return value
-    const rule = ruleOf(key)
-    if (rule === undefined) return value
     if (rule.known === value) {
       rule.misses = 0
       return rule.cleaned
     }
     const cleaned = rule.clean(value, attributes)
     // A statement is taken apart by its system, and a list may change.
-    if (typeof value !== 'string' || STATEMENTS.has(key) || ++rule.misses <= MAX_MISSES) return cleaned
+    if (typeof value !== 'string' || rule.isStatement || ++rule.misses <= MAX_MISSES) return cleaned
     rule.known = value
     rule.cleaned = cleaned
     rule.misses = 0
@@ -119,17 +128,18 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
   }
 
   /** Whether fields can stay where they are, beside the attributes. */
-  function areClean(fields: ReadonlyMap<string, KeptValue>): boolean {
-    for (const [key, value] of fields) {
-      if (isRecord(value) || STATEMENTS.has(key) || scrubbed(key, value, NOTHING) !== value) return false
+  function areClean({ first }: KeptFields): boolean {
+    let place = 0
+    for (let field = first; field !== undefined; field = field.next) {
+      const { name, value } = field
+      const rule = ruleAt(name, place++)
+      if (rule && (rule.isStatement || isRecord(value) || scrubbed(rule, value, NOTHING) !== value)) return false
     }
     return true
   }
 
   // Ours has its attributes with those that have no value too; leaving those out takes a copy.
-  function scrub(
-    span: ReadableSpan & { sparse?: Attributes; added?: ReadonlyMap<string, KeptValue> | undefined }
-  ): void {
+  function scrub(span: ReadableSpan & { sparse?: Attributes; added?: KeptFields | undefined }): void {
     const { events, links, status } = span
     if (span.added !== undefined && !areClean(span.added)) scrubAttributes(span.attributes)
     else scrubAttributes(span.sparse ?? span.attributes)
@@ -151,8 +161,11 @@ export function scrubSpans(redactorNow: () => Redactor, next: SpanProcessor[]): 
     onEnd(span) {
       if (next.length === 0) return
       const now = redactorNow()
-      if (now !== redactor) rules = noRules()
-      redactor = now
+      if (now !== redactor) {
+        redactor = now
+        rules = noRules()
+        ruleAt = byPlace(ruleOf)
+      }
       scrub(span)
       for (const processor of next) processor.onEnd(span)
     },

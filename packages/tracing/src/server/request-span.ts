@@ -1,6 +1,6 @@
 import { randomFillSync } from 'node:crypto'
 import { performance } from 'node:perf_hooks'
-import type { RequestObservation } from '@fastify-observability/observation/internal'
+import type { KeptFields, RequestObservation } from '@fastify-observability/observation/internal'
 import type { EncodableSpan } from '@fastify-observability/otlp'
 import {
   type Attributes,
@@ -146,7 +146,7 @@ export class RequestSpan implements Span, EncodableSpan {
   readonly idBytes: string | undefined
   sparse: Attributes
   /** The fields that were added to the request: attributes too, which are nowhere else until somebody reads or sets one. */
-  added: RequestObservation['fields'] | undefined
+  added: KeptFields | undefined
   // Most spans have none of these, and share that.
   links: Link[]
   events: TimedEvent[] = NONE
@@ -246,7 +246,7 @@ export class RequestSpan implements Span, EncodableSpan {
    * Has the fields of the request as attributes, without a copy: no name is one that the span begins with.
    * @returns false where limits or attributes of the same name have to be looked at, so that each has to be set.
    */
-  addFields(fields: RequestObservation['fields']): boolean {
+  addFields(fields: KeptFields): boolean {
     const { attributeCountLimit, attributeValueLengthLimit } = this.home.limits
     const fits = this.count + fields.size <= attributeCountLimit && attributeValueLengthLimit >= LONGEST_FIELD
     if (this.ended || this.isExtended || this.added !== undefined || !fits) return false
@@ -361,7 +361,7 @@ export class RequestSpan implements Span, EncodableSpan {
     const { added } = this
     if (added === undefined) return
     this.added = undefined
-    for (const [name, value] of added) this.sparse[name] = attributeOf(value)
+    for (const [name, value] of added.byName) this.sparse[name] = attributeOf(value)
     this.count += added.size
   }
 

@@ -4,6 +4,7 @@ import {
   elapsedMs,
   isFailure,
   type KeepRule,
+  type KeptFields,
   type PartObserver,
   type RequestObservation
 } from '@fastify-observability/observation/internal'
@@ -128,7 +129,7 @@ export function serverSpans({
     if (observation.config.trace === false) return
     const span = trace.getSpan(observation.context ?? ROOT_CONTEXT)
     if (!span) return
-    const { startedAt, fields, headersAt } = observation
+    const { startedAt, added, headersAt } = observation
     const { statusCode, headersSent, error, errorType, durationMs } = outcome
     const hasFailed = isError(outcome, observation)
     const held = rule && traceBegunWith(span)
@@ -142,7 +143,7 @@ export function serverSpans({
     // The semantic conventions want the status only if one was sent.
     if (headersSent) span.setAttribute('http.response.status_code', statusCode)
     if (errorType !== undefined) span.setAttribute('error.type', errorType)
-    if (fields.size > 0) addFields(span, fields)
+    if (added) addFields(span, added)
     if (headersAt !== undefined) span.addEvent(FIRST_BYTE, startedAt + elapsedMs(startedAt, headersAt))
     if (error !== undefined && isFailure(observation, outcome)) span.recordException(exceptionOf(error))
     if (hasFailed) span.setStatus({ code: SpanStatusCode.ERROR })
@@ -167,9 +168,9 @@ function addIds(span: Span, { requestId, correlationId }: RequestObservation): v
   if (correlationId !== undefined) span.setAttribute('correlation.id', correlationId)
 }
 
-function addFields(span: Span, fields: RequestObservation['fields']): void {
-  if (span instanceof RequestSpan && span.addFields(fields)) return
-  for (const [name, value] of fields) span.setAttribute(name, attributeOf(value))
+function addFields(span: Span, added: KeptFields): void {
+  if (span instanceof RequestSpan && span.addFields(added)) return
+  for (const [name, value] of added.byName) span.setAttribute(name, attributeOf(value))
 }
 
 function isOurs(span: Span): boolean {
