@@ -6,12 +6,14 @@ import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
 import { intervalOfStarts, lowestTenth, over, ratio, total, typical } from './statistics.ts'
 import { fixed, table } from './table.ts'
-import { pairs, type VariantName, variants } from './variants.ts'
+import { PAIRED, pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
   /** The rounds of each start of the servers. */
   starts: Round[][]
   names: VariantName[]
+  /** Of variants that cost little more than another, and of those others, in more starts. */
+  paired: Round[][]
   startUps: StartUp[]
   grown: Grown[]
   growths: Growth[]
@@ -227,7 +229,7 @@ function pairsAmong(names: VariantName[]): typeof pairs {
 }
 
 /** Each variant beside the one it is made from where that was measured, else beside the first. */
-export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>): string {
+export function comparison(starts: Round[][], names: VariantName[]): string {
   const [first = 'bare', ...others] = names
   const known = pairsAmong(names)
   const rest = others.filter((name) => known.every((pair) => pair.name !== name)).map((name) => ({ name, base: first }))
@@ -241,9 +243,23 @@ export function comparison({ starts, names }: Pick<Results, 'starts' | 'names'>)
   ].join('\n\n')
 }
 
+function explained(names: VariantName[]): string {
+  return table(
+    ['variant', 'what it is'],
+    names.map((name) => [name, variants[name].what])
+  )
+}
+
+function addedSection(starts: Round[][]): string[] {
+  return [
+    `${starts.flat().length} rounds in ${starts.length} starts, beside each other.`,
+    table(PAIR_HEAD, pairRows(starts, [...pairs])),
+    explained(PAIRED)
+  ]
+}
+
 export function markdown(results: Results): string {
-  const { starts, names, startUps, grown, growths, peers, wrk, missing } = results
-  const added = pairRows(starts, [...pairsAmong(names)])
+  const { starts, names, paired, startUps, grown, growths, peers, wrk, missing } = results
   const sections = [
     '# Results',
     `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${starts.flat().length} rounds in ${starts.length} starts. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
@@ -252,11 +268,8 @@ export function markdown(results: Results): string {
     '![CPU time a request](results.svg)',
     '## Each variant',
     costTable(results),
-    table(
-      ['variant', 'what it is'],
-      names.map((name) => [name, variants[name].what])
-    ),
-    ...(added.length > 0 ? ['## What is added', table(PAIR_HEAD, added)] : []),
+    explained(names),
+    ...(paired.length > 0 ? ['## What is added', ...addedSection(paired)] : []),
     ...(peers.length > 0 ? ['## Beside FastAPI', peerTable(peers)] : []),
     ...(wrk.length > 0 ? ['## By wrk', wrkTable(wrk, names)] : []),
     ...(startUps.length > 0

@@ -8,14 +8,14 @@ import { hasPython, IN_PYTHON, NO_PYTHON, PEERS, PEERS_PLAN } from './peers.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
-import { rssAfter, takeStarts } from './sample.ts'
+import { type Round, rssAfter, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
-import { type Ends, isVariant, type VariantName, variants } from './variants.ts'
+import { type Ends, isVariant, PAIRED, type VariantName, variants } from './variants.ts'
 import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
-/** In no full run unless they are named. */
-const OPTIONAL: string[] = ['ours-0', ...IN_PYTHON]
+/** In no full run, or not among its other variants, unless they are named. */
+const OPTIONAL: string[] = ['ours-0', ...IN_PYTHON, ...PAIRED.filter((name) => name !== 'ours')]
 /** Whose instructions a full run counts. */
 const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
 const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
@@ -35,6 +35,7 @@ const QUICK_TRIES = 4
 const QUICK = { rounds: 60, roundsAStart: 20, requests: 2_048, warmUp: 30_000 }
 // Of chosen variants, because two processes of one variant differ by more than most of what is compared.
 const QUICK_ROUNDS_A_START = 5
+const PAIRED_STARTS = 12
 
 const { values } = parseArgs({
   options: {
@@ -91,6 +92,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
         },
         tell
       ),
+      paired: [],
       startUps: [],
       grown: [],
       growths: [],
@@ -99,6 +101,8 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       instructions: new Map(),
       missing
     }
+    write(results)
+    if (!values.only) results.paired = await startsOf(PAIRED, ends, PAIRED_STARTS)
     write(results)
     results.startUps = await startUps(ends, START_UPS)
     write(results)
@@ -160,11 +164,14 @@ async function grow(ends: Ends): Promise<string[]> {
   return overgrown(growths)
 }
 
+function startsOf(names: VariantName[], ends: Ends, count: number): Promise<Round[][]> {
+  const rounds = { rounds: count * QUICK_ROUNDS_A_START, roundsAStart: QUICK_ROUNDS_A_START }
+  return takeStarts({ names, ends, ...QUICK, ...rounds, isPaced: false, stored: [] }, tell)
+}
+
 /** Prints what chosen variants cost, each beside another. */
 async function compare(ends: Ends, names: VariantName[], count: number): Promise<void> {
-  const rounds = { rounds: count * QUICK_ROUNDS_A_START, roundsAStart: QUICK_ROUNDS_A_START }
-  const starts = await takeStarts({ names, ends, ...QUICK, ...rounds, isPaced: false, stored: [] }, tell)
-  console.log(comparison({ starts, names }))
+  console.log(comparison(await startsOf(names, ends, count), names))
   if (!values.instructions) return
   if (!canCount()) return console.log(`Not measured: ${NOT_COUNTED}`)
   for (const [name, count] of await countInstructions(names, ends))

@@ -185,6 +185,9 @@ export const pairs: readonly { name: VariantName; base: VariantName; atMost: str
   { name: 'page-lines', base: 'lines', atMost: '1.5 times' }
 ]
 
+/** Those, and the ones that they are compared with. */
+export const PAIRED: VariantName[] = [...new Set(pairs.flatMap(({ base, name }) => [base, name]))]
+
 export type VariantName = keyof typeof variants
 
 export function isVariant(name: string | undefined): name is VariantName {
