@@ -126,18 +126,22 @@ export function exportPoints({ endpoint, service, scope, log, collect }: PointEx
     return pushing
   }
 
+  /** What is under way may have been collected before the values of now were known. */
+  function pushNow(): Promise<void> {
+    return pushing ? pushing.then(push) : push()
+  }
+
   const timer = runInBackground(() => setInterval(() => void push(), intervalMs).unref())
 
   return {
     async flush(timeoutMs) {
-      if (!isClosed) await within(timeoutMs, push())
+      if (!isClosed) await within(timeoutMs, pushNow())
     },
     async close(timeoutMs) {
       if (isClosed) return
       isClosed = true
       clearInterval(timer)
-      // What is under way may have been collected before the last values were known.
-      await closeInTime(delivery, accounts, timeoutMs, () => Promise.resolve(pushing).then(push))
+      await closeInTime(delivery, accounts, timeoutMs, pushNow)
     },
     protocol: destination.protocol === 'grpc' ? 'OTLP/gRPC' : 'OTLP/HTTP',
     endpoint: destination.shown,

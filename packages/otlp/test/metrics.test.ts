@@ -87,6 +87,24 @@ test('pushes every OTEL_METRIC_EXPORT_INTERVAL, and the last values at the end',
   )
 })
 
+test('delivers the values of now by a flush, whatever is under way', async (t) => {
+  const collector = await startCollector()
+  t.teardown(() => collector.close())
+  let value = 1
+  const points = pushing(collector.url, () => [
+    { name: 'n', type: 'gauge', points: [{ attributes: {}, timeMs: 1, value }] }
+  ])
+  const first = points.flush(5_000)
+  value = 2
+  await Promise.all([points.flush(5_000), points.flush(5_000)])
+  t.same(
+    collector.points.map(({ value }) => value),
+    [1, 2]
+  )
+  await first
+  await points.close(5_000)
+})
+
 test('asks for the temporality that the environment prefers', async (t) => {
   withEnv(t, { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'DELTA' })
   const asked: unknown[] = []
