@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { buildApp as buildPayments } from '@fastify-observability/example-payments'
+import type { FastifyInstance } from 'fastify'
 import tap, { test } from 'tap'
 import { buildApp } from '../app.ts'
 import { startEmbeddedPostgres } from '../database.ts'
@@ -133,10 +134,18 @@ test('refuses a role that would be a label of its own, and a session that is not
   t.equal((await ask('DELETE', '/sessions/unknown')).status, 404)
 })
 
+/** The answer of the readiness probe, once it is this: a client that is still connecting has failed its check. */
+async function answerOnce(app: FastifyInstance, status: 'ready' | 'degraded') {
+  for (;;) {
+    const answer = await app.inject('/health/ready')
+    if (answer.json().status === status) return answer
+  }
+}
+
 test('is ready while the database answers, and not when it is gone', async (t) => {
   const own = await startEmbeddedPostgres()
   const bereft = await buildApp({ databaseUrl: own.url, paymentsUrl })
-  const ready = await bereft.inject('/health/ready')
+  const ready = await answerOnce(bereft, 'ready')
   t.equal(ready.statusCode, 200)
   t.same(ready.json(), { status: 'ready', checks: { database: 'ok' } })
   await own.close()
@@ -154,7 +163,7 @@ test('serves orders without its cache, and says so', async (t) => {
   const body = { customer: 'ada', amount: 1 }
   const { id } = (await uncached.inject({ method: 'POST', url: '/orders', body })).json()
   t.equal((await uncached.inject(`/orders/${id}`)).statusCode, 200)
-  const ready = await uncached.inject('/health/ready')
+  const ready = await answerOnce(uncached, 'degraded')
   t.equal(ready.statusCode, 200)
   t.same(ready.json(), { status: 'degraded', checks: { database: 'ok', redis: 'failed' } })
   await uncached.close()
@@ -255,7 +264,7 @@ test('keeps its orders in the PostgreSQL that DATABASE_URL names', { skip: NO_PO
   const placed = await first.inject({ method: 'POST', url: '/orders', body: order })
   await first.close()
   const second = await buildApp({ databaseUrl: TEST_DATABASE_URL, paymentsUrl })
-  t.same((await second.inject('/health/ready')).json(), { status: 'ready', checks: { database: 'ok' } })
+  t.same((await answerOnce(second, 'ready')).json(), { status: 'ready', checks: { database: 'ok' } })
   const read = await second.inject(`/orders/${placed.json().id}`)
   await second.close()
   t.same(read.json(), placed.json())
@@ -266,7 +275,7 @@ test('answers from the Redis that REDIS_URL names, and checks it', { skip: NO_RE
   const own = await startEmbeddedPostgres()
   const cached = await buildApp({ databaseUrl: own.url, redisUrl: TEST_REDIS_URL, paymentsUrl })
   const { id } = (await cached.inject({ method: 'POST', url: '/orders', body: { customer: 'ada', amount: 1 } })).json()
-  t.same((await cached.inject('/health/ready')).json().checks, { database: 'ok', redis: 'ok' })
+  t.same((await answerOnce(cached, 'ready')).json().checks, { database: 'ok', redis: 'ok' })
   t.equal((await cached.inject(`/orders/${id}`)).statusCode, 200)
   await own.close()
   t.equal((await cached.inject(`/orders/${id}`)).json().id, id, 'without the database')

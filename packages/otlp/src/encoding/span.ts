@@ -52,7 +52,12 @@ export interface EncodableSpan {
   /** Its attributes, of which some may have no value; leaving those out takes a copy. */
   readonly sparse?: Readonly<Record<string, unknown>>
   /** Attributes beside those. */
-  readonly added?: { readonly first: ChainedAttribute | undefined } | undefined
+  readonly added?:
+    | {
+        /** The first of them, which has the next one. */
+        readonly first: ChainedAttribute | undefined
+      }
+    | undefined
 }
 
 interface SpanEvent {
