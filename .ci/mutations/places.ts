@@ -1279,7 +1279,13 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'tracing/src/processing/scrubber.ts': [
     {
       guard: 'the redactor that is replaced is in force at once',
-      find: 'if (now !== redactor) rules = noRules()',
+      find: '        rules = noRules()\n',
+      replace: '',
+      tests: ['hygiene']
+    },
+    {
+      guard: 'it is for added fields too, whose rules are known by their places',
+      find: '        ruleAt = byPlace(ruleOf)\n',
       replace: '',
       tests: ['hygiene']
     },

@@ -250,6 +250,19 @@ test('cleans by the redactor that is in force, links too', async (t) => {
   ])
 })
 
+test('cleans added fields by the redactor that is in force', async (t) => {
+  const { app, collector } = await traced(t)
+  app.get('/pets', async ({ observation }) => observation.add({ pet: 'rex' }))
+  await app.inject('/pets')
+  registryOf(app).redactor = createRedactor({ redact: ['pet'] })
+  await app.inject('/pets')
+  const spans = await spansOf(app, collector)
+  t.same(
+    spans.map(({ attributes }) => attributes.pet),
+    ['rex', '[redacted]']
+  )
+})
+
 test('remembers no more than some hundreds of attributes', async (t) => {
   const redactor = createRedactor()
   const { tracer, ended } = scrubbed(() => redactor)
