@@ -1,6 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import {
-  atMostEvery,
   monotonicMs,
   type Registry,
   runInBackground,
@@ -16,7 +15,7 @@ import type { Live } from './live.ts'
 import { NAME, type Settings } from './options.ts'
 import { createRateLimit, type RateLimit } from './rate-limit.ts'
 import { createScopes } from './request-scopes.ts'
-import { isInUse, loadSDK, type SDK } from './sdk.ts'
+import { isInUse, loadSDK } from './sdk.ts'
 import { deliverInBackground } from './transport.ts'
 
 /** Captures an event. @param happenedAt in milliseconds, where it is captured later than it happened */
@@ -47,8 +46,6 @@ export interface Connection {
 
 /** Loading takes a tenth of this on a machine that has nothing else to do. */
 const LOAD_MS = 10_000
-/** Where it could not be loaded, because no descriptor was left or the like, it is tried again as often as this. */
-const RETRY_MS = 60_000
 /** As many as the SDK itself lets wait. */
 const MAX_WAITING = 64
 
@@ -82,21 +79,10 @@ function createConnection(settings: Settings, rules: Registry, warn: (message: s
   let live: Live | undefined
   let own: OwnClient | undefined
   let holders = 0
-  let hasFailed = false
   let isOver = false
-  const mayTry = atMostEvery(RETRY_MS)
 
-  async function load(): Promise<SDK | undefined> {
-    try {
-      return await loadSDK()
-    } catch (error) {
-      hasFailed = true
-      connecting = undefined
-      throw error
-    }
-  }
-
-  async function open(Sentry: SDK | undefined): Promise<Live | undefined> {
+  async function open(): Promise<Live | undefined> {
+    const Sentry = await loadSDK()
     // Closed meanwhile, with nothing to send.
     if (!Sentry || isOver) return undefined
     const foreign = findForeign(Sentry)
@@ -121,9 +107,8 @@ function createConnection(settings: Settings, rules: Registry, warn: (message: s
   }
 
   async function connect(): Promise<Live | undefined> {
-    const Sentry = await load()
     try {
-      live = await open(Sentry)
+      live = await open()
     } catch (error) {
       giveUp()
       throw error
@@ -147,7 +132,7 @@ function createConnection(settings: Settings, rules: Registry, warn: (message: s
   }
 
   function beginLater(): void {
-    if (connecting || isOver || !mayTry()) return
+    if (connecting || isOver) return
     begin().catch((error) => warn(`no events are sent: ${thrownText(error)}`))
   }
 
@@ -157,7 +142,7 @@ function createConnection(settings: Settings, rules: Registry, warn: (message: s
       return
     }
     if (isOver || waiting.length === MAX_WAITING) {
-      drop(isOver || hasFailed ? 'not_loaded' : 'queue_overflow', 1)
+      drop(isOver ? 'not_loaded' : 'queue_overflow', 1)
       return
     }
     counters.waiting++
