@@ -574,6 +574,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       equivalent: 'each step of a crash has a deadline of its own'
     }
   ],
+  'otlp/src/metrics.ts': [
+    {
+      guard: 'a flush of points takes those of now, whatever push is under way',
+      find: 'pushing ? pushing.then(push) : push()',
+      replace: 'push()',
+      tests: ['metrics']
+    }
+  ],
   'otlp/src/queue.ts': [
     {
       guard: 'held bytes are bounded',
@@ -1149,7 +1157,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'a profile ends with the client, whatever span is open',
-      find: '      endProfile(Sentry, client)\n',
+      find: '      endProfiles()\n',
       replace: '',
       tests: ['profiling']
     },
@@ -1217,6 +1225,26 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: ' && inner !== memoryOf(work).outer',
       replace: '',
       tests: ['scope']
+    }
+  ],
+  'sentry/src/profiling.ts': [
+    {
+      guard: 'a span that is not sampled begins no profile',
+      find: 'isSampled(span) && open++ === 0',
+      replace: 'open++ === 0',
+      tests: ['profiling']
+    },
+    {
+      guard: 'no profile begins once the client closes',
+      find: '    for (const stop of stops) stop()\n',
+      replace: '',
+      tests: ['profiling']
+    },
+    {
+      guard: 'the profile that ends is that of our client, whichever is in force',
+      find: 'if (Sentry.getClient() === client) what()',
+      replace: 'if (client) what()',
+      tests: ['profiling']
     }
   ],
   'sentry/src/connection.ts': [

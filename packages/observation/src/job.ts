@@ -67,7 +67,7 @@ export class JobObservation implements Job {
   failed = false
   outcome: JobOutcome | undefined
 
-  added: KeptFields | undefined
+  private added: KeptFields | undefined
   private readonly rules: FieldRules
 
   constructor(

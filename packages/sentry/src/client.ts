@@ -5,7 +5,7 @@ import { type Counters, countDrops, countResponses } from './counters.ts'
 import { ADMITTED } from './failure.ts'
 import { guardedHooks } from './hooks.ts'
 import { NAME, type Settings } from './options.ts'
-import { endProfile, loadProfiling, profileSpans } from './profiling.ts'
+import { loadProfiling, profileSpans } from './profiling.ts'
 import { fingerprintOf, type RateLimit } from './rate-limit.ts'
 import { scrubAttributes, scrubEvent } from './scrub.ts'
 import type { SDK } from './sdk.ts'
@@ -130,7 +130,7 @@ export async function startClient(
   })
   if (!client) return undefined
   ours.add(client)
-  if (lifecycle === 'trace') profileSpans(Sentry, client)
+  const endProfiles = profileSpans(Sentry, client, lifecycle === 'trace')
   deliverInBackground(client, counters)
   // Without a DSN events go to Spotlight only, and nothing accepts them.
   if (dsn !== undefined) countResponses(client, counters, false)
@@ -140,7 +140,7 @@ export async function startClient(
     isTracing,
     traceRate,
     async close() {
-      endProfile(Sentry, client)
+      endProfiles()
       const isSent = (await within(CLOSE_MS, client.close(CLOSE_MS))) ?? false
       closing.abort()
       // Deliveries that are aborted now are counted.

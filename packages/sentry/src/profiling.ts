@@ -1,5 +1,5 @@
 import { isRecord } from '@fastify-observability/observation/internal'
-import type { httpIntegration, NodeClient, NodeOptions } from '@sentry/node'
+import type { httpIntegration, NodeClient, NodeOptions, Span } from '@sentry/node'
 import type { Settings } from './options.ts'
 import type { SDK } from './sdk.ts'
 
@@ -10,6 +10,8 @@ interface Profiling {
 
 const NONE: Profiling = { integrations: [], options: {} }
 const INTEGRATION = 'ProfilingIntegration'
+// https://www.w3.org/TR/trace-context-2/#sampled-flag
+const SAMPLED = 1
 const PEER: string = '@sentry/profiling-node'
 
 /** The profiler, where it is installed. Only those who have set `profilesSampleRate` are warned that it cannot run. */
@@ -40,20 +42,38 @@ export async function loadProfiling(
 }
 
 /**
- * Profiles while there are spans of the client, whose own profiler is to have the lifecycle "manual". With "trace" it does the
- * same, but goes on for ever where a span never ends, and its native timer keeps the process from ending.
+ * Profiles while sampled spans of the client are open, whose own profiler is to have the lifecycle "manual". With "trace" it
+ * goes on for ever once a span has not ended, or a span below an unsampled one has begun, and keeps the process from ending.
+ * @returns a function that begins no further profile, and ends the one that is under way, whoever has begun it
  */
-export function profileSpans({ profiler }: SDK, client: NodeClient): void {
+export function profileSpans(Sentry: SDK, client: NodeClient, isByTrace: boolean): () => void {
+  if (!client.getIntegrationByName(INTEGRATION)) return () => undefined
+  const { startProfiler, stopProfiler } = Sentry.profiler
   let open = 0
-  client.on('spanStart', () => {
-    if (open++ === 0) profiler.startProfiler()
-  })
-  client.on('spanEnd', () => {
-    if (open > 0 && --open === 0) profiler.stopProfiler()
-  })
+
+  /** The SDK asks the profiler of the client that is in force, which may be one that the application has made since. */
+  function ask(what: () => void): void {
+    if (Sentry.getClient() === client) what()
+    else
+      Sentry.withScope((scope) => {
+        scope.setClient(client)
+        what()
+      })
+  }
+  function begin(span: Span): void {
+    if (isSampled(span) && open++ === 0) ask(startProfiler)
+  }
+  function end(span: Span): void {
+    if (isSampled(span) && --open === 0) ask(stopProfiler)
+  }
+
+  const stops = isByTrace ? [client.on('spanStart', begin), client.on('spanEnd', end)] : []
+  return () => {
+    for (const stop of stops) stop()
+    ask(stopProfiler)
+  }
 }
 
-/** Ends the profile of the client that is under way, if there is one, whoever has begun it. */
-export function endProfile({ profiler }: SDK, client: NodeClient): void {
-  if (client.getIntegrationByName(INTEGRATION)) profiler.stopProfiler()
+function isSampled(span: Span): boolean {
+  return (span.spanContext().traceFlags & SAMPLED) !== 0
 }

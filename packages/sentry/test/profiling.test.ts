@@ -25,15 +25,22 @@ test('profiles what it traces', async (t) => {
   t.ok(ingest.items.some(({ type }) => type === 'profile_chunk'))
 })
 
-for (const lifecycle of ['none', 'trace', 'manual']) {
-  test(`sends the profile and lets the process end, whatever span has not ended: lifecycle ${lifecycle}`, async (t) => {
+for (const [how, profiles] of [
+  ['does not end', 1],
+  ['does not end, by the lifecycle "trace" of the options', 1],
+  ['does not end, by the lifecycle "manual" of the options', 1],
+  ['does not end, and the application makes another client', 1],
+  ['begins at the close', 1],
+  ['is not sampled', 0]
+] as const) {
+  test(`sends what is profiled and lets the process end where a span ${how}`, async (t) => {
     const ingest = await startIngest()
     t.teardown(() => ingest.close())
     const path = fileURLToPath(new URL('unfinished.ts', import.meta.url))
-    const child = spawn(process.execPath, [path, lifecycle, ingest.dsn], { stdio: 'inherit' })
+    const child = spawn(process.execPath, [path, how, ingest.dsn], { stdio: 'inherit' })
     t.teardown(() => child.kill())
     const signal = AbortSignal.timeout(PATIENCE_MS)
     t.same(await once(child, 'exit', { signal }), [0, null])
-    t.equal(ingest.items.filter(({ type }) => type === 'profile_chunk').length, 1)
+    t.equal(ingest.items.filter(({ type }) => type === 'profile_chunk').length, profiles)
   })
 }
