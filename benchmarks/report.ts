@@ -6,14 +6,14 @@ import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
 import { intervalOfStarts, lowestTenth, over, ratio, total, typical } from './statistics.ts'
 import { fixed, table } from './table.ts'
-import { PAIRED, pairs, type VariantName, variants } from './variants.ts'
+import { PAIRED, type Pair, pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
   /** The rounds of each start of the servers. */
   starts: Round[][]
   names: VariantName[]
   /** Of variants that cost little more than another, and of those others, in more starts. */
-  paired: Round[][]
+  paired: (Pair & { starts: Round[][] })[]
   startUps: StartUp[]
   grown: Grown[]
   growths: Growth[]
@@ -193,10 +193,7 @@ const PAIR_HEAD = [
 ]
 
 /** What each variant costs more than the one it is compared with, each within its round. */
-function pairRows(
-  starts: Round[][],
-  measured: { name: VariantName; base: VariantName; atMost?: string }[]
-): string[][] {
+function pairRows(starts: Round[][], measured: (Omit<Pair, 'atMost'> & Partial<Pair>)[]): string[][] {
   const rounds = starts.flat()
   return measured.map(({ name, base, atMost }) => {
     const own = lowestTenth(rounds, name, fullCost) ?? Number.NaN
@@ -250,10 +247,13 @@ function explained(names: VariantName[]): string {
   )
 }
 
-function addedSection(starts: Round[][]): string[] {
+function addedSection(paired: Results['paired']): string[] {
   return [
-    `${starts.flat().length} rounds in ${starts.length} starts, beside each other.`,
-    table(PAIR_HEAD, pairRows(starts, [...pairs])),
+    `In ${paired[0]?.starts.length} starts of each pair.`,
+    table(
+      PAIR_HEAD,
+      paired.flatMap(({ starts, ...pair }) => pairRows(starts, [pair]))
+    ),
     explained(PAIRED)
   ]
 }

@@ -10,7 +10,7 @@ import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
 import { type Round, rssAfter, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
-import { type Ends, isVariant, PAIRED, type VariantName, variants } from './variants.ts'
+import { type Ends, isVariant, PAIRED, pairs, type VariantName, variants } from './variants.ts'
 import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
@@ -102,8 +102,11 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       missing
     }
     write(results)
-    if (!values.only) results.paired = await startsOf(PAIRED, ends, PAIRED_STARTS)
-    write(results)
+    // Each pair by itself: turns that are close to each other have the same neighbours.
+    for (const pair of values.only ? [] : pairs) {
+      results.paired.push({ ...pair, starts: await startsOf([pair.base, pair.name], ends, PAIRED_STARTS) })
+      write(results)
+    }
     results.startUps = await startUps(ends, START_UPS)
     write(results)
     for (const { variant, flags } of GROWN.filter(({ variant }) => names.includes(variant))) {

@@ -175,8 +175,14 @@ export const variants = {
   }
 } satisfies Record<string, Variant>
 
-/** Variants of which one is the other with something more, and what that may cost. */
-export const pairs: readonly { name: VariantName; base: VariantName; atMost: string }[] = [
+/** Two variants of which one is the other with something more, and what that may cost. */
+export interface Pair {
+  name: VariantName
+  base: VariantName
+  atMost: string
+}
+
+export const pairs: readonly Pair[] = [
   { name: 'keep', base: 'lines', atMost: '1.02 times' },
   { name: 'keep-10', base: 'lines-10', atMost: '1.02 times' },
   { name: 'fields', base: 'ours', atMost: '1 µs more' },
