@@ -1,4 +1,5 @@
 import { isRecord } from '@fastify-observability/observation/internal'
+import { TraceFlags } from '@opentelemetry/api'
 import type { httpIntegration, NodeClient, NodeOptions, Span } from '@sentry/node'
 import type { Settings } from './options.ts'
 import type { SDK } from './sdk.ts'
@@ -10,8 +11,6 @@ interface Profiling {
 
 const NONE: Profiling = { integrations: [], options: {} }
 const INTEGRATION = 'ProfilingIntegration'
-// https://www.w3.org/TR/trace-context-2/#sampled-flag
-const SAMPLED = 1
 const PEER: string = '@sentry/profiling-node'
 
 /** The profiler, where it is installed. Only those who have set `profilesSampleRate` are warned that it cannot run. */
@@ -44,7 +43,7 @@ export async function loadProfiling(
 /**
  * Profiles while sampled spans of the client are open, whose own profiler is to have the lifecycle "manual". With "trace" it
  * goes on for ever once a span has not ended, or a span below an unsampled one has begun, and keeps the process from ending.
- * @returns a function that begins no further profile, and ends the one that is under way, whoever has begun it
+ * @returns a function that ends the current profile, also one that the application has started, and lets no span start another
  */
 export function profileSpans(Sentry: SDK, client: NodeClient, isByTrace: boolean): () => void {
   if (!client.getIntegrationByName(INTEGRATION)) return () => undefined
@@ -75,5 +74,5 @@ export function profileSpans(Sentry: SDK, client: NodeClient, isByTrace: boolean
 }
 
 function isSampled(span: Span): boolean {
-  return (span.spanContext().traceFlags & SAMPLED) !== 0
+  return (span.spanContext().traceFlags & TraceFlags.SAMPLED) !== 0
 }
