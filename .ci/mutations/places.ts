@@ -1063,8 +1063,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'sentry/src/trace-rate.ts': [
     {
       guard: 'no more traces a second than may be',
-      find: 'Math.min(this.asked, this.maxPerSecond / Math.max(this.before, this.requests))',
+      find: 'Math.min(this.asked, this.maxPerSecond / usual)',
       replace: 'this.asked',
+      tests: ['trace-rate']
+    },
+    {
+      guard: 'however many more come, twice as many traces at most',
+      find: '(this.maxPerSecond * usual) / this.requests ** 2',
+      replace: 'this.maxPerSecond / this.requests',
       tests: ['trace-rate']
     },
     {

@@ -29,8 +29,8 @@ export interface SentryOptions {
    */
   tracesSampleRate?: number
   /**
-   * The most traces that begin in a process per second. Above it the sample rate is lowered, and each trace carries the lowered
-   * rate, from which Sentry extrapolates. Requests that their caller has sampled are traced beyond it, and an
+   * The most traces that begin in a process per second; in one that brings many more requests than the last, twice as many.
+   * Above it the sample rate is lowered, and each trace carries the lowered rate, from which Sentry extrapolates. Requests that their caller has sampled are traced beyond it, and an
    * `sdk.tracesSampler` decides in its place. @default 100
    */
   maxTracesPerSecond?: number

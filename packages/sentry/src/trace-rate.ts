@@ -1,6 +1,10 @@
 const SECOND_MS = 1_000
 
-/** The sample rate of Sentry's traces: the configured one, lowered while it would begin more traces per second than allowed. */
+/**
+ * The sample rate of Sentry's traces: the configured one, lowered while it would begin more traces per second than allowed.
+ * Of a second it knows how many requests the one before had. Beyond those, and beyond what needs no lowering, the rate falls
+ * with the square of their number: whatever comes, a second begins twice as many traces as allowed at most.
+ */
 export class TraceRate {
   /** For a span that begins now, 0 to 1. */
   now: number
@@ -28,7 +32,9 @@ export class TraceRate {
       this.second = second
     }
     this.requests++
-    return Math.min(this.asked, this.maxPerSecond / Math.max(this.before, this.requests))
+    const usual = Math.max(this.before, this.maxPerSecond / this.asked)
+    if (this.requests <= usual) return Math.min(this.asked, this.maxPerSecond / usual)
+    return (this.maxPerSecond * usual) / this.requests ** 2
   }
 
   /** Calls the function, in which spans begin at this sample rate: their trace carries it, and Sentry extrapolates from it. */
