@@ -2,10 +2,12 @@ import { type Growth, judge, marginalUs } from './growth.ts'
 import { fixed, table } from './table.ts'
 import type { VariantName } from './variants.ts'
 
+export const GROWTH = '## As the work grows'
+
 /** The variant whose growth is judged. */
 const JUDGED = 'ours'
 
-/** Whether the cost of each axis grows as it may, and what it is at each point. */
+/** What stands below the title: whether the cost of each axis grows as it may, and what it is at each point. */
 export function growthSection(growths: Growth[]): string {
   const verdicts = growths.flatMap(({ what, of, growth, points, costs }) =>
     costs

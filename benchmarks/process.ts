@@ -105,6 +105,7 @@ export async function startServer({
       [...under, process.execPath, '--conditions=built', ...flags, here('server.ts'), variant]
   const env = {
     BENCH_OTLP: ends.endpoint,
+    BENCH_OTLP_HTTP: ends.httpEndpoint,
     BENCH_DSN: ends.dsn,
     ...(routes !== undefined && { BENCH_ROUTES: String(routes) }),
     ...(databaseUrl && { BENCH_DATABASE_URL: databaseUrl })
@@ -134,29 +135,46 @@ export async function startSink(): Promise<{ ends: Ends; stop(): Promise<void> }
   return { ends: await reply<Ends>(child), stop: () => kill(child) }
 }
 
-let generator: ChildProcess | undefined
-
 /** What is done while the connections are open, before the first request and after the last answer. */
 interface Around {
   connected?(): Promise<void>
   answered?(): Promise<void>
 }
 
-/** Asks from one process for all turns: as warm as the servers are. It ends with this one, and does not keep it. */
-export async function load(load: Load, around: Around = {}): Promise<Answered> {
-  generator ??= startNode('load.ts')
-  generator.channel?.ref()
-  generator.send(load)
-  await reply<'connected'>(generator)
-  await around.connected?.()
-  generator.send('go')
-  const answered = await reply<Answered>(generator)
-  await around.answered?.()
-  generator.send('close')
-  await reply<'done'>(generator)
-  generator.channel?.unref()
-  generator.unref()
-  return answered
+/** A process that asks, one load after the other. */
+export interface Generator {
+  load(asked: Load, around?: Around): Promise<Answered>
+  stop(): Promise<void>
+}
+
+/** Ends with this process, and does not keep it. */
+export function startGenerator(): Generator {
+  const child = startNode('load.ts')
+  return {
+    async load(asked, around = {}) {
+      child.channel?.ref()
+      child.send(asked)
+      await reply<'connected'>(child)
+      await around.connected?.()
+      child.send('go')
+      const answered = await reply<Answered>(child)
+      await around.answered?.()
+      child.send('close')
+      await reply<'done'>(child)
+      child.channel?.unref()
+      child.unref()
+      return answered
+    },
+    stop: () => kill(child)
+  }
+}
+
+let shared: Generator | undefined
+
+/** Asks from one process for all turns: as warm as the servers are. */
+export function load(asked: Load, around?: Around): Promise<Answered> {
+  shared ??= startGenerator()
+  return shared.load(asked, around)
 }
 
 /** Keeps this process, which scrapes, off the core of the server. */

@@ -1,6 +1,7 @@
 import { cpus } from 'node:os'
 import type { Growth } from './growth.ts'
-import { growthSection } from './growth-report.ts'
+import { GROWTH, growthSection } from './growth-report.ts'
+import { type Memory, PACED_MINUTES, REQUESTS } from './memory.ts'
 import { PEERS } from './peers.ts'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
@@ -15,7 +16,10 @@ export interface Results {
   /** Of variants that cost little more than another, and of those others, in more starts. */
   paired: (Pair & { starts: Round[][] })[]
   startUps: StartUp[]
-  grown: Grown[]
+  /** After many requests at full load. */
+  memory: Memory[]
+  /** After a while at a fixed rate. */
+  pacedMemory: Memory[]
   growths: Growth[]
   /** Rounds beside FastAPI. */
   peers: Round[]
@@ -27,17 +31,9 @@ export interface Results {
   missing: string[]
 }
 
-/** RSS after many requests, of a variant or of one with a flag of Node's. */
-interface Grown {
-  what: string
-  requests: number
-  rssBytes: number
-}
-
 const KILOBYTE = 1024
 const MEGABYTE = 1024 ** 2
-/** After so many, RSS is compared. */
-export const GROWN_REQUESTS = 1_000_000
+export const PACED_MEMORY = `## Memory at ${PACE_PER_SECOND} requests/s`
 
 export const fullCost = (sample: Sample): number | undefined => total(sample.full)
 const pacedCost = (sample: Sample): number | undefined => total(sample.paced)
@@ -147,7 +143,7 @@ function lessThanByHand(
 }
 
 /** What most readers want to know, of each variant that is the whole suite. */
-function summary({ starts, names, startUps, grown }: Results): string {
+function summary({ starts, names, startUps, memory }: Results): string {
   const rounds = starts.flat()
   const columns = names.filter((name) => name.startsWith('ours') || name === 'hand-wired')
   const row = (what: string, figure: (name: VariantName) => string): string[] => [what, ...columns.map(figure)]
@@ -163,14 +159,14 @@ function summary({ starts, names, startUps, grown }: Results): string {
       row('overhead (ratio − 1) against hand-wired: at full load', less(fullCost)),
       row(`the same ${perSecond}`, less(pacedCost)),
       row(`p99 ${perSecond}, ms over bare`, (name) => fixed(over(rounds, name, pacedP99), 2)),
-      row(`RSS after ${GROWN_REQUESTS} requests, MB over bare`, (name) => fixed(grownOverBare(grown, name))),
+      row(`RSS after ${REQUESTS} requests, MB over bare`, (name) => fixed(memoryOverBare(memory, name))),
       row('start-up, ms over bare', (name) => fixed(startOverBare(startUps, name)))
     ]
   )
 }
 
-function grownOverBare(grown: Grown[], what: string): number | undefined {
-  const of = (what: string): number | undefined => grown.find((entry) => entry.what === what)?.rssBytes
+function memoryOverBare(memory: Memory[], what: string): number | undefined {
+  const of = (what: string): number | undefined => memory.find((entry) => entry.what === what)?.rssBytes
   const [own, bare] = [of(what), of('bare')]
   return own === undefined || bare === undefined ? undefined : (own - bare) / MEGABYTE
 }
@@ -258,8 +254,21 @@ function addedSection(paired: Results['paired']): string[] {
   ]
 }
 
+const OVER_HTTP = `\`ours-http\`: ${variants['ours-http'].what}.`
+
+function memoryTable(memory: Memory[]): string {
+  return table(
+    ['server', 'RSS MB', 'over bare, MB'],
+    memory.map(({ what, rssBytes }) => [what, fixed(rssBytes / MEGABYTE), fixed(memoryOverBare(memory, what))])
+  )
+}
+
+export function pacedMemorySection(memory: Memory[]): string {
+  return [`RSS after ${PACED_MINUTES} minutes. ${OVER_HTTP}`, memoryTable(memory)].join('\n\n')
+}
+
 export function markdown(results: Results): string {
-  const { starts, names, paired, startUps, grown, growths, peers, wrk, missing } = results
+  const { starts, names, paired, startUps, memory, pacedMemory, growths, peers, wrk, missing } = results
   const sections = [
     '# Results',
     `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${starts.flat().length} rounds in ${starts.length} starts. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
@@ -281,35 +290,22 @@ export function markdown(results: Results): string {
           )
         ]
       : []),
-    ...(grown.length > 0
-      ? [
-          '## Memory',
-          table(
-            ['server', 'requests', 'RSS MB', 'over bare, MB'],
-            grown.map(({ what, requests, rssBytes }) => [
-              what,
-              String(requests),
-              fixed(rssBytes / MEGABYTE),
-              fixed(grownOverBare(grown, what))
-            ])
-          )
-        ]
+    ...(memory.length > 0
+      ? ['## Memory', `RSS after ${REQUESTS} requests at full load. ${OVER_HTTP}`, memoryTable(memory)]
       : []),
+    ...(pacedMemory.length > 0 ? [PACED_MEMORY, pacedMemorySection(pacedMemory)] : []),
     ...(growths.length > 0 ? [GROWTH, growthSection(growths)] : []),
     ...(missing.length > 0 ? ['## Not measured', missing.map((what) => `- ${what}`).join('\n')] : [])
   ]
   return `${sections.join('\n\n')}\n`
 }
 
-const GROWTH = '## As the work grows'
-
-/** The page with another section of growth. */
-export function withGrowth(page: string, growths: Growth[]): string {
-  const section = `${GROWTH}\n\n${growthSection(growths)}\n`
-  const sections = page.split(/^(?=## )/m)
-  const index = sections.findIndex((text) => text.startsWith(GROWTH))
-  const others = sections.toSpliced(index, index === -1 ? 0 : 1).map((text) => text.trimEnd())
-  return `${[...others, section.trimEnd()].join('\n\n')}\n`
+/** The page with another text below a title, where that title was or at the end. */
+export function withSection(page: string, title: string, text: string): string {
+  const sections = page.split(/^(?=## )/m).map((section) => section.trimEnd())
+  const index = sections.findIndex((section) => section.split('\n')[0] === title)
+  const at = index === -1 ? sections.length : index
+  return `${sections.toSpliced(at, 1, `${title}\n\n${text}`).join('\n\n')}\n`
 }
 
 const BAR_X = 120

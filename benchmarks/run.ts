@@ -1,33 +1,27 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { measureGrowth } from './growth.ts'
-import { growthChart, growthSection, overgrown } from './growth-report.ts'
+import { GROWTH, growthChart, growthSection, overgrown } from './growth-report.ts'
 import { ratios, regressions } from './guard.ts'
 import { canCount, instructionsOf } from './instructions.ts'
+import { atFullLoad, atPace } from './memory.ts'
 import { hasPython, IN_PYTHON, NO_PYTHON, PEERS, PEERS_PLAN } from './peers.ts'
 import { startPostgres } from './postgres.ts'
 import { canPin, startSink, stayBesideLoad } from './process.ts'
-import { chart, comparison, GROWN_REQUESTS, markdown, type Results, withGrowth } from './report.ts'
-import { type Round, rssAfter, takeStarts } from './sample.ts'
+import { chart, comparison, markdown, PACED_MEMORY, pacedMemorySection, type Results, withSection } from './report.ts'
+import { type Round, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
 import { type Ends, isVariant, PAIRED, pairs, type VariantName, variants } from './variants.ts'
 import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
 /** In no full run, or not among its other variants, unless they are named. */
-const OPTIONAL: string[] = ['ours-0', ...IN_PYTHON, ...PAIRED.filter((name) => name !== 'ours')]
+const OPTIONAL: string[] = ['ours-0', 'ours-http', ...IN_PYTHON, ...PAIRED.filter((name) => name !== 'ours')]
 /** Whose instructions a full run counts. */
 const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
 const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
 const NO_WRK = 'by wrk: no wrk (apt-get install wrk) on this machine'
 const GUARDED: VariantName[] = ['bare', 'ours', 'ours-10']
-const GROWN: { variant: VariantName; flags: string[] }[] = [
-  { variant: 'bare', flags: [] },
-  { variant: 'ours', flags: [] },
-  { variant: 'ours', flags: ['--max-semi-space-size=16'] },
-  { variant: 'ours', flags: ['--max-semi-space-size=8'] },
-  { variant: 'hand-wired', flags: [] }
-]
 const ROUNDS_A_START = 5
 const START_UPS = 10
 const QUICK_TRIES = 4
@@ -45,6 +39,8 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
     /** Measures the cost as the work grows, and nothing else. */
     growth: { type: 'boolean', default: false },
+    /** Measures RSS at a fixed rate, and nothing else: ten minutes. */
+    memory: { type: 'boolean', default: false },
     /** Counts instructions too, by valgrind: minutes a variant. */
     instructions: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '10' },
@@ -94,7 +90,8 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       ),
       paired: [],
       startUps: [],
-      grown: [],
+      memory: [],
+      pacedMemory: [],
       growths: [],
       peers: [],
       wrk: [],
@@ -109,11 +106,14 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     }
     results.startUps = await startUps(ends, START_UPS)
     write(results)
-    for (const { variant, flags } of GROWN.filter(({ variant }) => names.includes(variant))) {
-      const what = [variant, ...flags].join(' ')
-      tell(`${what}: ${GROWN_REQUESTS} requests`)
-      const rssBytes = await rssAfter(GROWN_REQUESTS, variant, ends, flags)
-      results.grown.push({ what, requests: GROWN_REQUESTS, rssBytes })
+    for await (const memory of atFullLoad(ends, values.only ? names : undefined)) {
+      tell(`memory of ${memory.what}`)
+      results.memory.push(memory)
+      write(results)
+    }
+    if (!values.only) {
+      tell('memory at a fixed rate')
+      results.pacedMemory = await atPace(ends)
       write(results)
     }
     if (!hasPython()) missing.push(NO_PYTHON)
@@ -160,11 +160,21 @@ async function countInstructions(names: VariantName[], ends: Ends): Promise<Map<
 /** Resolves with what grows as it should not. */
 async function grow(ends: Ends): Promise<string[]> {
   const { growths, missing } = await measureGrowth(ends, tell)
-  const file = beside('results.md')
-  writeFileSync(file, withGrowth(readFileSync(file, 'utf8'), growths))
+  replaceSection(GROWTH, growthSection(growths))
   writeFileSync(beside('growth.svg'), growthChart(growths))
   console.log([growthSection(growths), ...missing].join('\n\n'))
   return overgrown(growths)
+}
+
+async function remember(ends: Ends): Promise<void> {
+  const section = pacedMemorySection(await atPace(ends))
+  replaceSection(PACED_MEMORY, section)
+  console.log(section)
+}
+
+function replaceSection(title: string, text: string): void {
+  const file = beside('results.md')
+  writeFileSync(file, withSection(readFileSync(file, 'utf8'), title, text))
 }
 
 function startsOf(names: VariantName[], ends: Ends, count: number): Promise<Round[][]> {
@@ -219,6 +229,8 @@ try {
     fail(await guard(sink.ends))
   } else if (values.growth) {
     fail(await grow(sink.ends))
+  } else if (values.memory) {
+    await remember(sink.ends)
   } else {
     await full(names, rounds, sink.ends)
   }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Load } from './load.ts'
-import { load, type Running, startServer } from './process.ts'
+import { type Generator, load, type Running, startServer } from './process.ts'
 import { hasSettled } from './settling.ts'
 import { type Ends, type Variant, type VariantName, variants } from './variants.ts'
 
@@ -127,17 +127,6 @@ function isStored({ databaseUrl, stored }: Plan, name: VariantName): boolean {
   return databaseUrl !== undefined && stored.includes(name)
 }
 
-/** RSS of one fresh server after so many requests. */
-export async function rssAfter(requests: number, name: VariantName, ends: Ends, flags: string[]): Promise<number> {
-  const server = await start(name, { ends, flags })
-  try {
-    await costOf(server, { url: server.url + SMALL, requests })
-    return (await server.usage()).rssBytes
-  } finally {
-    await server.stop()
-  }
-}
-
 /** A server whose standard output goes to a file, as a container's does. */
 export async function start(
   variant: VariantName,
@@ -186,11 +175,16 @@ async function allocationOf(server: Running, { requests = REQUESTS }: Plan): Pro
   return bytes === null ? undefined : bytes / requests
 }
 
-async function costOf(server: Running, asked: Load): Promise<Cost> {
+/** @param generator whose load it is; by default the one that all turns share */
+export async function costOf(
+  server: Running,
+  asked: Load,
+  generator: Pick<Generator, 'load'> = { load }
+): Promise<Cost> {
   const before = await server.usage()
   await scrape(server)
   const scraper = setInterval(() => scrape(server), SCRAPE_MS)
-  const { seconds, p50Ms, p99Ms } = await load(asked)
+  const { seconds, p50Ms, p99Ms } = await generator.load(asked)
   clearInterval(scraper)
   await sleep(SETTLE_MS)
   const after = await server.usage()

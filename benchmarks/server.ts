@@ -14,12 +14,13 @@ export interface Usage {
 export type Question = 'usage' | 'watch allocation' | 'allocated bytes'
 
 const [name] = process.argv.slice(2)
-const { BENCH_OTLP = '', BENCH_DSN = '', BENCH_DATABASE_URL: connectionString, BENCH_ROUTES } = process.env
+const { BENCH_OTLP = '', BENCH_OTLP_HTTP = '', BENCH_DSN = '' } = process.env
+const { BENCH_DATABASE_URL: connectionString, BENCH_ROUTES } = process.env
 if (!isVariant(name)) throw new Error(`the variants are ${Object.keys(variants).join(', ')}`)
 
 const { build, work, tools }: Variant = variants[name]
 if (!build) throw new Error(`${name} does not run in Node`)
-const app = await build({ endpoint: BENCH_OTLP, dsn: BENCH_DSN })
+const app = await build({ endpoint: BENCH_OTLP, httpEndpoint: BENCH_OTLP_HTTP, dsn: BENCH_DSN })
 addRoutes(app, work, connectionString ? new (await import('pg')).Pool({ connectionString, max: 10 }) : undefined)
 if (BENCH_ROUTES) addWork(app, await tools?.(app), Number(BENCH_ROUTES))
 const url = await app.listen({ host: '127.0.0.1', port: 0 })

@@ -29,14 +29,16 @@ collector.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, p
 
 const ingest = createServer((request, response) => {
   request.resume()
-  response.setHeader('content-type', 'application/json').end('{}')
+  if (request.url === '/v1/traces') response.setHeader('content-type', 'application/x-protobuf').end()
+  else response.setHeader('content-type', 'application/json').end('{}')
 }).listen(0, '127.0.0.1')
 await once(ingest, 'listening')
 const address = ingest.address()
-const ingestPort = typeof address === 'object' ? address?.port : undefined
+const ingestHost = `127.0.0.1:${typeof address === 'object' ? address?.port : undefined}`
 
 process.on('disconnect', () => process.exit())
 process.send?.({
   endpoint: `http://127.0.0.1:${await promise}`,
-  dsn: `http://key@127.0.0.1:${ingestPort}/1`
+  httpEndpoint: `http://${ingestHost}`,
+  dsn: `http://key@${ingestHost}/1`
 } satisfies Ends)

@@ -5,6 +5,8 @@ import type { Tools } from './work.ts'
 export interface Ends {
   /** Where the OTLP sink listens. */
   endpoint: string
+  /** Where it does over HTTP. */
+  httpEndpoint: string
   /** A DSN of the Sentry sink. */
   dsn: string
 }
@@ -46,7 +48,7 @@ async function alone<Options extends object>(
 
 /** All parts, each switched on. Sentry needs a DSN. */
 async function everything(
-  { endpoint, dsn }: Ends,
+  { endpoint, dsn }: Pick<Ends, 'endpoint' | 'dsn'>,
   sampleRatio: number,
   withSentry: boolean,
   { keep = false, devtools = false }: Pick<ObservabilityOptions, 'keep' | 'devtools'> = {}
@@ -62,6 +64,12 @@ async function everything(
     sentry: withSentry && { dsn }
   })
   return app
+}
+
+/** Of the variables that a service would set. */
+async function overHttp({ httpEndpoint, dsn }: Ends): Promise<FastifyInstance> {
+  process.env.OTEL_EXPORTER_OTLP_PROTOCOL = 'http/protobuf'
+  return everything({ endpoint: httpEndpoint, dsn }, 1, false)
 }
 
 async function withPage(ends: Ends): Promise<FastifyInstance> {
@@ -100,6 +108,7 @@ export const variants = {
     build: (ends) => everything(ends, 0, false),
     tools: toolsOfOurs
   },
+  'ours-http': { what: 'ours, which exports by http/protobuf in the place of gRPC', build: overHttp },
   'ours-sentry': { what: 'everything on and a Sentry DSN', build: (ends) => everything(ends, 1, true) },
   lines: {
     what: 'ours, with ten debug lines a request at level info',

@@ -1,6 +1,6 @@
 import { test } from 'tap'
 import { judge, marginalUs } from '../growth.ts'
-import { withGrowth } from '../report.ts'
+import { withSection } from '../report.ts'
 
 test('a cost is linear while one more costs no more than before', async (t) => {
   t.match(judge('linear', [0, 10, 100], [30, 70, 430]), { isFine: true, times: 1 })
@@ -16,9 +16,8 @@ test('the cost of one more is the slope from the first point to the last', async
   t.equal(marginalUs([0, 10, 100], [30, 70, 430]), 4)
 })
 
-test('a section of growth takes the place of the one before', async (t) => {
-  const page = '# Results\n\n## Memory\n\nsome\n'
-  const twice = withGrowth(withGrowth(page, []), [])
-  t.equal(twice, withGrowth(page, []))
-  t.match(twice, /^# Results\n\n## Memory\n\nsome\n\n## As the work grows\n\n/)
+test('a section takes the place of the one before, or the last', async (t) => {
+  const page = '# Results\n\n## Memory\n\nsome\n\n## Memory at\n\nmore\n'
+  t.equal(withSection(page, '## Memory', 'other'), '# Results\n\n## Memory\n\nother\n\n## Memory at\n\nmore\n')
+  t.equal(withSection(page, '## Growth', 'much'), `${page}\n## Growth\n\nmuch\n`)
 })
