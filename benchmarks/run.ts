@@ -111,11 +111,6 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       results.memory.push(memory)
       write(results)
     }
-    if (!values.only) {
-      tell('memory at a fixed rate')
-      results.pacedMemory = await atPace(ends)
-      write(results)
-    }
     if (!hasPython()) missing.push(NO_PYTHON)
     else if (!values.only) {
       const plan = { names: PEERS.flatMap(({ bare, observed }) => [bare, observed]), ends, isPaced: false, stored: [] }
@@ -135,6 +130,11 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     results.growths = growths
     missing.push(...points)
     write(results)
+    if (!values.only) {
+      tell('memory at a fixed rate')
+      results.pacedMemory = await atPace(ends)
+      write(results)
+    }
     console.log(markdown(results))
   } finally {
     await postgres?.stop()
