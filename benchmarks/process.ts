@@ -34,7 +34,7 @@ interface ServerOptions {
 
 /** With the packages of peers/requirements.txt. */
 export const PYTHON: string = process.env.BENCH_PYTHON ?? 'python3'
-/** The server has a core to itself; load, sinks and database share the other. */
+/** Where a server is measured by its time it has a core to itself; load, sinks and database share the other. */
 const SERVER_CORE = 0
 const LOAD_CORE = 1
 export const canPin: boolean = availableParallelism() > 1 && spawnSync('taskset', ['-c', '0,1', 'true']).status === 0
@@ -150,8 +150,11 @@ export interface Generator {
 /** Ends with this process, and does not keep it. */
 export function startGenerator(): Generator {
   const child = startNode('load.ts')
+  child.channel?.unref()
+  child.unref()
   return {
     async load(asked, around = {}) {
+      child.ref()
       child.channel?.ref()
       child.send(asked)
       await reply<'connected'>(child)
@@ -165,7 +168,10 @@ export function startGenerator(): Generator {
       child.unref()
       return answered
     },
-    stop: () => kill(child)
+    async stop() {
+      child.ref()
+      await kill(child)
+    }
   }
 }
 

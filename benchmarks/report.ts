@@ -1,7 +1,7 @@
 import { cpus } from 'node:os'
 import type { Growth } from './growth.ts'
 import { GROWTH, growthSection } from './growth-report.ts'
-import { type Memory, PACED_MINUTES, REQUESTS } from './memory.ts'
+import { FULL_LOAD_REQUESTS, type Memory, PACED_MINUTES } from './memory.ts'
 import { PEERS } from './peers.ts'
 import { PACE_PER_SECOND, type Round, type Sample } from './sample.ts'
 import type { StartUp } from './startup.ts'
@@ -159,7 +159,7 @@ function summary({ starts, names, startUps, memory }: Results): string {
       row('overhead (ratio − 1) against hand-wired: at full load', less(fullCost)),
       row(`the same ${perSecond}`, less(pacedCost)),
       row(`p99 ${perSecond}, ms over bare`, (name) => fixed(over(rounds, name, pacedP99), 2)),
-      row(`RSS after ${REQUESTS} requests, MB over bare`, (name) => fixed(memoryOverBare(memory, name))),
+      row(`RSS after ${FULL_LOAD_REQUESTS} requests, MB over bare`, (name) => fixed(memoryOverBare(memory, name))),
       row('start-up, ms over bare', (name) => fixed(startOverBare(startUps, name)))
     ]
   )
@@ -254,8 +254,6 @@ function addedSection(paired: Results['paired']): string[] {
   ]
 }
 
-const OVER_HTTP = `\`ours-http\`: ${variants['ours-http'].what}.`
-
 function memoryTable(memory: Memory[]): string {
   return table(
     ['server', 'RSS MB', 'over bare, MB'],
@@ -264,7 +262,7 @@ function memoryTable(memory: Memory[]): string {
 }
 
 export function pacedMemorySection(memory: Memory[]): string {
-  return [`RSS after ${PACED_MINUTES} minutes. ${OVER_HTTP}`, memoryTable(memory)].join('\n\n')
+  return [`RSS after ${PACED_MINUTES} minutes.`, memoryTable(memory)].join('\n\n')
 }
 
 export function markdown(results: Results): string {
@@ -291,7 +289,7 @@ export function markdown(results: Results): string {
         ]
       : []),
     ...(memory.length > 0
-      ? ['## Memory', `RSS after ${REQUESTS} requests at full load. ${OVER_HTTP}`, memoryTable(memory)]
+      ? ['## Memory', `RSS after ${FULL_LOAD_REQUESTS} requests at full load.`, memoryTable(memory)]
       : []),
     ...(pacedMemory.length > 0 ? [PACED_MEMORY, pacedMemorySection(pacedMemory)] : []),
     ...(growths.length > 0 ? [GROWTH, growthSection(growths)] : []),

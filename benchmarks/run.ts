@@ -106,8 +106,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     }
     results.startUps = await startUps(ends, START_UPS)
     write(results)
-    for await (const memory of atFullLoad(ends, values.only ? names : undefined)) {
-      tell(`memory of ${memory.what}`)
+    for await (const memory of atFullLoad(ends, tell, values.only ? names : undefined)) {
       results.memory.push(memory)
       write(results)
     }
@@ -131,8 +130,7 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     missing.push(...points)
     write(results)
     if (!values.only) {
-      tell('memory at a fixed rate')
-      results.pacedMemory = await atPace(ends)
+      results.pacedMemory = await atPace(ends, tell)
       write(results)
     }
     console.log(markdown(results))
@@ -166,8 +164,8 @@ async function grow(ends: Ends): Promise<string[]> {
   return overgrown(growths)
 }
 
-async function remember(ends: Ends): Promise<void> {
-  const section = pacedMemorySection(await atPace(ends))
+async function measureMemory(ends: Ends): Promise<void> {
+  const section = pacedMemorySection(await atPace(ends, tell))
   replaceSection(PACED_MEMORY, section)
   console.log(section)
 }
@@ -230,7 +228,7 @@ try {
   } else if (values.growth) {
     fail(await grow(sink.ends))
   } else if (values.memory) {
-    await remember(sink.ends)
+    await measureMemory(sink.ends)
   } else {
     await full(names, rounds, sink.ends)
   }

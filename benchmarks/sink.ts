@@ -27,18 +27,21 @@ collector.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, p
   error ? reject(error) : resolve(port)
 )
 
-const ingest = createServer((request, response) => {
-  request.resume()
-  if (request.url === '/v1/traces') response.setHeader('content-type', 'application/x-protobuf').end()
-  else response.setHeader('content-type', 'application/json').end('{}')
+const overHttp = createServer((request, response) => {
+  request.resume().once('end', () => {
+    if (request.url === '/v1/traces') response.setHeader('content-type', 'application/x-protobuf').end()
+    else if (request.url?.startsWith('/api/1/envelope/'))
+      response.setHeader('content-type', 'application/json').end('{}')
+    else response.writeHead(404).end()
+  })
 }).listen(0, '127.0.0.1')
-await once(ingest, 'listening')
-const address = ingest.address()
-const ingestHost = `127.0.0.1:${typeof address === 'object' ? address?.port : undefined}`
+await once(overHttp, 'listening')
+const address = overHttp.address()
+const httpHost = `127.0.0.1:${typeof address === 'object' ? address?.port : undefined}`
 
 process.on('disconnect', () => process.exit())
 process.send?.({
   endpoint: `http://127.0.0.1:${await promise}`,
-  httpEndpoint: `http://${ingestHost}`,
-  dsn: `http://key@${ingestHost}/1`
+  httpEndpoint: `http://${httpHost}`,
+  dsn: `http://key@${httpHost}/1`
 } satisfies Ends)

@@ -5,7 +5,7 @@ import type { Tools } from './work.ts'
 export interface Ends {
   /** Where the OTLP sink listens. */
   endpoint: string
-  /** Where it does over HTTP. */
+  /** Where it listens for OTLP over HTTP. */
   httpEndpoint: string
   /** A DSN of the Sentry sink. */
   dsn: string
@@ -66,7 +66,7 @@ async function everything(
   return app
 }
 
-/** Of the variables that a service would set. */
+/** Chosen by the variable, as a service would. */
 async function overHttp({ httpEndpoint, dsn }: Ends): Promise<FastifyInstance> {
   process.env.OTEL_EXPORTER_OTLP_PROTOCOL = 'http/protobuf'
   return everything({ endpoint: httpEndpoint, dsn }, 1, false)
@@ -108,7 +108,7 @@ export const variants = {
     build: (ends) => everything(ends, 0, false),
     tools: toolsOfOurs
   },
-  'ours-http': { what: 'ours, which exports by http/protobuf in the place of gRPC', build: overHttp },
+  'ours-http': { what: 'ours, exporting over http/protobuf in the place of gRPC', build: overHttp },
   'ours-sentry': { what: 'everything on and a Sentry DSN', build: (ends) => everything(ends, 1, true) },
   lines: {
     what: 'ours, with ten debug lines a request at level info',

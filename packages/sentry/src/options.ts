@@ -29,9 +29,10 @@ export interface SentryOptions {
    */
   tracesSampleRate?: number
   /**
-   * The most traces that begin in a process per second; in one that brings many more requests than the last, twice as many.
-   * Above it the sample rate is lowered, and each trace carries the lowered rate, from which Sentry extrapolates. Requests that their caller has sampled are traced beyond it, and an
-   * `sdk.tracesSampler` decides in its place. @default 100
+   * The most traces that begin in a process per second, on average; up to twice as many in a second that brings many more
+   * requests than the last. The sample rate is lowered for it, and each trace carries the lowered rate, from which Sentry
+   * extrapolates. Requests that their caller has sampled are traced beyond it, and an `sdk.tracesSampler` decides in its
+   * place. @default 100
    */
   maxTracesPerSecond?: number
   /**

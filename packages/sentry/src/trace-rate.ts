@@ -3,7 +3,8 @@ const SECOND_MS = 1_000
 /**
  * The sample rate of Sentry's traces: the configured one, lowered while it would begin more traces per second than allowed.
  * Of a second it knows how many requests the one before had. Beyond those, and beyond what needs no lowering, the rate falls
- * with the square of their number: whatever comes, a second begins twice as many traces as allowed at most.
+ * with the square of their number: whatever comes, a second begins twice as many traces as allowed at most, on average and beside
+ * those that callers have sampled. Of a sudden second so few remain that what Sentry extrapolates from them is rough.
  */
 export class TraceRate {
   /** For a span that begins now, 0 to 1. */
@@ -32,9 +33,10 @@ export class TraceRate {
       this.second = second
     }
     this.requests++
-    const usual = Math.max(this.before, this.maxPerSecond / this.asked)
-    if (this.requests <= usual) return Math.min(this.asked, this.maxPerSecond / usual)
-    return (this.maxPerSecond * usual) / this.requests ** 2
+    const few = this.maxPerSecond / this.asked
+    const usual = Math.max(few, this.before)
+    if (this.requests > usual) return (this.maxPerSecond * usual) / this.requests ** 2
+    return this.before > few ? this.maxPerSecond / this.before : this.asked
   }
 
   /** Calls the function, in which spans begin at this sample rate: their trace carries it, and Sentry extrapolates from it. */

@@ -15,17 +15,20 @@ test('is what was asked for while that is few', (t) => {
   t.end()
 })
 
-test('is lowered to so many a second, in the first second too', (t) => {
+test('is lowered to so many a second, and in the first to less than twice as many', (t) => {
   const [first = 0, second = 0, third = 0] = expected(new TraceRate(0.5, 100), [10_000, 10_000, 10_000])
   t.ok(first > 100 && first < 200, `${first}`)
   t.same([second, third].map(Math.round), [100, 100])
   t.end()
 })
 
-test('lets a second begin twice as many at most, however many more it brings', (t) => {
-  for (const asked of [0.001, 0.1, 1]) {
-    const seconds = expected(new TraceRate(asked, 100), [100, 1_000, 10_000, 100_000, 1_000_000])
-    for (const traces of seconds) t.ok(traces < 200, `${traces} at ${asked}`)
+test('lets a second begin twice as many at most on average, however many more it brings', (t) => {
+  for (const most of [1, 100]) {
+    for (const asked of [0.001, 0.1, 0.7, 1]) {
+      const seconds = expected(new TraceRate(asked, most), [100, 1_000, 10_000, 100_000, 1_000_000])
+      const sudden = expected(new TraceRate(asked, most), [100, 1_000_000])
+      for (const traces of [...seconds, ...sudden]) t.ok(traces < 2 * most, `${traces} at ${asked}`)
+    }
   }
   t.end()
 })

@@ -101,14 +101,14 @@ test('leaves the decision to the sampler of the application', async (t) => {
 })
 
 test('traces no more a second than it may, and says by which share', async (t) => {
-  const { app, origin, spans } = await service(t, { maxTracesPerSecond: 5 })
+  const { app, origin, spans } = await service(t, { maxTracesPerSecond: 20 })
   for (let round = 0; round < 40; round++) {
     await Promise.all(Array.from({ length: 10 }, async () => (await fetch(`${origin}/fine`)).text()))
   }
   await app.close()
   const served = spans().filter(({ name }) => name === 'GET /fine')
   const shares = served.map(({ attributes }) => Number(attributes['sentry.sample_rate']?.value))
-  t.ok(shares.length < 100, `${shares.length} of 400`)
+  t.ok(shares.length < 200, `${shares.length} of 400`)
   t.equal(shares[0], 1, 'the first is one of few')
   t.ok(Math.min(...shares) < 0.5, 'and the others are said to stand for many')
 })
