@@ -1063,7 +1063,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
   'sentry/src/trace-rate.ts': [
     {
       guard: 'no more traces a second than may be',
-      find: 'this.before > few ? this.maxPerSecond / this.before : this.asked',
+      find: 'this.before > this.few ? this.maxPerSecond / this.before : this.asked',
       replace: 'this.asked',
       tests: ['trace-rate']
     },

@@ -11,6 +11,8 @@ export class TraceRate {
   now: number
   private readonly asked: number
   private readonly maxPerSecond: number
+  /** So many requests a second need no lowering. */
+  private readonly few: number
   private second = 0
   private requests = 0
   private before = 0
@@ -18,6 +20,7 @@ export class TraceRate {
   constructor(asked: number, maxPerSecond: number) {
     this.now = this.asked = asked
     this.maxPerSecond = maxPerSecond
+    this.few = maxPerSecond / asked
   }
 
   /**
@@ -33,10 +36,9 @@ export class TraceRate {
       this.second = second
     }
     this.requests++
-    const few = this.maxPerSecond / this.asked
-    const usual = Math.max(few, this.before)
+    const usual = Math.max(this.few, this.before)
     if (this.requests > usual) return (this.maxPerSecond * usual) / this.requests ** 2
-    return this.before > few ? this.maxPerSecond / this.before : this.asked
+    return this.before > this.few ? this.maxPerSecond / this.before : this.asked
   }
 
   /** Calls the function, in which spans begin at this sample rate: their trace carries it, and Sentry extrapolates from it. */
