@@ -7,8 +7,12 @@ import { test } from 'tap'
 import { tokenBucket } from '../src/token-bucket.ts'
 import { ask, startService } from './service.ts'
 
-/** By default more at once than are recorded. */
-async function flood(app: FastifyInstance, url: string, length = 3_000): Promise<void> {
+// More at once than are recorded.
+const FLOOD = 1_200
+// So many that some come too fast on a machine that takes seconds for them, too.
+const LONG_FLOOD = 3_000
+
+async function flood(app: FastifyInstance, url: string, length = FLOOD): Promise<void> {
   await Promise.all(Array.from({ length }, () => app.inject(url)))
 }
 
@@ -27,8 +31,8 @@ test('records 500 requests at once and counts those that come too fast', async (
   await flood(app, '/ok')
   const { requests, unrecorded } = await ask(app, 'requests')
   t.equal(requests.length, 500)
-  t.ok(unrecorded > 0 && unrecorded <= 2_500, `${unrecorded}`)
-  t.equal(written.filter(({ msg }) => msg === 'request completed').length, 3_000, 'all lines are written')
+  t.ok(unrecorded > 0 && unrecorded <= FLOOD - 500, `${unrecorded}`)
+  t.equal(written.filter(({ msg }) => msg === 'request completed').length, FLOOD, 'all lines are written')
 })
 
 test('records 10 a second beyond those while nobody looks', async (t) => {
@@ -38,7 +42,7 @@ test('records 10 a second beyond those while nobody looks', async (t) => {
   await flood(app, '/ok')
   const { unrecorded } = await ask(app, 'requests')
   const most = 500 + Math.ceil((performance.now() - startedAt) / 100)
-  t.ok(unrecorded >= 3_000 - most, `${3_000 - unrecorded} recorded, of at most ${most}`)
+  t.ok(unrecorded >= FLOOD - most, `${FLOOD - unrecorded} recorded, of at most ${most}`)
 })
 
 test('records all that nobody could miss as soon as somebody looks', async (t) => {
@@ -60,7 +64,7 @@ test('of failed requests that come too fast the end is recorded, of 100 at once'
   await app.ready()
   await flood(app, '/failing')
   const { requests, unrecorded } = await ask(app, 'requests')
-  t.ok(unrecorded > 0 && unrecorded <= 2_400, `${unrecorded}`)
+  t.ok(unrecorded > 0 && unrecorded <= FLOOD - 600, `${unrecorded}`)
   const stories = await Promise.all(requests.map(({ id }: { id: string }) => ask(app, `requests/${id}`)))
   const cut = stories.filter(({ isCut }) => isCut)
   t.ok(cut.length >= 100, `${cut.length}`)
@@ -89,7 +93,7 @@ test('a tool receives how many came too fast', async (t) => {
   const client = new Client({ name: 'test', version: '1.0.0' })
   t.teardown(() => client.close())
   await client.connect(new StreamableHTTPClientTransport(new URL(`${address}/_observability/mcp`)))
-  await flood(app, '/ok')
+  await flood(app, '/ok', LONG_FLOOD)
   const { content } = await client.callTool({ name: 'list_requests', arguments: {} })
   t.match(content, [{}, { text: /^\d+ requests or jobs came too fast to be recorded$/ }])
 })

@@ -18,7 +18,8 @@ export interface Diagnosis {
 }
 
 const COMMAND = fileURLToPath(new URL('../src/doctor/command.ts', import.meta.url))
-const { PATH = '' } = process.env
+// Without the cache each of them would compile the suite anew.
+const { PATH = '', NODE_COMPILE_CACHE } = process.env
 /** What a service's file imports, from wherever it is. */
 export const SUITE = new URL('../src/index.ts', import.meta.url).href
 export const FASTIFY = import.meta.resolve('fastify')
@@ -43,7 +44,7 @@ export function serviceOf({ before = '', options = '{}', suite = '{}', after = '
 export async function runCommand(args: string[], cwd: string, env: NodeJS.ProcessEnv = {}): Promise<Diagnosis> {
   const child = spawn(process.execPath, [COMMAND, ...args], {
     cwd,
-    env: { PATH, ...env },
+    env: { PATH, NODE_COMPILE_CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe']
   })
   const [output, complaint, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
