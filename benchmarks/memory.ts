@@ -21,7 +21,12 @@ const SERVERS: Server[] = [
   { variant: 'ours-http', flags: [] },
   { variant: 'hand-wired', flags: [] }
 ]
-const PACED: VariantName[] = ['bare', 'ours', 'ours-http']
+const PACED: Server[] = [
+  { variant: 'bare', flags: [] },
+  { variant: 'ours', flags: [] },
+  { variant: 'ours', flags: ['--max-semi-space-size=16'] },
+  { variant: 'ours-http', flags: [] }
+]
 export const FULL_LOAD_REQUESTS = 1_000_000
 export const PACED_MINUTES = 10
 
@@ -44,7 +49,7 @@ export async function* atFullLoad(
 export async function atPace(ends: Ends, tell: (progress: string) => void): Promise<Memory[]> {
   tell(`memory at ${PACE_PER_SECOND} requests/s: ${PACED_MINUTES} minutes`)
   const load = { requests: PACED_MINUTES * 60 * PACE_PER_SECOND, perSecond: PACE_PER_SECOND }
-  return Promise.all(PACED.map((variant) => rssAfter({ variant, flags: [] }, load, ends)))
+  return Promise.all(PACED.map((server) => rssAfter(server, load, ends)))
 }
 
 function nameOf({ variant, flags }: Server): string {
