@@ -1165,7 +1165,7 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       guard: 'a profile ends with the client, whatever span is open',
       find: '      endProfiles()\n',
       replace: '',
-      tests: ['profiling']
+      tests: ['profiling.long']
     },
     {
       guard: 'the close of the client has a deadline',

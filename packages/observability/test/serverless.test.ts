@@ -1,18 +1,7 @@
-import { spawn } from 'node:child_process'
-import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
+import { invoke } from './frozen-call.ts'
 import { start, startReceivers } from './process.ts'
-
-/** What a function that is frozen at its answer has written and answered. */
-async function invoke(TARGET: string, env: NodeJS.ProcessEnv) {
-  const { stdout, stderr } = spawn(process.execPath, [fileURLToPath(new URL('frozen.ts', import.meta.url))], {
-    env: { ...process.env, LOG_FORMAT: 'json', ...env, TARGET }
-  })
-  const [lines, answer] = await Promise.all([text(stdout), text(stderr)])
-  return { answer, messages: Array.from(lines.matchAll(/"msg":"(in the handler|request .*?)"/g), ([, msg]) => msg) }
-}
 
 test('everything about a request is out when a function is frozen at its answer', async (t) => {
   const { collector, ingest, env } = await startReceivers(t)
@@ -22,28 +11,6 @@ test('everything about a request is out when a function is frozen at its answer'
   t.match(collector.spans, [{ name: 'GET /boom', attributes: { 'http.response.status_code': 500 } }])
   t.match(ingest.events, [{ exception: { values: [{ value: 'boom' }] } }])
   t.ok(collector.points.some(({ name, count }) => name === 'http.server.request.duration' && count === 1))
-})
-
-for (const [target, statusCode, body] of [
-  ['/orders/7', 200, 'the order'],
-  ['/stream', 200, 'the order'],
-  ['/raw', 200, 'the order'],
-  ['/missing', 404, 'Not Found']
-] as const) {
-  test(`the answer to ${target} is as without, and follows its line and span`, async (t) => {
-    const { collector, env } = await startReceivers(t)
-    const { answer, messages } = await invoke(target, env)
-    t.match(answer, `"statusCode":${statusCode}`)
-    t.match(answer, body)
-    t.equal(messages.at(-1), 'request completed')
-    t.match(collector.spans, [{ attributes: { 'http.response.status_code': statusCode } }])
-  })
-}
-
-test('without the option a function that is frozen at its answer has sent nothing', async (t) => {
-  const { collector, env } = await startReceivers(t)
-  t.same((await invoke('/orders/7', { ...env, SERVERLESS: 'false' })).messages, [])
-  t.same(collector.spans, [])
 })
 
 test('a line is written before the call returns', async (t) => {

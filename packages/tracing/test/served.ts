@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
@@ -53,4 +54,19 @@ export function shapes(spans: ReceivedSpan[]) {
       const happened = exceptions.map(({ attributes }) => attributes)
       return { name, kind, parent: nameOf.get(parentSpanId), status, statusMessage, attributes: stable, happened }
     })
+}
+
+/** The shapes of the spans of an instrumentation. */
+export function ofScope(spans: ReceivedSpan[], part: string) {
+  const names = shapes(spans.filter(({ scope }) => scope.endsWith(part))).map(({ name }) => name)
+  return shapes(spans).filter(({ name }) => names.includes(name))
+}
+
+export function resolve(name: string): string {
+  return createRequire(import.meta.url).resolve(name)
+}
+
+export function versionOf(name: string): string {
+  const manifest = /.*node_modules\/(@[^/]+\/)?[^/]+\//.exec(resolve(name))?.[0]
+  return createRequire(import.meta.url)(`${manifest}package.json`).version
 }

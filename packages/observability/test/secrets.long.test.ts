@@ -1,0 +1,4 @@
+import { test } from 'tap'
+import { secrets, VARIANTS } from './secrets-sent.ts'
+
+secrets(test, Object.keys(VARIANTS))
