@@ -36,20 +36,29 @@ export function useRequests() {
   const [isConnected, setConnected] = useState(false)
   useEffect(() => {
     const source = new EventSource(`${API}/events`)
+    // What has come since the list was asked for is newer than the list, whose rows are those of another process after a restart.
+    let since = []
     source.onopen = async () => {
       setConnected(true)
+      since = []
       const { requests, unrecorded: count } = await read('requests')
       setUnrecorded(count)
-      setRows(new Map(requests.reverse().map((row) => [row.id, row])))
+      setRows(newest([...entriesOf(requests.reverse()), ...since]))
     }
     source.onerror = () => setConnected(false)
     source.addEventListener('unrecorded', ({ data }) => setUnrecorded(Number(data)))
     source.addEventListener('requests', ({ data }) => {
-      setRows((before) => newest([...before, ...JSON.parse(data).map((row) => [row.id, row])]))
+      const entries = entriesOf(JSON.parse(data))
+      since = newest([...since, ...entries])
+      setRows((before) => newest([...before, ...entries]))
     })
     return () => source.close()
   }, [])
   return { rows: [...rows.values()].reverse(), unrecorded, isConnected }
+}
+
+function entriesOf(rows) {
+  return rows.map((row) => [row.id, row])
 }
 
 function newest(entries) {
