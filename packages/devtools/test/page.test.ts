@@ -1,58 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
-import { type Browser, chromium, type Page, type Route } from 'playwright-core'
-import { type Test, test } from 'tap'
-import { startService } from './service.ts'
-
-const folders = (process.env.PATH ?? '').split(delimiter)
-const CHROMIUM = [process.env.TEST_CHROMIUM ?? '', ...folders.map((folder) => join(folder, 'chromium'))].find(
-  existsSync
-)
-const skip = CHROMIUM === undefined ? 'no chromium: apt-get install chromium, or set TEST_CHROMIUM' : false
-const AXE = readFileSync(new URL(import.meta.resolve('axe-core')), 'utf8')
-const VIEWS = ['requests', 'routes', 'runtime', 'health', 'delivery', 'set-up']
-const PICTURES = process.env.TEST_PICTURES
-
-let browser: Browser | undefined
-
-async function openPage(t: Test, options: Parameters<Browser['newPage']>[0] = {}) {
-  const { app } = await startService(t, { links: { Jaeger: 'http://localhost:16686/trace/{trace_id}' } })
-  const address = await app.listen({ port: 0, host: '127.0.0.1' })
-  browser ??= await chromium.launch({ ...(CHROMIUM && { executablePath: CHROMIUM }), args: ['--no-sandbox'] })
-  const page = await browser.newPage({ viewport: { width: 1100, height: 700 }, ...options })
-  t.teardown(() => page.close())
-  const problems: string[] = []
-  page.on('console', (message) => void (message.type() === 'error' && problems.push(message.text())))
-  page.on('pageerror', (error) => void problems.push(error.message))
-  await page.goto(`${address}/_observability`)
-  await page.getByText('live', { exact: true }).waitFor()
-  return { page, app, address, problems }
-}
-
-async function failingOrder(address: string): Promise<string | null> {
-  await fetch(`${address}/ok`)
-  const { headers } = await fetch(`${address}/orders`, { method: 'POST' })
-  return headers.get('x-request-id')
-}
-
-/** What axe finds serious or worse. */
-async function seriousIn(page: Page): Promise<string[]> {
-  // The policy of the page allows no script but its own; the inspector is not bound by it.
-  await page.evaluate(AXE)
-  return page.evaluate(async () => {
-    const { violations } = await Reflect.get(globalThis, 'axe').run()
-    return violations
-      .filter(({ impact }: { impact: string }) => impact === 'serious' || impact === 'critical')
-      .map(({ id, nodes }: { id: string; nodes: { html: string }[] }) => `${id}: ${nodes[0]?.html}`)
-  })
-}
-
-async function picture(page: Page, name: string): Promise<void> {
-  if (!PICTURES) return
-  await mkdir(PICTURES, { recursive: true })
-  await page.screenshot({ path: join(PICTURES, `${name}.png`) })
-}
+import type { Route } from 'playwright-core'
+import { test } from 'tap'
+import { checkViews, endBrowser, failingOrder, openPage, picture, skip } from './browser.ts'
 
 test('a failing order has its row within two seconds, and its story behind it', { skip }, async (t) => {
   const { page, address, problems } = await openPage(t)
@@ -132,27 +80,6 @@ test('keeps the rows that come while the list of those before is on its way', { 
   t.equal(await later.count(), 1)
 })
 
-for (const [what, options] of [
-  ['on a desk', {}],
-  ['400 pixels wide', { viewport: { width: 400, height: 800 } }],
-  ['in the dark', { colorScheme: 'dark' }]
-] as const) {
-  test(`each view has data, fits and is accessible ${what}`, { skip }, async (t) => {
-    const { page, address, problems } = await openPage(t, options)
-    await failingOrder(address)
-    await page.getByRole('link', { name: 'POST /orders' }).waitFor()
-    for (const view of [...VIEWS, 'requests/2']) {
-      await page.goto(`${address}/_observability#/${view}`)
-      await page.locator('main tbody tr:visible, main canvas:visible').first().waitFor()
-      t.same(await seriousIn(page), [], `${view}: nothing serious`)
-      t.notOk(await page.evaluate('document.documentElement.scrollWidth > innerWidth'), `${view}: fits`)
-      await picture(page, `${view.replace('/', '-')}-${what.replaceAll(' ', '-')}`)
-    }
-    t.same(problems, [])
-  })
-}
+test('each view has data, fits and is accessible on a desk', { skip }, async (t) => checkViews(t, 'on a desk'))
 
-test('the browser ends', { skip }, async (t) => {
-  await browser?.close()
-  t.notOk(browser?.isConnected())
-})
+test('the browser ends', { skip }, async (t) => t.ok(await endBrowser()))
