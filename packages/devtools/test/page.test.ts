@@ -30,7 +30,8 @@ test('a job and the request that has enqueued it link to each other', { skip }, 
   const { page, address, problems } = await openPage(t)
   await fetch(`${address}/enqueue`, { method: 'POST' })
   await page.getByRole('link', { name: 'JOB mail' }).click()
-  await page.getByText('attempt 2 of 3').waitFor()
+  // The row in the list says which attempt it is, too.
+  await page.locator('.summary').getByText('attempt 2 of 3').waitFor()
   await picture(page, 'job')
   t.equal(await page.locator('.spans .span').count(), 1)
   t.equal(await page.getByRole('heading', { name: 'Request headers' }).count(), 0)
