@@ -36,11 +36,11 @@ export function useRequests() {
   const [isConnected, setConnected] = useState(false)
   useEffect(() => {
     const source = new EventSource(`${API}/events`)
-    // What has come since the list was asked for is newer than the list, whose rows are those of another process after a restart.
-    let since = []
+    // What the stream brings while the list is on its way. Rows of before may be those of another process, and go.
+    let since = new Map()
     source.onopen = async () => {
       setConnected(true)
-      since = []
+      since = new Map()
       const { requests, unrecorded: count } = await read('requests')
       setUnrecorded(count)
       setRows(newest([...entriesOf(requests.reverse()), ...since]))
