@@ -1,4 +1,4 @@
 import { test } from 'tap'
 import { secrets, VARIANTS } from './secrets-sent.ts'
 
-secrets(test, Object.keys(VARIANTS))
+secrets(test, Object.entries(VARIANTS).slice(1))
