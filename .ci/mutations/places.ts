@@ -1238,19 +1238,19 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       guard: 'a span that is not sampled begins no profile',
       find: 'isSampled(span) && open++ === 0',
       replace: 'open++ === 0',
-      tests: ['profiling']
+      tests: ['profiling.long']
     },
     {
       guard: 'no profile begins once the client closes',
       find: '    for (const stop of stops) stop()\n',
       replace: '',
-      tests: ['profiling']
+      tests: ['profiling.long']
     },
     {
       guard: 'the profile that ends is that of our client, whichever is in force',
       find: 'if (Sentry.getClient() === client) what()',
       replace: 'if (client) what()',
-      tests: ['profiling']
+      tests: ['profiling.long']
     }
   ],
   'sentry/src/connection.ts': [
