@@ -1,13 +1,12 @@
-import { setTimeout } from 'node:timers/promises'
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { answers, start, statusOf } from './process.ts'
 
 test('the apps of a process end together: none aborts the requests of another', async (t) => {
-  const { child, lines, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}' }, 'two-apps.ts')
+  const { child, lines, line, ended } = await start(t, { SHUTDOWN: '{"delayMs":50}' }, 'two-apps.ts')
   const slow = lines.find(({ msg }) => msg.startsWith('slow at '))?.msg.slice('slow at '.length)
   const answer = fetch(`${slow}/`)
-  await setTimeout(100)
+  await line('asked')
   child.kill('SIGTERM')
   t.equal((await answer).status, 200)
   t.equal(await ended, 0)

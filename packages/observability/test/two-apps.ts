@@ -8,7 +8,10 @@ const { SHUTDOWN = '{}', FAILING } = process.env
 async function service(): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(observability, { health: { shutdown: JSON.parse(SHUTDOWN) }, sentry: false })
-  app.get('/', async () => wait(1_000, 'ok'))
+  app.get('/', async ({ log }) => {
+    log.info('asked')
+    return wait(1_000, 'ok')
+  })
   return app
 }
 
