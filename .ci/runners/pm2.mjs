@@ -33,8 +33,18 @@ async function count(number) {
   return Number(/^http_server_request_duration_seconds_count\{.*"\/orders\/:id".*\} (\d+)$/m.exec(metrics)?.[1] ?? 0)
 }
 
+// PM2 writes lines to files of its own from within each process. What a slow disk has not taken must not end with the process.
+const SLOW_DISK = `import fs from 'node:fs'
+const { write, writev } = fs
+fs.write = (...args) => setTimeout(write, 100, ...args)
+fs.writev = (...args) => setTimeout(writev, 100, ...args)
+`
+
 await writeFile(join(folder, 'package.json'), '{ "type": "module" }')
-await writeFile(join(folder, 'service.js'), recipe('service.js').replace('8000', port).replace('9100', first))
+await writeFile(
+  join(folder, 'service.js'),
+  SLOW_DISK + recipe('service.js').replace('8000', port).replace('9100', first)
+)
 await writeFile(
   join(folder, 'ecosystem.config.cjs'),
   recipe('ecosystem.config.cjs').replace("'service.js'", `'${join(folder, 'service.js')}'`)

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createWriteStream, readFileSync, watch } from 'node:fs'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
 import { test } from 'tap'
@@ -131,4 +132,33 @@ test('counts the lines that the stream of the application throws at, or rejects'
   await null
   const [sink] = journalOf(log).sinks
   t.same([...(sink?.dropped ?? [])], [['write_error', 2]])
+})
+
+test('waits for what stands in the place of a stream’s write, as under PM2', async (t) => {
+  const path = join(t.testdir(), 'out.log')
+  for (const wrap of [(stream: Writable) => stream, (stream: Writable) => pino.multistream(stream)]) {
+    const written: string[] = []
+    const behind = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        setTimeout(() => {
+          written.push(chunk.toString())
+          done()
+        }, 50)
+      }
+    })
+    const stdout = createWriteStream(path)
+    stdout.write = behind.write.bind(behind)
+    await run({ stream: wrap(stdout) })
+    t.match(JSON.parse(written[1] ?? ''), { msg: 'request completed' })
+    stdout.destroy()
+  }
+})
+
+test('closes although what stands in the place of a stream’s write never calls back', async (t) => {
+  const stdout = createWriteStream(join(t.testdir(), 'out.log'))
+  const lines: string[] = []
+  stdout.write = (line: string) => lines.push(line) > 0
+  await run({ stream: stdout })
+  t.match(JSON.parse(lines[1] ?? ''), { msg: 'request completed' })
+  stdout.destroy()
 })
