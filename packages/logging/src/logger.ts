@@ -1,5 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { Writable } from 'node:stream'
+import { finished } from 'node:stream/promises'
 import type { LogLevel } from '@fastify-observability/observation'
 import {
   atMostEvery,
@@ -424,7 +425,8 @@ function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service:
 /** A user's stream, which may throw. It stays theirs: it is flushed and not closed. */
 function streamSink(stream: DestinationStream): Sink {
   const dropped = new Map<string, number>()
-  const refused = (): void => void dropped.set('write_error', (dropped.get('write_error') ?? 0) + 1)
+  const drop = (reason: string): void => void dropped.set(reason, (dropped.get(reason) ?? 0) + 1)
+  const refused = (): void => drop('write_error')
   const flush = async (deadlineMs: number): Promise<void> => {
     await within(deadlineMs, flushed(stream)).catch(() => undefined)
   }
@@ -432,6 +434,8 @@ function streamSink(stream: DestinationStream): Sink {
     destination: "the application's stream",
     dropped,
     write(line) {
+      // It would emit an error, which nobody may listen to.
+      if (hasEnded(stream)) return drop('closed')
       try {
         watchResult(stream.write(line), refused)
       } catch {
@@ -457,6 +461,7 @@ async function flushed(stream: DestinationStream): Promise<void> {
     return
   }
   if (stream instanceof Writable) {
+    if (hasEnded(stream)) return finished(stream, { readable: false })
     const passedOn = (): Promise<void> => new Promise((done) => stream.write('', 'utf8', () => done()))
     // PM2 puts a function in the place of write and holds lines of which the stream does not know.
     if (Object.hasOwn(stream, 'write')) await within(REPLACED_MS, passedOn())
@@ -464,6 +469,10 @@ async function flushed(stream: DestinationStream): Promise<void> {
     return
   }
   // pino's destinations and transports.
+  if (stream instanceof EventEmitter && hasEnded(stream)) {
+    if (!('closed' in stream && stream.closed)) await once(stream, 'close')
+    return
+  }
   if (stream instanceof EventEmitter && 'flush' in stream && typeof stream.flush === 'function') {
     const { promise, resolve } = Promise.withResolvers<unknown>()
     stream.flush(resolve)
@@ -473,6 +482,11 @@ async function flushed(stream: DestinationStream): Promise<void> {
     return
   }
   if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
+}
+
+/** Whether the application has ended a stream of Node's or a transport of pino's. */
+function hasEnded(stream: DestinationStream): boolean {
+  return 'writable' in stream && stream.writable === false
 }
 
 /** Hands each line to the system before the call returns. */

@@ -162,3 +162,31 @@ test('closes although what stands in the place of a stream’s write never calls
   t.match(JSON.parse(lines[1] ?? ''), { msg: 'request completed' })
   stdout.destroy()
 })
+
+/** Logs one request, has the application end its stream, closes the app and logs once more. */
+async function end(stream: { end(): void }): Promise<unknown> {
+  const app = Fastify({ logger: Object({ stream }) })
+  await app.register(logging)
+  app.get('/', async ({ log }) => log.info('here'))
+  await app.inject('/')
+  stream.end()
+  await app.close()
+  app.log.info('too late')
+  return [...(journalOf(app.log).sinks[0]?.dropped ?? [])]
+}
+
+test('leaves a stream that the application has ended to finish, and counts what comes later', async (t) => {
+  const written: string[] = []
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      written.push(chunk.toString())
+      setTimeout(done, 20)
+    }
+  })
+  t.same(await end(stream), [['closed', 1]])
+  t.match(JSON.parse(written[1] ?? ''), { msg: 'request completed' })
+
+  const path = join(t.testdir(), 'app.log')
+  t.same(await end(pino.transport({ target: 'pino/file', options: { destination: path } })), [['closed', 1]])
+  t.match(linesIn(path), [{ msg: 'here' }, { msg: 'request completed' }])
+})
