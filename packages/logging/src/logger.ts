@@ -434,10 +434,10 @@ function streamSink(stream: DestinationStream): Sink {
     destination: "the application's stream",
     dropped,
     write(line) {
-      // It would emit an error, which nobody may listen to.
-      if (hasEnded(stream)) return drop('closed')
       try {
-        watchResult(stream.write(line), refused)
+        // One that has ended would emit an error, which nobody may listen to.
+        if (hasEnded(stream)) drop('closed')
+        else watchResult(stream.write(line), refused)
       } catch {
         refused()
       }
@@ -486,7 +486,7 @@ async function flushed(stream: DestinationStream): Promise<void> {
 
 /** Whether the application has ended a stream of Node's or a transport of pino's. */
 function hasEnded(stream: DestinationStream): boolean {
-  return 'writable' in stream && stream.writable === false
+  return stream instanceof EventEmitter && 'writable' in stream && stream.writable === false
 }
 
 /** Hands each line to the system before the call returns. */
