@@ -1012,6 +1012,36 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       find: 'watchResult(stream.write(line), refused)',
       replace: 'stream.write(line)',
       tests: ['destinations']
+    },
+    {
+      guard: 'a stream that the application has ended emits no error',
+      find: "if (hasEnded(stream)) drop('closed')\n        else ",
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'nothing is written to an ended stream by the flush, which waits for its end',
+      find: 'if (hasEnded(stream)) return finished(stream, { readable: false })',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'no flush is sent to an ended transport, which is waited for',
+      find: 'if (stream instanceof EventEmitter && hasEnded(stream)) {',
+      replace: 'if (false) {',
+      tests: ['destinations']
+    },
+    {
+      guard: 'what stands in the place of a stream’s write is waited for',
+      find: "if (Object.hasOwn(stream, 'write')) await within(REPLACED_MS, passedOn())\n    else ",
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'what stands there and never calls back does not hold the close up',
+      find: 'await within(REPLACED_MS, passedOn())',
+      replace: 'await passedOn()',
+      tests: ['destinations']
     }
   ],
   'logging/src/file.ts': [
