@@ -1044,6 +1044,20 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['destinations']
     }
   ],
+  'logging/src/archives.ts': [
+    {
+      guard: 'an empty archive leaves no descriptor open',
+      find: 'archive.size === 0 || ',
+      replace: '',
+      tests: ['file']
+    },
+    {
+      guard: 'an archive that cannot be read does not hold the others up',
+      find: 'if (isFull(error)) throw error',
+      replace: 'throw error',
+      tests: ['file']
+    }
+  ],
   'logging/src/file.ts': [
     {
       guard: 'a file ends with its day, also when the clock is set over midnight',

@@ -96,7 +96,8 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
     const paths = new Set(archives.map((archive) => archive.path))
     for (const archive of archives.reverse()) {
       if (abort.signal.aborted) return
-      if (/\.(gz|tmp)$/.test(archive.path) || !isOwn(basename(archive.path))) continue
+      // An empty one keeps a name for a rotation, or is what is left of one.
+      if (archive.size === 0 || /\.(gz|tmp)$/.test(archive.path) || !isOwn(basename(archive.path))) continue
       if (isContended() && Date.now() - archive.mtime.getTime() < SETTLED_MS) continue
       // Both are there when a crash came between the last two steps.
       if (paths.has(`${archive.path}.gz`)) await rm(archive.path, { force: true })
@@ -107,8 +108,9 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
   async function gzip({ path, size, mtime }: Archive): Promise<void> {
     const target = `${path}.gz.${randomInt(MAX_UNIQUE)}.tmp`
     temporary = target
-    const source = await open(path)
+    let source: FileHandle | undefined
     try {
+      source = await open(path)
       const output = createWriteStream(target, { mode, flush: true })
       const input = source.createReadStream({ end: size - 1, autoClose: false })
       await pipeline(input, createGzip(), output, { signal: abort.signal })
@@ -122,7 +124,7 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
       if (isFull(error)) throw error
     } finally {
       temporary = undefined
-      await source.close()
+      await source?.close()
     }
   }
 

@@ -194,6 +194,32 @@ test('deletes archives of earlier runs that are too old, and finishes what a cra
   ])
 })
 
+test('compresses what it can beside an empty archive, which a crash amid a rotation leaves, and one that cannot be read', async (t) => {
+  const folder = t.testdir()
+  const names = [1, 2, 3].map((day) => `app.log.2026100${day}T000000000Z`)
+  const [unreadable = '', empty = '', whole = ''] = names
+  names.forEach((name, day) => {
+    writeFileSync(join(folder, name), name === empty ? '' : line(day))
+    const ageMs = (3 - day) * 1000
+    utimesSync(join(folder, name), new Date(), new Date(Date.now() - ageMs))
+  })
+  const { open } = fs.promises
+  async function refuse(...args: Parameters<typeof open>): ReturnType<typeof open> {
+    if (String(args[0]).endsWith(unreadable)) throw Object.assign(new Error('EACCES'), { code: 'EACCES' })
+    return open(...args)
+  }
+  fs.promises.open = refuse
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    fs.promises.open = open
+    syncBuiltinESMExports()
+  })
+  const descriptors = process.platform === 'linux' ? descriptorsOf('self').size : undefined
+  await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+  t.same(readdirSync(folder), ['app.log', unreadable, empty, `${whole}.gz`])
+  if (descriptors !== undefined) t.equal(descriptorsOf('self').size, descriptors)
+})
+
 test('deletes the oldest archives of earlier runs first when the total is too much', async (t) => {
   const folder = t.testdir()
   for (const day of [1, 2, 3]) {
