@@ -10,7 +10,9 @@ import { fixed, table } from './table.ts'
 import { PAIRED, type Pair, pairs, type VariantName, variants } from './variants.ts'
 
 export interface Results {
-  /** The rounds of each start of the servers. */
+  /** How many of each variant were asked for. */
+  rounds: number
+  /** The rounds of each start of the servers. Those of one start have some of the variants only. */
   starts: Round[][]
   names: VariantName[]
   /** Of variants that cost little more than another, and of those others, in more starts. */
@@ -266,10 +268,10 @@ export function pacedMemorySection(memory: Memory[]): string {
 }
 
 export function markdown(results: Results): string {
-  const { starts, names, paired, startUps, memory, pacedMemory, growths, peers, wrk, missing } = results
+  const { rounds, names, paired, startUps, memory, pacedMemory, growths, peers, wrk, missing } = results
   const sections = [
     '# Results',
-    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${starts.flat().length} rounds in ${starts.length} starts. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
+    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds} rounds of each variant. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
     '## Summary',
     summary(results),
     '![CPU time a request](results.svg)',

@@ -11,12 +11,10 @@ import { canPin, startSink, stayBesideLoad } from './process.ts'
 import { chart, comparison, markdown, PACED_MEMORY, pacedMemorySection, type Results, withSection } from './report.ts'
 import { type Round, takeStarts } from './sample.ts'
 import { startUps } from './startup.ts'
-import { type Ends, isVariant, PAIRED, pairs, type VariantName, variants } from './variants.ts'
+import { type Ends, groups, isVariant, pairs, type VariantName, variants } from './variants.ts'
 import { hasWrk, wrkRounds } from './wrk.ts'
 
 const STORED: VariantName[] = ['bare', 'ours', 'ours-10', 'hand-wired']
-/** In no full run, or not among its other variants, unless they are named. */
-const OPTIONAL: string[] = ['ours-0', 'ours-http', ...IN_PYTHON, ...PAIRED.filter((name) => name !== 'ours')]
 /** Whose instructions a full run counts. */
 const COUNTED: VariantName[] = ['bare', 'ours', 'ours-10']
 const NOT_COUNTED = 'instructions: no valgrind (apt-get install valgrind) on this machine'
@@ -65,7 +63,9 @@ function beside(file: string): URL {
   return new URL(file, import.meta.url)
 }
 
-async function full(names: VariantName[], rounds: number, ends: Ends): Promise<void> {
+/** @param together which variants are measured beside each other */
+async function full(together: readonly (readonly VariantName[])[], rounds: number, ends: Ends): Promise<void> {
+  const names = [...new Set(together.flat())]
   const postgres = await startPostgres()
   try {
     const missing = [
@@ -76,18 +76,8 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
     ]
     const results: Results = {
       names,
-      starts: await takeStarts(
-        {
-          names,
-          ends,
-          rounds,
-          roundsAStart: ROUNDS_A_START,
-          isPaced: true,
-          stored: STORED,
-          ...(postgres && { databaseUrl: postgres.url })
-        },
-        tell
-      ),
+      rounds,
+      starts: [],
       paired: [],
       startUps: [],
       memory: [],
@@ -98,7 +88,14 @@ async function full(names: VariantName[], rounds: number, ends: Ends): Promise<v
       instructions: new Map(),
       missing
     }
-    write(results)
+    const plan = { ends, isPaced: true, stored: STORED, ...(postgres && { databaseUrl: postgres.url }) }
+    for (let taken = 0; taken < rounds; taken += ROUNDS_A_START) {
+      const count = Math.min(ROUNDS_A_START, rounds - taken)
+      for (const names of together) {
+        results.starts.push(...(await takeStarts({ ...plan, names, rounds: count, roundsAStart: count }, tell)))
+        write(results)
+      }
+    }
     // Each pair by itself: turns that are close to each other have the same neighbours.
     for (const pair of values.only ? [] : pairs) {
       results.paired.push({ ...pair, starts: await startsOf([pair.base, pair.name], ends, PAIRED_STARTS) })
@@ -212,7 +209,7 @@ function fail(found: string[]): void {
   if (found.length > 0) process.exitCode = 1
 }
 
-const names = values.only?.split(',') ?? Object.keys(variants).filter((name) => !OPTIONAL.includes(name))
+const names = values.only?.split(',') ?? []
 const rounds = wholeNumber('rounds')
 const starts = wholeNumber('starts')
 if (names.some((name) => IN_PYTHON.some((variant) => variant === name)) && !hasPython()) throw new Error(NO_PYTHON)
@@ -230,7 +227,7 @@ try {
   } else if (values.memory) {
     await measureMemory(sink.ends)
   } else {
-    await full(names, rounds, sink.ends)
+    await full(values.only ? [names] : groups, rounds, sink.ends)
   }
 } finally {
   await sink.stop()

@@ -33,7 +33,7 @@ export interface Sample {
 export type Round = Partial<Record<VariantName, Sample>>
 
 export interface Plan {
-  names: VariantName[]
+  names: readonly VariantName[]
   ends: Ends
   rounds: number
   /** The servers are started anew after so many rounds, because no two compile alike. */

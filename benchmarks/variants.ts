@@ -184,6 +184,17 @@ export const variants = {
   }
 } satisfies Record<string, Variant>
 
+/**
+ * What a full run measures beside each other. Four servers at most: each more leaves the others less of the caches, which a
+ * service that has its machine's to itself does not know.
+ */
+export const groups: readonly (readonly VariantName[])[] = [
+  ['bare', 'ours', 'ours-10', 'hand-wired'],
+  ['bare', 'ours', 'ours-sentry', 'sentry'],
+  ['bare', 'observation', 'request-id', 'logging'],
+  ['bare', 'tracing', 'metrics', 'health']
+]
+
 /** Two variants of which one is the other with something more, and what that may cost. */
 export interface Pair {
   name: VariantName
