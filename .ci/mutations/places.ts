@@ -1000,47 +1000,83 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       tests: ['sink']
     }
   ],
-  'logging/src/logger.ts': [
+  'logging/src/stream-sink.ts': [
     {
       guard: "the application's stream may throw",
-      find: '      } catch {\n        refused()',
+      find: '      } catch {\n        refuse()',
       replace: '      } catch (error) {\n        throw error',
       tests: ['destinations']
     },
     {
       guard: "the application's stream may reject",
-      find: 'watchResult(stream.write(line), refused)',
+      find: 'watchResult(stream.write(line), refuse)',
       replace: 'stream.write(line)',
       tests: ['destinations']
     },
     {
       guard: 'a stream that the application has ended emits no error',
-      find: "if (hasEnded(stream)) drop('closed')\n        else ",
+      find: "if (hasEnded(stream)) drop('closed')\n    else ",
       replace: '',
       tests: ['destinations']
     },
     {
       guard: 'nothing is written to an ended stream by the flush, which waits for its end',
-      find: 'if (hasEnded(stream)) return finished(stream, { readable: false })',
+      find: 'if (hasEnded(stream)) {\n      if (!stream.closed) await finished(stream, { readable: false, cleanup: true })\n    } else ',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'an ended stream keeps no listener of a flush',
+      find: ', cleanup: true',
       replace: '',
       tests: ['destinations']
     },
     {
       guard: 'no flush is sent to an ended transport, which is waited for',
-      find: 'if (stream instanceof EventEmitter && hasEnded(stream)) {',
-      replace: 'if (false) {',
+      find: "  if (hasEnded(stream)) {\n    if ('closed' in",
+      replace: "  if (false) {\n    if ('closed' in",
+      tests: ['destinations']
+    },
+    {
+      guard: 'a destination that ends before its file is open writes each line once',
+      find: "if ('fd' in stream && stream.fd === -1 && !hasEnded(stream)) await once(stream, 'ready')",
+      replace: '',
       tests: ['destinations']
     },
     {
       guard: 'what stands in the place of a stream’s write is waited for',
-      find: "if (Object.hasOwn(stream, 'write')) await within(REPLACED_MS, passedOn())\n    else ",
+      find: 'answeredAll(deadlineMs), ',
       replace: '',
       tests: ['destinations']
     },
     {
       guard: 'what stands there and never calls back does not hold the close up',
-      find: 'await within(REPLACED_MS, passedOn())',
-      replace: 'await passedOn()',
+      find: 'Math.min(patienceMs, deadlineMs)',
+      replace: 'deadlineMs',
+      tests: ['destinations']
+    },
+    {
+      guard: 'what stands there may refuse a line',
+      find: 'if (error) refuse()',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'one of several streams that has ended takes no line',
+      find: 'else if (isSeveral(stream) && stream.streams.some(needsCare)) writeToSeveral(stream, line)\n    ',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'several streams are left as they are',
+      find: 'several.streams = streams\n',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'a dead one of several streams does not end the wait for the others',
+      find: 'await Promise.allSettled(stream.streams',
+      replace: 'await Promise.all(stream.streams',
       tests: ['destinations']
     }
   ],
@@ -1053,8 +1089,14 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'an archive that cannot be read does not hold the others up',
-      find: 'if (isFull(error)) throw error',
-      replace: 'throw error',
+      find: 'if (isFull(error)) return',
+      replace: 'return',
+      tests: ['file']
+    },
+    {
+      guard: 'an archive that cannot be deleted does not keep the others',
+      find: '.catch(() => undefined)\n    }',
+      replace: '\n    }',
       tests: ['file']
     }
   ],

@@ -87,7 +87,9 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
     for (const { path, size, mtime } of await list()) {
       total += size
       const ageMs = Date.now() - mtime.getTime()
-      if (isAbandoned(path, size, ageMs) || ageMs > maxAgeMs || total > maxBytes) await rm(path, { force: true })
+      // One that cannot be deleted, as in a folder of somebody else's, does not keep the others.
+      if (isAbandoned(path, size, ageMs) || ageMs > maxAgeMs || total > maxBytes)
+        await rm(path, { force: true }).catch(() => undefined)
     }
   }
 
@@ -99,9 +101,14 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
       // An empty one keeps a name for a rotation, or is what is left of one.
       if (archive.size === 0 || /\.(gz|tmp)$/.test(archive.path) || !isOwn(basename(archive.path))) continue
       if (isContended() && Date.now() - archive.mtime.getTime() < SETTLED_MS) continue
-      // Both are there when a crash came between the last two steps.
-      if (paths.has(`${archive.path}.gz`)) await rm(archive.path, { force: true })
-      else await gzip(archive)
+      try {
+        // Both are there when a crash came between the last two steps.
+        if (paths.has(`${archive.path}.gz`)) await rm(archive.path, { force: true })
+        else await gzip(archive)
+      } catch (error) {
+        // The next sweep tries again.
+        if (isFull(error)) return
+      }
     }
   }
 
@@ -120,8 +127,7 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
       await keepTail(source, size)
     } catch (error) {
       await rm(target, { force: true })
-      // The next sweep tries again.
-      if (isFull(error)) throw error
+      throw error
     } finally {
       temporary = undefined
       await source?.close()

@@ -1,6 +1,3 @@
-import { EventEmitter, once } from 'node:events'
-import { Writable } from 'node:stream'
-import { finished } from 'node:stream/promises'
 import type { LogLevel } from '@fastify-observability/observation'
 import {
   atMostEvery,
@@ -13,9 +10,7 @@ import {
   requireOf,
   resolveService,
   type Service,
-  watchResult,
-  withDocs,
-  within
+  withDocs
 } from '@fastify-observability/observation/internal'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { addedText } from './added-fields.ts'
@@ -30,6 +25,7 @@ import { otlpSinks } from './otlp.ts'
 import { createPretty, wantsColors } from './pretty.ts'
 import { createSafe, type LineKeys, PINO_KEYS, type Safe } from './safe.ts'
 import { type Sink, standardOutput } from './sink.ts'
+import { streamSink } from './stream-sink.ts'
 
 /** What a logger keeps beside pino. */
 export interface Journal {
@@ -75,8 +71,6 @@ export interface ReadyLines {
 // Of a logger, as JSON. A property that is named like this is found faster than one that Reflect.get() asks for.
 const BINDINGS: typeof pino.symbols.chindingsSym = pino.symbols.chindingsSym
 const MINUTE_MS = 60_000
-/** What a function in the place of a stream's `write` gets to pass on what it holds: a test's may never call back. */
-const REPLACED_MS = 500
 const journals = new WeakMap<object, Journal>()
 const roots = new Set<Logger>()
 
@@ -420,73 +414,6 @@ function sinksFor({ stream, sync, format, file, otlp }: LoggingOptions, service:
     })
   )
   return sinks
-}
-
-/** A user's stream, which may throw. It stays theirs: it is flushed and not closed. */
-function streamSink(stream: DestinationStream): Sink {
-  const dropped = new Map<string, number>()
-  const drop = (reason: string): void => void dropped.set(reason, (dropped.get(reason) ?? 0) + 1)
-  const refused = (): void => drop('write_error')
-  const flush = async (deadlineMs: number): Promise<void> => {
-    await within(deadlineMs, flushed(stream)).catch(() => undefined)
-  }
-  return {
-    destination: "the application's stream",
-    dropped,
-    write(line) {
-      try {
-        // One that has ended would emit an error, which nobody may listen to.
-        if (hasEnded(stream)) drop('closed')
-        else watchResult(stream.write(line), refused)
-      } catch {
-        refused()
-      }
-    },
-    flush,
-    flushSync() {
-      try {
-        if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
-      } catch {
-        // One that is not open yet, or that has failed.
-      }
-    },
-    close: flush
-  }
-}
-
-/** Resolves when the stream has passed on what it holds, as far as it can tell. */
-async function flushed(stream: DestinationStream): Promise<void> {
-  if ('streams' in stream && Array.isArray(stream.streams)) {
-    await Promise.all(stream.streams.map(({ stream }) => flushed(stream)))
-    return
-  }
-  if (stream instanceof Writable) {
-    if (hasEnded(stream)) return finished(stream, { readable: false })
-    const passedOn = (): Promise<void> => new Promise((done) => stream.write('', 'utf8', () => done()))
-    // PM2 puts a function in the place of write and holds lines of which the stream does not know.
-    if (Object.hasOwn(stream, 'write')) await within(REPLACED_MS, passedOn())
-    else if (stream.writableLength > 0) await passedOn()
-    return
-  }
-  // pino's destinations and transports.
-  if (stream instanceof EventEmitter && hasEnded(stream)) {
-    if (!('closed' in stream && stream.closed)) await once(stream, 'close')
-    return
-  }
-  if (stream instanceof EventEmitter && 'flush' in stream && typeof stream.flush === 'function') {
-    const { promise, resolve } = Promise.withResolvers<unknown>()
-    stream.flush(resolve)
-    await promise
-    // A destination that writes at once calls back although its file is not open yet, or a write is under way.
-    if ('_len' in stream && Number(stream._len) > 0) await once(stream, 'drain')
-    return
-  }
-  if ('flushSync' in stream && typeof stream.flushSync === 'function') stream.flushSync()
-}
-
-/** Whether the application has ended a stream of Node's or a transport of pino's. */
-function hasEnded(stream: DestinationStream): boolean {
-  return stream instanceof EventEmitter && 'writable' in stream && stream.writable === false
 }
 
 /** Hands each line to the system before the call returns. */

@@ -1,8 +1,9 @@
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter, on, once } from 'node:events'
 import { createWriteStream, readFileSync, watch } from 'node:fs'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
 import { test } from 'tap'
@@ -135,22 +136,24 @@ test('counts the lines that the stream of the application throws at, or rejects'
   t.same([...(sink?.dropped ?? [])], [['write_error', 2]])
 })
 
-test('waits for what stands in the place of a stream’s write, as under PM2', async (t) => {
-  const path = join(t.testdir(), 'out.log')
+/** Takes each text in its turn, the first at once and others slowly. */
+function slowly(texts: string[]) {
+  let before: Promise<void> | undefined
+  return (text: string, _encoding: unknown, done: () => void): boolean => {
+    const taken = before ? before.then(() => sleep(50)) : turn()
+    before = taken.then(() => void texts.push(text)).then(done)
+    return true
+  }
+}
+
+test('waits for what stands in the place of a stream’s write, as under PM2, and gives it lines only', async (t) => {
   for (const wrap of [(stream: Writable) => stream, (stream: Writable) => pino.multistream(stream)]) {
-    const written: string[] = []
-    const behind = new Writable({
-      write(chunk: Buffer, _encoding, done) {
-        setTimeout(() => {
-          written.push(chunk.toString())
-          done()
-        }, 50)
-      }
-    })
-    const stdout = createWriteStream(path)
-    stdout.write = behind.write.bind(behind)
+    const texts: string[] = []
+    const stdout = createWriteStream(join(t.testdir(), 'out.log'))
+    Object.assign(stdout, { write: slowly(texts) })
     await run({ stream: wrap(stdout) })
-    t.match(JSON.parse(written[1] ?? ''), { msg: 'request completed' })
+    t.match(texts.map(parse), [{ msg: 'here' }, { msg: 'request completed' }])
+    t.equal(texts.length, 2)
     stdout.destroy()
   }
 })
@@ -159,23 +162,65 @@ test('closes soon although what stands in the place of a stream’s write never 
   const stdout = createWriteStream(join(t.testdir(), 'out.log'))
   const lines: string[] = []
   stdout.write = (line: string) => lines.push(line) > 0
+  const app = Fastify({ logger: { stream: stdout } })
+  await app.register(logging)
+  const late = Promise.withResolvers<string>()
   // Timers fire in the order in which they are due, on a busy machine too.
-  const late = sleep(1900, 'late', { ref: false })
-  t.equal(await Promise.race([run({ stream: stdout }), late]), undefined)
-  t.match(JSON.parse(lines[1] ?? ''), { msg: 'request completed' })
+  app.addHook('onClose', async () => void setTimeout(late.resolve, 1900, 'late').unref())
+  app.log.info('here')
+  t.equal(await Promise.race([app.close(), late.promise]), undefined)
+  t.match(parse(lines[0] ?? ''), { msg: 'here' })
   stdout.destroy()
 })
 
+test('counts what a function in the place of a stream’s write throws at or refuses', async (t) => {
+  const stdout = createWriteStream(join(t.testdir(), 'out.log'))
+  const answers = [fails, (done: (error: Error) => void) => done(new Error('ENOSPC'))]
+  stdout.write = (_line: string, ...args: unknown[]) => Boolean(answers.shift()?.(Object(args[1])))
+  const log = createLogger({ stream: stdout })
+  log.info('thrown at')
+  log.info('refused')
+  t.same(droppedOf(log), [['write_error', 2]])
+  stdout.destroy()
+})
+
+test('waits for a slow stream although what stands in the place of its write drops the callback', async (t) => {
+  const { texts, stream } = slow()
+  const write = stream.write.bind(stream)
+  stream.write = (line: string) => write(line)
+  await run({ stream })
+  t.match(texts.filter(Boolean).map(parse), [{ msg: 'here' }, { msg: 'request completed' }])
+})
+
+function parse(line: string): unknown {
+  return JSON.parse(line)
+}
+
+function droppedOf(log: object): unknown {
+  return [...(journalOf(log).sinks[0]?.dropped ?? [])]
+}
+
+function slow() {
+  const texts: string[] = []
+  const stream = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      texts.push(chunk.toString())
+      setTimeout(done, 20)
+    }
+  })
+  return { texts, stream }
+}
+
 /** Logs one request, has the application end its stream, closes the app and logs once more. */
-async function end(stream: { end(): void }): Promise<unknown> {
+async function end(stream: object, ending: () => void): Promise<unknown> {
   const app = Fastify({ logger: Object({ stream }) })
   await app.register(logging)
   app.get('/', async ({ log }) => log.info('here'))
   await app.inject('/')
-  stream.end()
+  ending()
   await app.close()
   app.log.info('too late')
-  return [...(journalOf(app.log).sinks[0]?.dropped ?? [])]
+  return droppedOf(app.log)
 }
 
 /** Ends like a transport of pino's, in which a flush that comes later fails at some moments. */
@@ -196,21 +241,72 @@ class SlowEnd extends EventEmitter {
 }
 
 test('leaves a stream that the application has ended to finish, and counts what comes later', async (t) => {
-  const written: string[] = []
-  const stream = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      written.push(chunk.toString())
-      setTimeout(done, 20)
-    }
+  const { texts, stream } = slow()
+  t.same(await end(stream, () => stream.end()), [['closed', 1]])
+  t.match(texts.map(parse), [{ msg: 'here' }, { msg: 'request completed' }])
+
+  const slowEnd = new SlowEnd()
+  t.same(await end(slowEnd, () => slowEnd.end()), [['closed', 1]])
+  t.ok(slowEnd.closed)
+})
+
+test('leaves a transport and a destination of pino’s to finish, too, with each line once', async (t) => {
+  const folder = t.testdir()
+  const at = (name: string): string => join(folder, name)
+  const transport = pino.transport({ target: 'pino/file', options: { destination: at('transport') } })
+  const closed = once(transport, 'close')
+  t.same(await end(transport, () => transport.end()), [['closed', 1]])
+  await closed
+  t.match(linesIn(at('transport')), [{ msg: 'here' }, { msg: 'request completed' }])
+
+  for (const minLength of [0, 4096]) {
+    const destination = pino.destination({ dest: at(`${minLength}`), sync: false, minLength })
+    t.same(await end(destination, () => destination.end()), [['closed', 1]])
+    t.match(linesIn(at(`${minLength}`)), [{ msg: 'here' }, { msg: 'request completed' }])
+    t.equal(linesIn(at(`${minLength}`)).length, 2)
+  }
+})
+
+test('writes to the others where the application has ended one of several streams', async (t) => {
+  const [ended, other] = [slow(), slow()]
+  const several = pino.multistream([{ stream: ended.stream }, { stream: other.stream }])
+  const { streams } = several
+  t.same(await end(several, () => ended.stream.end()), [['closed', 1]])
+  t.equal(several.streams, streams)
+  t.equal(other.stream.writableLength > 0, true)
+  await new Promise((done) => other.stream.end(done))
+  const lines = other.texts.filter(Boolean).map(parse)
+  t.match(lines, [{ msg: 'here' }, { msg: 'request completed' }, { msg: 'too late' }])
+})
+
+test('waits for the others where one of several streams has been destroyed', async (t) => {
+  const other = slow()
+  const destroyed = new Writable({
+    write: (_chunk, _encoding, done) => done(),
+    destroy: (_error, done) => void setTimeout(done, 1)
   })
-  t.same(await end(stream), [['closed', 1]])
-  t.match(JSON.parse(written[1] ?? ''), { msg: 'request completed' })
+  const several = pino.multistream([{ stream: destroyed }, { stream: other.stream }])
+  await end(several, () => destroyed.destroy())
+  t.match(other.texts.slice(0, 2).map(parse), [{ msg: 'here' }, { msg: 'request completed' }])
+})
 
-  const path = join(t.testdir(), 'app.log')
-  t.same(await end(pino.transport({ target: 'pino/file', options: { destination: path } })), [['closed', 1]])
-  t.match(linesIn(path), [{ msg: 'here' }, { msg: 'request completed' }])
+test('answers while its lines go to a response that has ended, and counts them', async (t) => {
+  const receiver = createServer((_request, response) => void response.end())
+  const responses = on(receiver, 'request')
+  await new Promise<void>((listening) => receiver.listen(0, '127.0.0.1', listening))
+  t.teardown(() => receiver.close())
+  const { port } = Object(receiver.address())
+  await (await fetch(`http://127.0.0.1:${port}`)).text()
+  const { value: [, response] = [] } = await responses.next()
+  t.same(await end(response, () => undefined), [['closed', 3]])
+})
 
-  const slow = new SlowEnd()
-  t.same(await end(slow), [['closed', 1]])
-  t.ok(slow.closed)
+test('leaves no listener on an ended stream, however often it is flushed', async (t) => {
+  const { stream } = slow()
+  const log = createLogger({ stream })
+  log.info('here')
+  stream.end()
+  const before = stream.listenerCount('error')
+  for (let flushes = 0; flushes < 3; flushes++) await journalOf(log).sinks[0]?.flush(2000)
+  t.equal(stream.listenerCount('error'), before)
 })
