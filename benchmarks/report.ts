@@ -271,7 +271,7 @@ export function markdown(results: Results): string {
   const { rounds, names, paired, startUps, memory, pacedMemory, growths, peers, wrk, missing } = results
   const sections = [
     '# Results',
-    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds} rounds of each variant. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
+    `Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model ?? 'unknown'}, ${rounds} rounds of each variant, more of those in several groups. Written by \`pnpm bench\`; [README.md](README.md) says how to read it.`,
     '## Summary',
     summary(results),
     '![CPU time a request](results.svg)',

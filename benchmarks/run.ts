@@ -92,7 +92,8 @@ async function full(together: readonly (readonly VariantName[])[], rounds: numbe
     for (let taken = 0; taken < rounds; taken += ROUNDS_A_START) {
       const count = Math.min(ROUNDS_A_START, rounds - taken)
       for (const names of together) {
-        results.starts.push(...(await takeStarts({ ...plan, names, rounds: count, roundsAStart: count }, tell)))
+        const begun = (progress: string): void => tell(`${taken} of ${rounds}: ${progress}`)
+        results.starts.push(...(await takeStarts({ ...plan, names, rounds: count, roundsAStart: count }, begun)))
         write(results)
       }
     }
