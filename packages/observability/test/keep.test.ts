@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { runInBackground } from '@fastify-observability/observation/internal'
 import { type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability, { logger, type ObservabilityOptions, observe, withSpan } from '../src/index.ts'
 
 type Line = Record<string, unknown>
 
-const KEEP = { errors: true, slowerThanMs: 1_000 }
+const KEEP = { errors: true, slowerThanMs: STARVED_MS }
 
 /** A service with the suite, its lines, and the spans that it has delivered. */
 async function keeping(t: Test, options: ObservabilityOptions, declare: (app: FastifyInstance) => void) {
@@ -34,7 +35,7 @@ function serve(app: FastifyInstance): void {
         await null
       })
     }
-    if (id.endsWith('17')) await sleep(1_010)
+    if (id.endsWith('17')) await sleep(STARVED_MS + 10)
     if (id.endsWith('42')) throw new Error('no such order')
     return { id }
   })
@@ -50,7 +51,7 @@ test('tells the whole story of the failed and the slow among 1,000 requests at o
   await Promise.all(Array.from({ length: 1_000 }, (_, id) => runInBackground(ask, id)))
   const metrics = await (await fetch(`${origin}/metrics`)).text()
   t.notMatch(metrics, 'held_full')
-  const { complete } = await app.observability.flush(10_000)
+  const { complete } = await app.observability.flush(PATIENCE_MS)
   t.ok(complete)
   await app.close()
 

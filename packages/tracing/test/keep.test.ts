@@ -3,12 +3,15 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { registryOf } from '@fastify-observability/observation/internal'
 import type { ReceivedSpan } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Span, TraceFlags } from '@opentelemetry/api'
 import { type ReadableSpan, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
 import { named, spansOf, TRACE_ID, TRACEPARENT, traced } from './traced.ts'
+
+const DAY_MS = 86_400_000
 
 const fails = (): never => {
   throw new TypeError('boom')
@@ -70,14 +73,20 @@ test('exports the same spans as of a request that is sampled', async (t) => {
   t.notMatch(JSON.stringify(kept), 'planted')
 })
 
-test('exports the trace of a request that was slow', async (t) => {
-  const { app, collector } = await keeping(t, { keep: { errors: false, slowerThanMs: 20 } }, (app) => {
-    app.get('/slow', async () => withSpan('waiting', () => sleep(30)))
-  })
-  for (const path of ['/fine', '/boom', '/slow']) await app.inject(path)
-  const spans = await spansOf(app, collector)
-  t.same(spans.map(({ name }) => name).toSorted(), ['GET /slow', 'waiting'])
-  t.match(named(spans, 'GET /slow').attributes, { 'keep.reason': 'slow' })
+test('exports the trace of a request that was slow, and of no other', async (t) => {
+  const received: ReceivedSpan[][] = []
+  for (const slowerThanMs of [20, DAY_MS]) {
+    const { app, collector } = await keeping(t, { keep: { errors: false, slowerThanMs } }, (app) => {
+      app.get('/slow', async () => withSpan('waiting', () => sleep(30)))
+    })
+    await app.inject('/slow')
+    if (slowerThanMs === DAY_MS) for (const path of ['/fine', '/boom']) await app.inject(path)
+    received.push(await spansOf(app, collector))
+  }
+  const [slow = [], others] = received
+  t.same(slow.map(({ name }) => name).toSorted(), ['GET /slow', 'waiting'])
+  t.match(named(slow, 'GET /slow').attributes, { 'keep.reason': 'slow' })
+  t.same(others, [])
 })
 
 test('tells what it calls that the trace is not sampled', async (t) => {
@@ -155,7 +164,7 @@ test('holds so many spans of a trace, the latest, and counts what falls out of o
   await app.inject('/succeeds')
   t.equal(countsOf(app)['processed held_full'], undefined)
   await app.inject('/fails')
-  const { complete, spans: undelivered } = await registryOf(app).flush(2_000)
+  const { complete, spans: undelivered } = await registryOf(app).flush(PATIENCE_MS)
   t.match([complete, undelivered], [true, { pending: 0, dropped: 0 }])
   const spans = await spansOf(app, collector)
   t.equal(spans.length, 256)
