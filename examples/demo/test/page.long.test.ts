@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { freePorts } from '@fastify-observability/testing/ports'
+import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { chromium } from 'playwright-core'
 import { type Test, test } from 'tap'
 
@@ -46,7 +47,7 @@ test('the demo opens with the page, and an order that fails is on it within two 
   })
   t.equal(status, 500)
   const row = page.getByRole('row', { name: '500' }).filter({ hasText: 'POST /orders' })
-  await row.getByRole('link').click({ timeout: 2_000 })
+  await row.getByRole('link').click({ timeout: 2_000 + STARVED_MS })
   await page.locator('.spans').waitFor()
   t.ok((await page.locator('.spans .span').count()) >= 4)
   const story = String(await page.locator('main').textContent())

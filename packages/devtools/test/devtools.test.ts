@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { get, type IncomingMessage } from 'node:http'
 import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { CATALOGUE, readCatalogue } from './catalogue.ts'
 import { API, ask, startService } from './service.ts'
@@ -173,7 +174,7 @@ test('of each destination, what was produced is delivered, dropped or waiting', 
   t.teardown(() => collector.close())
   const { app } = await startService(t, {}, collector.url)
   await app.inject({ method: 'POST', url: '/orders' })
-  await registryOf(app).flush(2_000)
+  await registryOf(app).flush(PATIENCE_MS)
   const { destinations } = await ask(app, 'delivery')
   t.match(destinations, [
     { signal: 'lines', to: "the application's stream" },

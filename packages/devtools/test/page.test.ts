@@ -1,3 +1,4 @@
+import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import type { Route } from 'playwright-core'
 import { test } from 'tap'
 import { checkViews, endBrowser, failingOrder, openPage, picture, skip } from './browser.ts'
@@ -5,7 +6,7 @@ import { checkViews, endBrowser, failingOrder, openPage, picture, skip } from '.
 test('a failing order has its row within two seconds, and its story behind it', { skip }, async (t) => {
   const { page, address, problems } = await openPage(t)
   const id = await failingOrder(address)
-  await page.getByRole('link', { name: 'POST /orders' }).click({ timeout: 2_000 })
+  await page.getByRole('link', { name: 'POST /orders' }).click({ timeout: 2_000 + STARVED_MS })
   await page.getByRole('heading', { name: 'Error: the charge failed' }).waitFor()
   await picture(page, 'story')
   t.equal(await page.locator('.spans .span').count(), 6)

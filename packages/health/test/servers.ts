@@ -6,6 +6,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { freePorts } from '@fastify-observability/testing/ports'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 
 /** A server of our own that can be killed, stopped and started again at the same address. */
 export interface Server {
@@ -90,11 +91,11 @@ async function server(port: number, folder: string, [command = '', ...args]: str
 
   async function start(): Promise<void> {
     child = spawn(command, args, { cwd: '/', stdio: 'ignore' })
-    for (let attempt = 0; attempt < 200; attempt++) {
-      if (await accepts(port)) return
+    const deadline = AbortSignal.timeout(PATIENCE_MS)
+    while (!(await accepts(port))) {
+      if (deadline.aborted) throw new Error(`${command} does not listen on ${port}`)
       await wait(50)
     }
-    throw new Error(`${command} does not listen on ${port}`)
   }
 
   async function signal(name: 'SIGKILL' | 'SIGSTOP' | 'SIGCONT'): Promise<void> {

@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
 import { test } from 'tap'
@@ -307,6 +308,6 @@ test('leaves no listener on an ended stream, however often it is flushed', async
   log.info('here')
   stream.end()
   const before = stream.listenerCount('error')
-  for (let flushes = 0; flushes < 3; flushes++) await journalOf(log).sinks[0]?.flush(2000)
+  for (let flushes = 0; flushes < 3; flushes++) await journalOf(log).sinks[0]?.flush(PATIENCE_MS)
   t.equal(stream.listenerCount('error'), before)
 })

@@ -17,7 +17,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { descriptorsOf } from '@fastify-observability/testing/descriptors'
 import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { bytesOf, type FileOptions, openFile } from '../src/file.ts'
 import type { Sink } from '../src/sink.ts'
@@ -89,9 +89,9 @@ function open(t: Test, options: Partial<FileOptions> = {}, onState?: (message: s
 test('appends whole lines in order to a file that only its owner writes and its group reads', async (t) => {
   const { path, sink } = open(t)
   write(sink, range(3))
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   write(sink, [3])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.equal(readFileSync(path, 'utf8'), range(4).map(line).join(''))
   t.equal(statSync(path).mode & 0o777, 0o640)
 })
@@ -105,7 +105,7 @@ test('leaves the last line alone that a crash has torn, and adds nothing after o
     const path = join(t.testdir({ 'app.log': before }), 'app.log')
     const sink = openFile({ path })
     write(sink, [1])
-    await sink.close(1000)
+    await sink.close(PATIENCE_MS)
     t.equal(readFileSync(path, 'utf8'), expected)
   }
 })
@@ -114,14 +114,14 @@ test('creates the folder', async (t) => {
   const path = join(t.testdir(), 'deep', 'down', 'app.log')
   const sink = openFile({ path })
   write(sink, [1])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.same(numbersIn(readFileSync(path, 'utf8')), [1])
 })
 
 test('rotates by size into gzip archives of the same mode, and loses nothing', async (t) => {
   const { folder, sink } = open(t, { maxSize: '100KB', maxTotalSize: '10MB' })
   write(sink, range(1000))
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   await until(folder, (names) => names.every((name) => name === 'app.log' || name.endsWith('.gz')))
   const archives = readdirSync(folder).filter((name) => name.endsWith('.gz'))
   t.equal(archives.length, 4)
@@ -132,7 +132,7 @@ test('rotates by size into gzip archives of the same mode, and loses nothing', a
 test('leaves archives as they are with compress: false, each longer than maxSize by less than a line', async (t) => {
   const { folder, sink } = open(t, { maxSize: '100KB', maxTotalSize: '10MB', compress: false })
   write(sink, range(1000))
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   const archives = readdirSync(folder).filter((name) => ARCHIVE.test(name))
   t.equal(archives.length, 4)
   for (const name of archives) t.ok(statSync(join(folder, name)).size < 100 * KIB + 500)
@@ -184,7 +184,7 @@ test('deletes archives of earlier runs that are too old, and finishes what a cra
   archive('20261004T000000000Z.gz', gzipSync(line(4)), 27)
   archive('20261005T000000000Z.gz.tmp', 'half', 26)
   archive('mine', 'kept', 99)
-  await openFile({ path: join(folder, 'app.log') }).close(1000)
+  await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
   t.same(readdirSync(folder), [
     'app.log',
     'app.log.20261002T000000000Z.gz',
@@ -253,7 +253,7 @@ test('deletes the oldest archives of earlier runs first when the total is too mu
     writeFileSync(path, Buffer.alloc(100))
     utimesSync(path, new Date(), new Date(Date.now() - (9 - day) * DAY_MS))
   }
-  await openFile({ path: join(folder, 'app.log'), maxSize: '100B', maxTotalSize: '300B' }).close(1000)
+  await openFile({ path: join(folder, 'app.log'), maxSize: '100B', maxTotalSize: '300B' }).close(PATIENCE_MS)
   t.same(readdirSync(folder), ['app.log', 'app.log.20261002T000000000Z.gz', 'app.log.20261003T000000000Z.gz'])
 })
 
@@ -264,7 +264,7 @@ test('begins a day with a new file', async (t) => {
   utimesSync(path, new Date(), new Date(Date.now() - DAY_MS))
   const sink = openFile({ path })
   write(sink, [2])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.same(numbersIn(readFileSync(path, 'utf8')), [2])
   t.same(sorted(logged(folder)), [1, 2])
 })
@@ -291,14 +291,14 @@ test('opens the file anew on SIGHUP, and no longer listens when closed', async (
   const { folder, path, sink } = open(t)
   const listeners = process.listenerCount('SIGHUP')
   write(sink, [1])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   renameSync(path, `${path}.moved`)
   write(sink, [2])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   process.kill(process.pid, 'SIGHUP')
   await until(folder, (names) => names.includes('app.log'))
   write(sink, [3])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.same(numbersIn(readFileSync(`${path}.moved`, 'utf8')), [1, 2])
   t.same(numbersIn(readFileSync(path, 'utf8')), [3])
   t.equal(process.listenerCount('SIGHUP'), listeners - 1)
@@ -310,14 +310,14 @@ test('listens to SIGHUP once for all files, as long as one is open', async (t) =
   const names = range(12).map((n) => `${n}.log`)
   const sinks = names.map((name) => openFile({ path: join(folder, name) }))
   for (const sink of sinks) write(sink, [1])
-  await Promise.all(sinks.map((sink) => sink.flush(1000)))
+  await Promise.all(sinks.map((sink) => sink.flush(PATIENCE_MS)))
   t.equal(process.listenerCount('SIGHUP'), before + 1)
   for (const name of names) rmSync(join(folder, name))
   process.kill(process.pid, 'SIGHUP')
   await until(folder, (found) => names.every((name) => found.includes(name)))
   for (const sink of sinks) {
     t.equal(process.listenerCount('SIGHUP'), before + 1)
-    await sink.close(1000)
+    await sink.close(PATIENCE_MS)
   }
   t.equal(process.listenerCount('SIGHUP'), before)
 })
@@ -325,10 +325,10 @@ test('listens to SIGHUP once for all files, as long as one is open', async (t) =
 test('creates a deleted file again with the next line', async (t) => {
   const { folder, path, sink } = open(t)
   write(sink, [1])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   rmSync(folder, { recursive: true })
   write(sink, [2, 3])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   t.same(numbersIn(readFileSync(path, 'utf8')), [2, 3])
 })
 
@@ -337,9 +337,9 @@ test('shares a file that is opened twice, until both have closed', async (t) => 
   const other = openFile({ path })
   write(sink, [1])
   write(other, [2])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   write(other, [3])
-  await other.close(1000)
+  await other.close(PATIENCE_MS)
   write(other, [4])
   t.same(numbersIn(readFileSync(path, 'utf8')), [1, 2, 3])
   t.same([...other.dropped], [['closed', 1]])
@@ -348,12 +348,12 @@ test('shares a file that is opened twice, until both have closed', async (t) => 
 test('rotates a file that flushSync has filled', async (t) => {
   const { folder, path, sink } = open(t, { maxSize: '10KB', maxTotalSize: '1MB' })
   write(sink, [0])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   write(sink, range(100, 1))
   sink.flushSync()
   t.ok(statSync(path).size > 10 * KIB)
   write(sink, [101])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.same(numbersIn(readFileSync(path, 'utf8')), [101])
   t.same(sorted(logged(folder)), range(102))
 })
@@ -361,12 +361,12 @@ test('rotates a file that flushSync has filled', async (t) => {
 test('goes on in a file that somebody has emptied', async (t) => {
   const { path, sink } = open(t)
   write(sink, range(10))
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   truncateSync(path)
   write(sink, [10])
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   write(sink, [11])
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   t.same(numbersIn(readFileSync(path, 'utf8')), [10, 11])
 })
 
@@ -380,7 +380,7 @@ test('holds lines while the folder is a file, reports it, and writes them when i
   rmSync(folder)
   mkdirSync(folder)
   const since = performance.now()
-  await sink.flush(5000)
+  await sink.flush(PATIENCE_MS)
   t.comment(`after ${Math.round(performance.now() - since)} ms`)
   t.same(numbersIn(readFileSync(path, 'utf8')), [1])
   t.match(messages, [/^cannot write to .*app\.log, holding lines: ENOTDIR/, /^writing to .*app\.log again$/])
@@ -423,7 +423,7 @@ for (const end of ['exit', 'throw', 'nothing'] as const) {
     const file: FileOptions = { path: join(folder, 'app.log'), maxSize: '100KB', maxTotalSize: '10MB' }
     t.equal((await startWriter({ file, lines: 5000, end }).report).code, end === 'throw' ? 1 : 0)
     // The next run tidies what was amid compression.
-    await openFile(file).close(5000)
+    await openFile(file).close(PATIENCE_MS)
     t.same(sorted(logged(folder)), range(5000))
   })
 }
@@ -435,7 +435,7 @@ test('leaves no descriptor open, and counts what comes after close', {
   const descriptors = readdirSync('/proc/self/fd').length
   const sink = openFile({ path, maxSize: '10KB', maxTotalSize: '1MB' })
   write(sink, range(200))
-  await sink.close(1000)
+  await sink.close(PATIENCE_MS)
   write(sink, [200])
   sink.flushSync()
   t.equal(readdirSync('/proc/self/fd').length, descriptors)

@@ -3,7 +3,7 @@ import { closeSync, constants, openSync, readFileSync, readSync, rmSync, writeFi
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { mountDisk, noDisks } from '@fastify-observability/testing/disk'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { createSink, MAX_HELD_BYTES } from '../src/sink.ts'
 import { droppedLines, numbersIn, startWriter } from './writer.ts'
@@ -51,7 +51,7 @@ test('writes the lines of several turns of the event loop at once', async (t) =>
     sink.write(line)
     await turn()
   }
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   t.same(written, ['one\ntwo\nthree\n'])
 })
 
@@ -145,7 +145,7 @@ test('drops a line longer than what it may hold', async (t) => {
   })
   sink.write('x'.repeat(MAX_HELD_BYTES + 1))
   sink.write('x'.repeat(MAX_HELD_BYTES))
-  await sink.flush(1000)
+  await sink.flush(PATIENCE_MS)
   t.same([...sink.dropped], [['buffer_full', 1]])
   t.same(taken, [MAX_HELD_BYTES])
 })
@@ -164,6 +164,6 @@ test('flush and close keep their deadlines when a write hangs', async (t) => {
 test('counts the lines that an outlet rejects', async (t) => {
   const sink = createSink({ write: async () => Promise.reject(new Error('EIO')), writeSync: () => false })
   sink.write('a line\n')
-  await sink.flush(5_000)
+  await sink.flush(PATIENCE_MS)
   t.same([...sink.dropped], [['write_error', 1]])
 })

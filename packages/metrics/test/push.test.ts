@@ -1,6 +1,7 @@
 import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import metrics, { type MetricsOptions } from '../src/index.ts'
@@ -47,7 +48,7 @@ test('pushes what /metrics says at that moment, and serves it beside', async (t)
   const jobs = app.metrics.counter({ name: 'jobs_total', help: 'Jobs.', labelNames: ['queue'] })
   jobs.inc({ queue: 'mail' }, 3)
   const { body } = await app.inject('/metrics')
-  await registryOf(app).flush(5_000)
+  await registryOf(app).flush(PATIENCE_MS)
   t.match(body, /^jobs_total\{queue="mail"\} 3$/m)
   t.match(named('jobs_total'), [{ type: 'sum', isMonotonic: true, value: 3, attributes: { queue: 'mail' } }])
 })
@@ -56,14 +57,14 @@ test('pushes the default labels of the registry as attributes, of request metric
   const { app, named } = await ordered(t, {}, { otlp: true })
   app.metrics.counter({ name: 'jobs_total', help: 'Jobs.' }).inc()
   app.metrics.registry.setDefaultLabels({ region: 'eu' })
-  await registryOf(app).flush(5_000)
+  await registryOf(app).flush(PATIENCE_MS)
   const names = ['jobs_total', 'http.server.request.duration', 'process_resident_memory_bytes']
   for (const name of names) t.equal(named(name)[0]?.attributes.region, 'eu', name)
 })
 
 test('counts the points that it has pushed on /metrics', async (t) => {
   const { app, collector } = await ordered(t, {}, { otlp: true })
-  await registryOf(app).flush(5_000)
+  await registryOf(app).flush(PATIENCE_MS)
   const { body } = await app.inject('/metrics')
   t.match(body, `\notel_sdk_exporter_metric_data_point_exported_total{error_type=""} ${collector.points.length}\n`)
 })
@@ -72,7 +73,7 @@ test('pushes deltas that add up to the cumulative count', async (t) => {
   const env = { OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: 'delta' }
   const { app, named } = await ordered(t, env, { otlp: true })
   for (let pushes = 0; pushes < 5; pushes++) {
-    await registryOf(app).flush(5_000)
+    await registryOf(app).flush(PATIENCE_MS)
     for (let requests = 0; requests <= pushes; requests++) await app.inject('/orders/2')
   }
   await app.close()

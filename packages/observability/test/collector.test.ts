@@ -6,6 +6,7 @@ import {
   noCollector as skip,
   startRealCollector
 } from '@fastify-observability/testing/real-collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import observability from '../src/index.ts'
@@ -151,7 +152,7 @@ for (const [temporality, perSeries] of [
     })
     for (let push = 0; push < 4; push++) {
       for (let order = 0; order <= push; order++) await app.inject('/orders/1')
-      await app.observability.flush(5_000)
+      await app.observability.flush(PATIENCE_MS)
     }
     const { body } = await app.inject('/metrics')
     await app.close()

@@ -52,7 +52,7 @@ test('delivers the points of now where metrics are pushed', async (t) => {
   t.teardown(() => other.close())
   Reflect.deleteProperty(process.env, 'OTEL_EXPORTER_OTLP_ENDPOINT')
   await other.inject('/orders/7')
-  t.match(await other.observability.flush(5_000), { complete: true, points: NOTHING })
+  t.match(await other.observability.flush(PATIENCE_MS), { complete: true, points: NOTHING })
   t.match(
     collector.points.find(({ name }) => name === 'http.server.request.duration'),
     { count: 1 }

@@ -3,6 +3,7 @@ import { connect, constants } from 'node:http2'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import observability from '../src/index.ts'
@@ -72,7 +73,7 @@ test('accounts once for each of 2,000 HTTP/2 streams that a client resets at onc
   t.ok(begun() > 0)
   t.same([aborted(), Number(count.exec(body)?.[1])], [begun(), begun()])
   t.match(body, /^http_server_active_requests\{.*http_route="\/".*\} 0$/m)
-  await app.observability.flush(10_000)
+  await app.observability.flush(PATIENCE_MS)
   const { dropped } = app.observability.report()
   t.equal(collector.spans.filter(({ name }) => name === 'GET /').length, begun(), `dropped ${JSON.stringify(dropped)}`)
   lines.length = 0

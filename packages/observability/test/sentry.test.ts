@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import { logger } from '@fastify-observability/logging'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -46,6 +47,9 @@ async function originOf(app: FastifyInstance): Promise<string> {
     : app.listen({ port: 0 })
 }
 
+/** Ends the call that waits, as its client would. */
+let leave = (): void => undefined
+
 function defineRoutes(app: FastifyInstance): void {
   app.get('/thrown/:status', async ({ params }) => {
     const statusCode = Number((params as { status: string }).status)
@@ -53,7 +57,10 @@ function defineRoutes(app: FastifyInstance): void {
   })
   app.get('/bare', async (_request, reply) => reply.code(500).send('no exception'))
   app.get('/stream', async (_request, reply) => reply.send(Readable.from(halfWay())))
-  app.get('/never', async () => new Promise<void>(() => undefined))
+  app.get('/never', async () => {
+    leave()
+    return new Promise<void>(() => undefined)
+  })
   app.get('/hook', { onRequest: async () => Promise.reject(new Error('hook')) }, async () => 'ok')
   const schema = { querystring: { type: 'object', required: ['q'], properties: { q: { type: 'string' } } } }
   app.get('/valid', { schema }, async () => 'ok')
@@ -68,9 +75,11 @@ async function* halfWay(): AsyncGenerator<string> {
   throw new RangeError('half way')
 }
 
-/** Asks, and leaves after a moment if there is no answer. */
+/** Asks, and leaves a route that gives no answer. */
 async function ask(url: string, requestId: string): Promise<void> {
-  const signal = AbortSignal.timeout(url.endsWith('/never') ? 100 : 10_000)
+  const leaving = new AbortController()
+  leave = () => leaving.abort()
+  const signal = AbortSignal.any([leaving.signal, AbortSignal.timeout(PATIENCE_MS)])
   await fetch(url, { headers: { 'x-request-id': requestId }, signal })
     .then((response) => response.text())
     .catch(() => undefined)

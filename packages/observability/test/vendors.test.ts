@@ -5,6 +5,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { createServer } from 'node:https'
 import { selfSigned } from '@fastify-observability/testing/certificate'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify from 'fastify'
 import { type Test, test } from 'tap'
 import observability from '../src/index.ts'
@@ -59,7 +60,7 @@ async function receivedBy(
   await app.register(observability, { service: { name: 'orders' }, logging: { stream: { write: () => true } } })
   app.get('/orders/:id', async () => 'ok')
   await app.inject('/orders/7')
-  t.match(await app.observability.flush(10_000), { complete: true })
+  t.match(await app.observability.flush(PATIENCE_MS), { complete: true })
   t.ok(received.every(({ headers }) => headers['content-type'] === 'application/x-protobuf'))
   return new Map(received.map(({ url, headers }) => [url, headers]))
 }

@@ -1,5 +1,6 @@
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { exportPoints, type Metric } from '../src/index.ts'
 
@@ -52,7 +53,7 @@ function pushing(endpoint: string, collect: () => Metric[] = () => METRICS) {
 test('delivers gauges, sums, histograms and summaries with their exemplars', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
-  await pushing(collector.url).close(5_000)
+  await pushing(collector.url).close(PATIENCE_MS)
   const exemplar = { traceId, spanId, timeMs: TIME.timeMs }
   t.match(collector.points, [
     { name: 'queue.size', type: 'gauge', value: -1.5, attributes: { queue: 'mail' }, ...TIME },
@@ -80,7 +81,7 @@ test('pushes every OTEL_METRIC_EXPORT_INTERVAL, and the last values at the end',
     { name: 'n', type: 'gauge', points: [{ attributes: {}, timeMs: 1, value: ++value }] }
   ])
   await collector.called(3, 'metrics')
-  await points.close(5_000)
+  await points.close(PATIENCE_MS)
   t.same(
     collector.points.map(({ value }) => value),
     Array.from({ length: value }, (_, index) => index + 1)
@@ -94,15 +95,15 @@ test('delivers the values of now by a flush, whatever is under way', async (t) =
   const points = pushing(collector.url, () => [
     { name: 'n', type: 'gauge', points: [{ attributes: {}, timeMs: 1, value }] }
   ])
-  const first = points.flush(5_000)
+  const first = points.flush(PATIENCE_MS)
   value = 2
-  await Promise.all([points.flush(5_000), points.flush(5_000)])
+  await Promise.all([points.flush(PATIENCE_MS), points.flush(PATIENCE_MS)])
   t.same(
     collector.points.map(({ value }) => value),
     [1, 2]
   )
   await first
-  await points.close(5_000)
+  await points.close(PATIENCE_MS)
 })
 
 test('asks for the temporality that the environment prefers', async (t) => {
@@ -130,7 +131,7 @@ test('leaves exemplars out where the environment wants none', async (t) => {
   withEnv(t, { OTEL_METRICS_EXEMPLAR_FILTER: 'always_off' })
   const collector = await startCollector()
   t.teardown(() => collector.close())
-  await pushing(collector.url).close(5_000)
+  await pushing(collector.url).close(PATIENCE_MS)
   t.equal(collector.points.length, 4)
   t.same(
     collector.points.flatMap(({ exemplars }) => exemplars),

@@ -1,5 +1,6 @@
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { exportLogs } from '../src/index.ts'
 
@@ -12,7 +13,7 @@ async function received(t: Test, env: Record<string, string>, attributes: Record
   const log = { warn: () => undefined }
   const records = exportLogs({ endpoint: collector.url, service, scope: { name: 'test' }, log })
   records.add({ timeMs: Date.now(), severityNumber: 9, severityText: 'info', body: 'x'.repeat(10), attributes })
-  await records.close(5_000)
+  await records.close(PATIENCE_MS)
   t.equal(collector.logs[0]?.body, 'x'.repeat(10))
   return collector.logs[0]
 }

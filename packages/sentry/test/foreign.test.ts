@@ -1,5 +1,6 @@
 import { registryOf } from '@fastify-observability/observation/internal'
 import { startIngest } from '@fastify-observability/testing/ingest'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -31,7 +32,7 @@ test('uses the client that the user has made, with its options, and leaves it op
   await app.close()
   t.equal(Sentry.getClient(), client)
   t.equal(client?.getOptions().enabled, undefined)
-  await Sentry.flush(2000)
+  await Sentry.flush(PATIENCE_MS)
   t.match(ingest.events, [{ environment: 'mine', transaction: 'GET /:secret', tags: { request_id: 'req-1' } }])
   t.equal(ingest.events.length, 1)
 })
@@ -40,7 +41,7 @@ test('scrubs the events that it captures there', async (t) => {
   const { app, ingest } = await service(t)
   await app.inject('/1')
   Sentry.captureException(new Error('password=my own'))
-  await Sentry.flush(2000)
+  await Sentry.flush(PATIENCE_MS)
   const values = ingest.events.map(({ exception }) => exception?.values[0]?.value)
   t.same(values.sort(), ['password=[redacted]', 'password=my own'])
   await app.close()
@@ -49,7 +50,7 @@ test('scrubs the events that it captures there', async (t) => {
 test('counts what the client sends, and what it drops', async (t) => {
   const { app, ingest } = await service(t)
   for (let index = 0; index < 3; index++) await app.inject('/1')
-  await Sentry.flush(2000)
+  await Sentry.flush(PATIENCE_MS)
   // The SDK's own de-duplication.
   t.equal(ingest.events.length, 1)
   t.same(countsOf(app), [
@@ -63,7 +64,7 @@ test('sends nothing twice where the Fastify integration of the SDK is left in', 
   const { app, ingest } = await service(t, { integrations: (defaults) => defaults })
   await app.listen({ port: 0 })
   await (await fetch(`${app.listeningOrigin}/1`)).text()
-  await Sentry.flush(2000)
+  await Sentry.flush(PATIENCE_MS)
   t.equal(ingest.events.length, 1)
   await app.close()
 })
@@ -91,7 +92,7 @@ test('keeps requests apart where a client keeps its scopes in the context of Ope
     throw new Error(id)
   })
   await Promise.all(['/told/a', '/told/b'].map((url) => app.inject(url)))
-  await Sentry.flush(2000)
+  await Sentry.flush(PATIENCE_MS)
   const told = ingest.events.map(({ exception, tags }) => `${exception?.values[0]?.value} ${tags?.asked}`)
   t.same(told.sort(), ['a a', 'b b'])
   await app.close()

@@ -37,7 +37,7 @@ test('registers, refuses wrong options, is ready and closes without the SDK', as
   }
   const { app } = await service(t)
   await app.ready()
-  t.same(await registryOf(app).flush(1_000), { complete: true, events: { pending: 0, dropped: 0 } })
+  t.same(await registryOf(app).flush(PATIENCE_MS), { complete: true, events: { pending: 0, dropped: 0 } })
   await app.close()
   t.equal(loaded, 0)
 })

@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
 import { startIngest } from '@fastify-observability/testing/ingest'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
@@ -200,7 +200,7 @@ test('counts an error whose cause cannot be read, and closes at once', async (t)
     throw Object.defineProperty(new Error('boom'), (params as { key: string }).key, { get: refuse })
   })
   for (const key of ['cause', 'stack']) await app.inject(`/${key}`)
-  t.equal(await Sentry.flush(500), true)
+  t.equal(await Sentry.flush(PATIENCE_MS), true)
   await app.close()
   t.same(ingest.events, [])
   t.same(countsOf(app, 'sentry_events_dropped_total'), [[{ reason: 'unreadable' }, 2]])
