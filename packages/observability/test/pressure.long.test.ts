@@ -1,5 +1,4 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { start, statusOf } from './process.ts'
 
@@ -11,15 +10,14 @@ async function timed(url: string): Promise<number> {
   return (await statusOf(url)) === 200 ? performance.now() - startedAt : Number.POSITIVE_INFINITY
 }
 
-test('answers liveness after a block of two seconds, and at 0.9 of its utilisation', async (t) => {
+test('answers liveness within a second after a block of two, and at 0.9 of its utilisation', async (t) => {
   const { origin } = await start(t, {}, 'pressed.ts')
   await statusOf(`${origin}/block`)
   await statusOf(`${origin}/busy`)
   const times: number[] = []
   for (let probe = 0; probe < 100; probe++) times.push(await timed(`${origin}/health`))
-  const slowestMs = Math.round(Math.max(...times))
-  t.comment(`the slowest took ${slowestMs} ms`)
-  t.ok(slowestMs < 1_000 + STARVED_MS, `${slowestMs} ms`)
+  const late = times.filter((ms) => ms > 1_000)
+  t.ok(late.length <= 1, `${late.length} late, the slowest took ${Math.round(Math.max(...times))} ms`)
 })
 
 test('under pressure sheds the application with Retry-After, is not ready, and answers what it must', async (t) => {
