@@ -23,11 +23,11 @@ export interface Outcome {
   ended: boolean
 }
 
-export type Run = (jobs: Job[]) => Promise<Outcome[]>
+/** @param atOnce how many processes at a time. By default as many as suit tests that wait most of their time. */
+export type Run = (jobs: Job[], atOnce?: number) => Promise<Outcome[]>
 
 // The slowest files wait for 10 seconds.
 const LIMIT_MS = 45_000
-// Many tests wait most of their time.
 const PROCESSES = 2 * availableParallelism()
 // What stands for something else in an expression.
 const SPECIAL = /[$()*+./?[\\\]^{|}]/g
@@ -37,13 +37,13 @@ export async function createRunner(project: string): Promise<Run> {
   const reports = join(project, 'reports')
   await mkdir(reports)
   let count = 0
-  return async (jobs) => {
+  return async (jobs, atOnce = PROCESSES) => {
     const outcomes: Outcome[] = []
     const left = jobs.entries()
     async function take(): Promise<void> {
       for (const [index, job] of left) outcomes[index] = await runJob(job, project, join(reports, `${count++}.jsonl`))
     }
-    await Promise.all(Array.from({ length: PROCESSES }, take))
+    await Promise.all(Array.from({ length: atOnce }, take))
     return outcomes
   }
 }
