@@ -26,7 +26,7 @@ test('accounts for every span while the collector is down for 30 seconds under l
   await before.span(() => true)
   await before.close()
   await sleep(OUTAGE_MS)
-  // A batch has just been given up: the next one has time for its answer too. One that arrives without it counts as lost.
+  // Spans that arrive while the answer comes too late count as lost: after a failure the next batch has its whole time.
   const lost = producer.counts().export_failed
   while (producer.counts().export_failed === lost) await sleep(10)
   const after = await startCollector({ port: Number(port) })
