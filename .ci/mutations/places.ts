@@ -1057,8 +1057,20 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
     },
     {
       guard: 'what stands there may refuse a line',
-      find: 'if (error) refuse()',
+      find: 'if (isRefused) refuse()',
       replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'what stands there ends the wait for a line once',
+      find: 'if (!isPending) return',
+      replace: '',
+      tests: ['destinations']
+    },
+    {
+      guard: 'what stands there and throws, or rejects, ends the wait',
+      find: '() => settle(true)',
+      replace: 'refuse',
       tests: ['destinations']
     },
     {
@@ -1097,6 +1109,24 @@ export const PLACES: Readonly<Record<string, readonly Guard[]>> = {
       guard: 'an archive that cannot be deleted does not keep the others',
       find: '.catch(() => undefined)\n    }',
       replace: '\n    }',
+      tests: ['file']
+    },
+    {
+      guard: 'an archive that another process writes to stays whole',
+      find: 'if ((await source.stat()).size > size)',
+      replace: 'if (false)',
+      tests: ['file']
+    },
+    {
+      guard: 'what another process has written before a crash is compressed too',
+      find: 'if (compressed >= archive.mtime.getTime())',
+      replace: 'if (compressed >= 0)',
+      tests: ['file']
+    },
+    {
+      guard: 'what another process writes in the last steps is kept',
+      find: 'await keepTail(source, size)',
+      replace: '',
       tests: ['file']
     }
   ],

@@ -95,15 +95,16 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
 
   async function compressAll(): Promise<void> {
     const archives = await list()
-    const paths = new Set(archives.map((archive) => archive.path))
+    const times = new Map(archives.map(({ path, mtime }) => [path, mtime.getTime()]))
     for (const archive of archives.reverse()) {
       if (abort.signal.aborted) return
       // An empty one keeps a name for a rotation, or is what is left of one.
       if (archive.size === 0 || /\.(gz|tmp)$/.test(archive.path) || !isOwn(basename(archive.path))) continue
       if (isContended() && Date.now() - archive.mtime.getTime() < SETTLED_MS) continue
       try {
-        // Both are there when a crash came between the last two steps.
-        if (paths.has(`${archive.path}.gz`)) await rm(archive.path, { force: true })
+        // Both are there when a crash came between the last two steps; another process may have written meanwhile.
+        const compressed = times.get(`${archive.path}.gz`) ?? -1
+        if (compressed >= archive.mtime.getTime()) await rm(archive.path, { force: true })
         else await gzip(archive)
       } catch (error) {
         // The next sweep tries again.
@@ -121,6 +122,8 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
       const output = createWriteStream(target, { mode, flush: true })
       const input = source.createReadStream({ end: size - 1, autoClose: false })
       await pipeline(input, createGzip(), output, { signal: abort.signal })
+      // Another process did not know yet that the file was rotated. It stays as it is, and the next sweep takes all of it.
+      if ((await source.stat()).size > size) throw new Error(`${path} has grown`)
       await utimes(target, mtime, mtime)
       await rename(target, `${path}.gz`)
       await rm(path)
@@ -134,7 +137,7 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
     }
   }
 
-  /** What another process has written that did not know yet that the file was rotated. It writes again what it misses itself. */
+  /** What another process has written in the last two steps. It writes again what it misses itself. */
   async function keepTail(source: FileHandle, from: number): Promise<void> {
     const { size } = await source.stat()
     if (size === from) return

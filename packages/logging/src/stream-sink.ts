@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import { Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
-import { watchResult, within } from '@fastify-observability/observation/internal'
+import { attempt, watchResult, within } from '@fastify-observability/observation/internal'
 import type { DestinationStream, pino } from 'pino'
 import type { Sink } from './sink.ts'
 
@@ -25,14 +25,6 @@ export function streamSink(stream: DestinationStream): Sink {
     drop('write_error')
   }
 
-  function answered(error?: unknown): void {
-    answers = true
-    if (error) refuse()
-    if (--pending > 0) return
-    idle?.resolve()
-    idle = undefined
-  }
-
   function writeTo(stream: DestinationStream, line: string): void {
     // One that has ended would emit an error, which nobody may listen to.
     if (hasEnded(stream)) drop('closed')
@@ -42,13 +34,25 @@ export function streamSink(stream: DestinationStream): Sink {
   }
 
   function writeToReplaced(stream: Writable, line: string): void {
+    let isPending = true
     pending++
-    try {
-      watchResult(stream.write(line, 'utf8', answered), refuse)
-    } catch (error) {
-      pending--
-      throw error
+    /** Once a line: some call back twice, or call back and then throw. */
+    function settle(isRefused: boolean): void {
+      if (!isPending) return
+      isPending = false
+      if (isRefused) refuse()
+      if (--pending > 0) return
+      idle?.resolve()
+      idle = undefined
     }
+    function answered(error?: unknown): void {
+      answers = true
+      settle(Boolean(error))
+    }
+    attempt(
+      () => stream.write(line, 'utf8', answered),
+      () => settle(true)
+    )
   }
 
   /** Has pino choose among them, and writes to those that need care as to one stream. */

@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
-import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyServerOptions } from 'fastify'
 import { pino } from 'pino'
 import { test } from 'tap'
@@ -183,6 +183,32 @@ test('counts what a function in the place of a stream’s write throws at or ref
   log.info('refused')
   t.same(droppedOf(log), [['write_error', 2]])
   stdout.destroy()
+})
+
+test('waits for each line once where a stream’s write was replaced, whatever that does besides', async (t) => {
+  const stdout = createWriteStream(join(t.testdir(), 'out.log'))
+  t.teardown(() => stdout.destroy())
+  const late: (() => void)[] = []
+  const answers: ((done: (error?: Error) => void) => unknown)[] = [
+    (done) => late.push(done),
+    (done) => [done(), done()],
+    (done) => [done(new Error('ENOSPC')), fails()],
+    fails,
+    async () => fails(),
+    (done) => late.push(done),
+    // The last two of which nothing has come yet, while a flush waits.
+    () => [late.pop()?.(), fails()]
+  ]
+  stdout.write = (_line: string, ...args: unknown[]) => Object(answers.shift()?.(Object(args[1])))
+  const log = createLogger({ stream: stdout })
+  while (answers.length > 1) log.info('here')
+  const deadline = sleep(STARVED_MS, 'the deadline', { ref: false })
+  const flushed = journalOf(log).sinks[0]?.flush(PATIENCE_MS)
+  late.shift()?.()
+  t.equal(await Promise.race([flushed, turn('still waiting')]), 'still waiting')
+  log.info('here')
+  t.equal(await Promise.race([flushed, deadline]), undefined)
+  t.same(droppedOf(log), [['write_error', 4]])
 })
 
 test('waits for a slow stream although what stands in the place of its write drops the callback', async (t) => {

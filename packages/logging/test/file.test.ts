@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import fs, {
+  appendFileSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -12,7 +13,7 @@ import fs, {
   writeFileSync
 } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { descriptorsOf } from '@fastify-observability/testing/descriptors'
@@ -194,6 +195,17 @@ test('deletes archives of earlier runs that are too old, and finishes what a cra
   ])
 })
 
+/** Puts calls of the file system's in the place of its own. */
+function replace(t: Test, calls: Partial<Record<'open' | 'rename' | 'rm', unknown>>): void {
+  const { open, rename, rm } = fs.promises
+  Object.assign(fs.promises, calls)
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    Object.assign(fs.promises, { open, rename, rm })
+    syncBuiltinESMExports()
+  })
+}
+
 /** Has a call fail for files of these names. */
 function refuse(t: Test, call: 'open' | 'rm', names: string[]): void {
   const { [call]: real } = fs.promises
@@ -201,12 +213,7 @@ function refuse(t: Test, call: 'open' | 'rm', names: string[]): void {
     if (names.some((name) => path.endsWith(name))) throw Object.assign(new Error('EPERM'), { code: 'EPERM' })
     return Reflect.apply(real, fs.promises, [path, ...rest])
   }
-  Object.assign(fs.promises, { [call]: refusing })
-  syncBuiltinESMExports()
-  t.teardown(() => {
-    Object.assign(fs.promises, { [call]: real })
-    syncBuiltinESMExports()
-  })
+  replace(t, { [call]: refusing })
 }
 
 test('compresses what it can beside an empty archive, which a crash amid a rotation leaves, and one that cannot be read', async (t) => {
@@ -244,6 +251,41 @@ test('deletes and compresses what it can beside archives that cannot be deleted'
   refuse(t, 'rm', [name(2, '.gz'), name(3)])
   await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
   t.same(readdirSync(folder), ['app.log', name(2, '.gz'), name(3), name(3, '.gz'), name(4, '.gz')])
+})
+
+for (const step of ['open', 'rename', 'rm'] as const) {
+  test(`keeps what another process writes to an archive amid its compression, at ${step}`, async (t) => {
+    const folder = t.testdir()
+    const archive = join(folder, 'app.log.20261001T000000000Z')
+    writeFileSync(archive, line(1))
+    const { [step]: real } = fs.promises
+    let isWritten = false
+    async function meanwhile(path: string, ...rest: unknown[]): Promise<unknown> {
+      if (path.startsWith(archive) && !isWritten) appendFileSync(archive, line(2))
+      isWritten ||= path.startsWith(archive)
+      return Reflect.apply(real, fs.promises, [path, ...rest])
+    }
+    replace(t, { [step]: meanwhile })
+    await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+    t.same(sorted(logged(folder)), [1, 2])
+    // Found before the last steps, it is not taken apart.
+    t.equal(readdirSync(folder).includes(basename(archive)), step === 'open')
+    await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+    t.same(sorted(logged(folder)), [1, 2])
+    t.ok(readdirSync(folder).every((name) => name === 'app.log' || name.endsWith('.gz')))
+  })
+}
+
+test('compresses an archive again that another process has written to before a crash', async (t) => {
+  const folder = t.testdir()
+  const archive = join(folder, 'app.log.20261001T000000000Z')
+  const time = new Date(Date.now() - DAY_MS)
+  writeFileSync(`${archive}.gz`, gzipSync(line(1)))
+  utimesSync(`${archive}.gz`, time, time)
+  writeFileSync(archive, line(1) + line(2))
+  await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+  t.same(readdirSync(folder), ['app.log', `${basename(archive)}.gz`])
+  t.same(logged(folder), [1, 2])
 })
 
 test('deletes the oldest archives of earlier runs first when the total is too much', async (t) => {
