@@ -123,7 +123,7 @@ export function keepArchives(path: string, rules: ArchiveRules): Archives {
       const input = source.createReadStream({ end: size - 1, autoClose: false })
       await pipeline(input, createGzip(), output, { signal: abort.signal })
       // Another process did not know yet that the file was rotated. It stays as it is, and the next sweep takes all of it.
-      if ((await source.stat()).size > size) throw new Error(`${path} has grown`)
+      if ((await source.stat()).size > size) return await rm(target, { force: true })
       await utimes(target, mtime, mtime)
       await rename(target, `${path}.gz`)
       await rm(path)
