@@ -20,7 +20,7 @@ async function smallApp(): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(metrics, {
     service: { name: 'shop', version: '1.0.0', environment: 'test' },
-    durationBuckets: [1],
+    durationBuckets: [10],
     bodySizeBuckets: [10],
     exclude: ['/metrics']
   })
@@ -60,13 +60,13 @@ test('writes the text format', async (t) => {
 target_info{service_name="shop",service_version="1.0.0",deployment_environment_name="test"} 1
 # HELP http_server_request_duration_seconds Duration of HTTP server requests.
 # TYPE http_server_request_duration_seconds histogram
-http_server_request_duration_seconds_bucket{${outcome},le="1"} 1
+http_server_request_duration_seconds_bucket{${outcome},le="10"} 1
 http_server_request_duration_seconds_bucket{${outcome},le="+Inf"} 1
 http_server_request_duration_seconds_sum{${outcome}} S
 http_server_request_duration_seconds_count{${outcome}} 1
 # HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to their response headers.
 # TYPE http_server_time_to_first_byte_seconds histogram
-http_server_time_to_first_byte_seconds_bucket{${labels},le="1"} 1
+http_server_time_to_first_byte_seconds_bucket{${labels},le="10"} 1
 http_server_time_to_first_byte_seconds_bucket{${labels},le="+Inf"} 1
 http_server_time_to_first_byte_seconds_sum{${labels}} S
 http_server_time_to_first_byte_seconds_count{${labels}} 1
@@ -117,14 +117,14 @@ target_info{service_name="shop",service_version="1.0.0",deployment_environment_n
 # TYPE http_server_request_duration_seconds histogram
 # UNIT http_server_request_duration_seconds seconds
 # HELP http_server_request_duration_seconds Duration of HTTP server requests.
-http_server_request_duration_seconds_bucket{${outcome},le="1.0"} 1${exemplar}
+http_server_request_duration_seconds_bucket{${outcome},le="10.0"} 1${exemplar}
 http_server_request_duration_seconds_bucket{${outcome},le="+Inf"} 1
 http_server_request_duration_seconds_sum{${outcome}} S
 http_server_request_duration_seconds_count{${outcome}} 1
 # TYPE http_server_time_to_first_byte_seconds histogram
 # UNIT http_server_time_to_first_byte_seconds seconds
 # HELP http_server_time_to_first_byte_seconds Time from the arrival of HTTP server requests to their response headers.
-http_server_time_to_first_byte_seconds_bucket{${labels},le="1.0"} 1${exemplar}
+http_server_time_to_first_byte_seconds_bucket{${labels},le="10.0"} 1${exemplar}
 http_server_time_to_first_byte_seconds_bucket{${labels},le="+Inf"} 1
 http_server_time_to_first_byte_seconds_sum{${labels}} S
 http_server_time_to_first_byte_seconds_count{${labels}} 1
