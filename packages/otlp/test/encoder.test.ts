@@ -3,6 +3,7 @@ import http from 'node:http'
 import { buffer } from 'node:stream/consumers'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import {
   type Attributes,
   type HrTime,
@@ -229,7 +230,7 @@ function readLink(failures = 0): Link & { reads: number } {
 }
 
 async function exported(endpoint: string, link: Link): Promise<void> {
-  const { processor } = exportSpans({ endpoint, shutdownTimeoutMs: 5_000, log: { warn: () => undefined } })
+  const { processor } = exportSpans({ endpoint, shutdownTimeoutMs: PATIENCE_MS, log: { warn: () => undefined } })
   const provider = new TracerProvider({ spanProcessors: [processor] })
   provider
     .getTracer('test')

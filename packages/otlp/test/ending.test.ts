@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
 import { SIGNALS } from './producer.ts'
 
@@ -11,7 +11,7 @@ test('lets a process end whose batch would leave in a day', async (t) => {
   const producer = JSON.stringify(new URL('producer.ts', import.meta.url).href)
   const code = `import { produce } from ${producer}; produce('http://127.0.0.1:1').end(1); console.log('ended')`
   const env = { ...process.env, OTEL_BSP_SCHEDULE_DELAY: '86400000' }
-  const settings = { env, timeout: STARVED_MS }
+  const settings = { env, timeout: PATIENCE_MS }
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], settings)
   t.equal(stdout, 'ended\n')
 })

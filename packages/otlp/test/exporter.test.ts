@@ -270,7 +270,7 @@ test('ignores a protocol that it does not speak, with a warning', async (t) => {
 
 test('counts what finds nobody over HTTP', async (t) => {
   withEnv(t, { OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: 'http/protobuf' })
-  const producer = produce('http://127.0.0.1:1')
+  const producer = produce('http://127.0.0.1:1', 1_000)
   producer.end(10)
   await producer.close()
   t.same(producer.counts(), { shutdown: 10 })

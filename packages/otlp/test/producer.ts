@@ -1,4 +1,5 @@
 import type { Collector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { TracerProvider } from '@opentelemetry/sdk-trace'
 import { exportLogs, exportPoints, exportSpans } from '../src/index.ts'
 
@@ -37,7 +38,7 @@ function readings(series: AllSeries, kind: string) {
   }
 }
 
-export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
+export function produce(endpoint: string, shutdownTimeoutMs = PATIENCE_MS) {
   const warnings: unknown[] = []
   const log = { warn: (...line: unknown[]) => void warnings.push(line) }
   const { processor, series } = exportSpans({ endpoint, shutdownTimeoutMs, log })
@@ -57,7 +58,7 @@ export function produce(endpoint: string, shutdownTimeoutMs = 5_000) {
   }
 }
 
-export function produceRecords(endpoint: string, closeMs = 5_000): Producer {
+export function produceRecords(endpoint: string, closeMs = PATIENCE_MS): Producer {
   const warnings: unknown[] = []
   const log = { warn: (...line: unknown[]) => void warnings.push(line) }
   const service = { name: 'shop', version: '1.2.3', environment: 'test' }
@@ -69,13 +70,13 @@ export function produceRecords(endpoint: string, closeMs = 5_000): Producer {
       const record = { timeMs: Date.now(), severityNumber: 9, severityText: 'info', attributes: { padding } }
       for (let index = 0; index < count; index++) records.add({ ...record, body: `record ${index}` })
     },
-    flush: () => records.flush(20_000),
+    flush: () => records.flush(PATIENCE_MS),
     close: () => records.close(closeMs),
     received: ({ logs }) => logs
   }
 }
 
-export function producePoints(endpoint: string, closeMs = 5_000): Producer {
+export function producePoints(endpoint: string, closeMs = PATIENCE_MS): Producer {
   const warnings: unknown[] = []
   const log = { warn: (...line: unknown[]) => void warnings.push(line) }
   const service = { name: 'shop', version: '1.2.3', environment: 'test' }
@@ -97,7 +98,7 @@ export function producePoints(endpoint: string, closeMs = 5_000): Producer {
     end(count, padding) {
       for (let index = 0; index < count; index++) attributes.push({ padding })
     },
-    flush: () => points.flush(20_000),
+    flush: () => points.flush(PATIENCE_MS),
     close: () => points.close(closeMs),
     received: ({ points }) => points
   }

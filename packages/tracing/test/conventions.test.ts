@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import net from 'node:net'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import tracing from '../src/index.ts'
@@ -67,7 +68,7 @@ test('keeps the span and the scheme when trustProxy throws', async (t) => {
       throw new Error('in the function')
     }
   })
-  await app.register(tracing, { endpoint: collector.url })
+  await app.register(tracing, { endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS })
   app.get('/', async () => 'ok')
   await app.inject({ url: '/', headers: { 'x-forwarded-for': '10.0.0.1' } })
   const [span] = await spansOf(app, collector)
@@ -78,7 +79,7 @@ test('calls HTTP/2 by its version 2', async (t) => {
   const collector = await startCollector()
   t.teardown(() => collector.close())
   const app = Fastify({ http2: true })
-  await app.register(tracing, { endpoint: collector.url })
+  await app.register(tracing, { endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS })
   app.get('/', async () => 'ok')
   const session = connectHttp2(await app.listen({ port: 0, host: '127.0.0.1' }))
   await once(session.request({ ':path': '/' }).resume(), 'close')

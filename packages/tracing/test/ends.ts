@@ -3,6 +3,7 @@ import { Agent, get } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setImmediate as turn } from 'node:timers/promises'
 import { currentObservation } from '@fastify-observability/observation'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type SpanContext, trace } from '@opentelemetry/api'
 import Fastify from 'fastify'
 import tracing, { type TracingOptions, withSpan } from '../src/index.ts'
@@ -24,6 +25,7 @@ export async function takeEnds(options: TracingOptions = {}): Promise<End[]> {
   const ends: End[] = []
   const app = Fastify()
   await app.register(tracing, {
+    shutdownTimeoutMs: PATIENCE_MS,
     ...options,
     isError({ statusCode }, { path, spanContext: span }) {
       const below = withSpan('below', (span) => span.spanContext().spanId)

@@ -1,4 +1,5 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { BatchSpanProcessor, type ReadableSpan, SamplingDecision, type SpanProcessor } from '@opentelemetry/sdk-trace'
 import Fastify from 'fastify'
@@ -15,7 +16,11 @@ async function spansWith(options: TracingOptions, paths = ['/orders/7?token=plan
     shutdown: async () => undefined
   }
   const app = Fastify()
-  await app.register(tracing, { ...options, spanProcessors: [...(options.spanProcessors ?? []), last] })
+  await app.register(tracing, {
+    shutdownTimeoutMs: PATIENCE_MS,
+    ...options,
+    spanProcessors: [...(options.spanProcessors ?? []), last]
+  })
   app.get('/orders/:id', async () => withSpan('inner', { note: 'password=planted' }, () => 'ok'))
   for (const path of paths) await app.inject(path)
   await app.close()

@@ -6,6 +6,7 @@ import { runInNewContext } from 'node:vm'
 import observation from '@fastify-observability/observation'
 import { createRedactor, type Redactor, registryOf, runInBackground } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { SpanKind, trace } from '@opentelemetry/api'
 import { type ReadableSpan, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -92,7 +93,7 @@ test('goes by the rules of the logs, where those are others, and keeps names tha
     const app = Fastify()
     await app.register(observation)
     registryOf(app).redactor = createRedactor(rules)
-    await app.register(tracing, { endpoint: collector.url })
+    await app.register(tracing, { endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS })
     app.get('/', async ({ span }) => {
       span?.setAttribute('licence', 'planted')
       throw new Error('licence=planted')

@@ -1,4 +1,5 @@
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Attributes, context, type Span, SpanKind, trace } from '@opentelemetry/api'
 import { hrTimeToMilliseconds } from '@opentelemetry/core'
 import type { ReadableSpan } from '@opentelemetry/sdk-trace'
@@ -185,7 +186,7 @@ test('names none where trustProxy throws', async (t) => {
     throw new Error('no')
   }
   const app = Fastify({ trustProxy })
-  await app.register(tracing, { endpoint: collector.url })
+  await app.register(tracing, { endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS })
   app.get('/', async () => 'ok')
   await app.inject({ url: '/', headers: { 'x-forwarded-host': 'a.example', 'x-forwarded-for': '192.0.2.1' } })
   t.match(await spansOf(app, collector), [{ name: 'GET /', attributes: { 'server.address': undefined } }])

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { Readable } from 'node:stream'
 import { type Collector, type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import tracing, { withSpan } from '../src/index.ts'
@@ -18,7 +19,7 @@ async function listening(t: Test, downstream = ''): Promise<Service> {
   const collector = await startCollector()
   t.teardown(() => collector.close())
   const app = Fastify()
-  await app.register(tracing, { service, endpoint: collector.url })
+  await app.register(tracing, { service, endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS })
   app.get('/orders/:id', async () => 'ok')
   app.get('/gone', async () => Promise.reject(Object.assign(new Error('gone'), { statusCode: 410 })))
   app.get('/boom', async () => Promise.reject(new TypeError('boom')))

@@ -1,6 +1,7 @@
 export { withEnv } from '@fastify-observability/testing/environment'
 
 import { type Collector, type ReceivedSpan, startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import tracing, { type TracingOptions } from '../src/index.ts'
@@ -20,7 +21,7 @@ export async function traced(
   const collector = await startCollector()
   t.teardown(() => collector.close())
   const app = Fastify()
-  await app.register(tracing, { service, endpoint: collector.url, ...options })
+  await app.register(tracing, { service, endpoint: collector.url, shutdownTimeoutMs: PATIENCE_MS, ...options })
   declare(app)
   t.teardown(() => app.close())
   return { app, collector }

@@ -4,7 +4,7 @@ import net from 'node:net'
 import { json } from 'node:stream/consumers'
 import { currentObservation } from '@fastify-observability/observation'
 import { startCollector } from '@fastify-observability/testing/collector'
-import { STARVED_MS } from '@fastify-observability/testing/starvation'
+import { PATIENCE_MS, STARVED_MS } from '@fastify-observability/testing/starvation'
 import { context, createContextKey, propagation, ROOT_CONTEXT, type Span, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { InstrumentationBase } from '@opentelemetry/instrumentation'
@@ -108,7 +108,8 @@ test('lets nobody outside drive the sampling, or put 1,000 requests into one tra
   )
   for (let request = 0; request < 1000; request++) await app.inject({ url: '/', headers: { traceparent: TRACEPARENT } })
   const exported = (await spansOf(app, collector)).length
-  t.ok(exported >= 70 && exported <= 130, `${exported} exported`)
+  // Chance is outside of these bounds once in forty million runs.
+  t.ok(exported >= 50 && exported <= 155, `${exported} exported`)
   t.equal(ids.size, 1000)
 })
 
@@ -331,18 +332,18 @@ test('two apps in one process share the pipeline until both have closed', async 
 })
 
 test('an app that registers while another one closes has a pipeline of its own', async (t) => {
-  const silent = await startCollector({ answer: () => 'never' })
+  const slow = await startCollector({ answer: () => ({ delayMs: STARVED_MS }) })
   const first = Fastify()
-  await first.register(tracing, { endpoint: silent.url, shutdownTimeoutMs: 1_000 })
+  await first.register(tracing, { endpoint: slow.url, shutdownTimeoutMs: PATIENCE_MS })
   first.get('/', async () => 'ok')
   await first.inject('/')
   let closed = false
   const closing = first.close().then(() => (closed = true))
-  await silent.called(1)
+  await slow.called(1)
   const { app, collector } = await traced(t, (app) => app.get('/next', async () => 'ok'))
   t.notOk(closed)
   await closing
-  await silent.close()
+  await slow.close()
   await app.inject('/next')
   t.match(await spansOf(app, collector), [{ name: 'GET /next' }])
 })
