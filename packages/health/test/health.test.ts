@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { setTimeout as wait } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import { createRedactor, registryOf } from '@fastify-observability/observation/internal'
@@ -280,9 +280,9 @@ test('http: healthy while the URL answers with 2xx', async (t) => {
 
 test('disk: healthy while there is room', async (t) => {
   const checks = {
-    roomy: disk('/', { minFreeBytes: 1 }),
-    full: disk('/', { minFreeBytes: 1e18 }),
-    gone: disk('/nowhere')
+    roomy: { check: disk('/', { minFreeBytes: 1 }), timeoutMs: PATIENCE_MS },
+    full: { check: disk('/', { minFreeBytes: 1e18 }), timeoutMs: PATIENCE_MS },
+    gone: { check: disk('/nowhere'), timeoutMs: PATIENCE_MS }
   }
   const app = await service({ checks })
   await app.inject('/health/ready')
@@ -325,7 +325,8 @@ for (const secure of [false, true]) {
     const left = once(silent, 'close')
     const startedAt = performance.now()
     const closed = app.close()
-    await wait(100)
+    // Read before the timer that closes those without a request, however late that is.
+    await turn()
     late.write('GET / HTTP/1.1\r\nhost: localhost\r\n\r\n')
     await Promise.all([closed, left])
     t.match(await answer, CLOSES_SILENT ? /^$/ : /^HTTP\/1\.1 200 .*served$/s)
@@ -549,7 +550,7 @@ test('lets a process end that watches the pressure and never listens', async (t)
   const health = JSON.stringify(new URL('../src/index.ts', import.meta.url).href)
   const code = `import Fastify from 'fastify'; import health from ${health}
     await Fastify().register(health, { pressure: 'both' }).ready(); console.log('ready')`
-  const settings = { cwd: import.meta.dirname, timeout: STARVED_MS }
+  const settings = { cwd: import.meta.dirname, timeout: PATIENCE_MS }
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], settings)
   t.equal(stdout, 'ready\n')
 })

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { docsOf, registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import Fastify, { type FastifyBaseLogger } from 'fastify'
 import { test } from 'tap'
 import logging, { createLogger, type LoggingOptions, logger } from '../src/index.ts'
@@ -213,6 +214,7 @@ test('sends lines over OTLP too, with trace and severity', async (t) => {
   })
   app.get('/', async (request) => request.log.warn({ order: { id: 7 } }, 'look here'))
   await app.inject('/')
+  await registryOf(app).flush(PATIENCE_MS)
   await app.close()
   t.equal(collector.logs.length, lines.length)
   t.match(collector.logs[0], {

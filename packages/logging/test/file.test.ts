@@ -227,7 +227,7 @@ test('compresses what it can beside an empty archive, which a crash amid a rotat
     utimesSync(join(folder, name), time, time)
   })
   refuse(t, 'open', [unreadable])
-  await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+  await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
   t.same(readdirSync(folder), ['app.log', unreadable, empty, `${whole}.gz`])
   if (process.platform !== 'linux') return
   const left = [...descriptorsOf('self').values()].filter((path) => path.startsWith(folder))
@@ -249,7 +249,7 @@ test('deletes and compresses what it can beside archives that cannot be deleted'
   place(name(3, '.gz'), gzipSync(line(3)), 3)
   place(name(4), line(4), 2)
   refuse(t, 'rm', [name(2, '.gz'), name(3)])
-  await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+  await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
   t.same(readdirSync(folder), ['app.log', name(2, '.gz'), name(3), name(3, '.gz'), name(4, '.gz')])
 })
 
@@ -266,11 +266,11 @@ for (const step of ['open', 'rename', 'rm'] as const) {
       return Reflect.apply(real, fs.promises, [path, ...rest])
     }
     replace(t, { [step]: meanwhile })
-    await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+    await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
     t.same(sorted(logged(folder)), [1, 2])
     // Found before the last steps, it is not taken apart.
     t.equal(readdirSync(folder).includes(basename(archive)), step === 'open')
-    await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+    await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
     t.same(sorted(logged(folder)), [1, 2])
     t.ok(readdirSync(folder).every((name) => name === 'app.log' || name.endsWith('.gz')))
   })
@@ -283,7 +283,7 @@ test('compresses an archive again that another process has written to before a c
   writeFileSync(`${archive}.gz`, gzipSync(line(1)))
   utimesSync(`${archive}.gz`, time, time)
   writeFileSync(archive, line(1) + line(2))
-  await openFile({ path: join(folder, 'app.log') }).close(STARVED_MS)
+  await openFile({ path: join(folder, 'app.log') }).close(PATIENCE_MS)
   t.same(readdirSync(folder), ['app.log', `${basename(archive)}.gz`])
   t.same(logged(folder), [1, 2])
 })
@@ -317,7 +317,7 @@ test('rotates at midnight UTC', async (t) => {
   const { child, waiting, report } = startWriter({
     file: { path },
     lines: 3,
-    midnightInMs: 1000,
+    midnightInMs: 10_000,
     end: 'close',
     again: 2
   })
@@ -418,7 +418,7 @@ test('holds lines while the folder is a file, reports it, and writes them when i
   rmSync(folder, { recursive: true })
   writeFileSync(folder, 'not a folder')
   write(sink, [1])
-  await sink.flush(100)
+  while (messages.length === 0) await turn()
   rmSync(folder)
   mkdirSync(folder)
   const since = performance.now()
@@ -490,7 +490,7 @@ test('leaves no descriptor open where its own cannot be had when the file is ope
   const messages: string[] = []
   const { path, sink } = open(t, {}, (message) => messages.push(message))
   write(sink, [0])
-  await sink.flush(STARVED_MS)
+  await sink.flush(PATIENCE_MS)
 
   const { openSync } = fs
   let refusals = 1
@@ -508,7 +508,7 @@ test('leaves no descriptor open where its own cannot be had when the file is ope
   process.kill(process.pid, 'SIGHUP')
   while (messages.length === 0) await turn()
   write(sink, [1])
-  await sink.flush(STARVED_MS)
+  await sink.flush(PATIENCE_MS)
 
   t.match(messages, [/^cannot write to .*: EMFILE/, /^writing to .*app\.log again$/])
   const files = [...descriptorsOf('self').values()]

@@ -1,5 +1,7 @@
+import { registryOf } from '@fastify-observability/observation/internal'
 import { startCollector } from '@fastify-observability/testing/collector'
 import { withEnv } from '@fastify-observability/testing/environment'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { context, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import Fastify from 'fastify'
@@ -22,6 +24,7 @@ async function logged(t: Test, env: Record<string, string>, options: LoggingOpti
 test('names its own scope and version, and what the environment says of the resource', async (t) => {
   const { app, collector } = await logged(t, { OTEL_RESOURCE_ATTRIBUTES: 'team=books' }, { otlp: true })
   app.log.info('here')
+  await registryOf(app).flush(PATIENCE_MS)
   await app.close()
   t.match(collector.logs, [
     {
@@ -39,6 +42,7 @@ test('names its own scope and version, and what the environment says of the reso
 test('gives an error as exception.type, exception.message and exception.stacktrace', async (t) => {
   const { app, collector } = await logged(t, {}, { otlp: true })
   app.log.error(new RangeError('too far', { cause: new Error('wind') }))
+  await registryOf(app).flush(PATIENCE_MS)
   await app.close()
   t.match(collector.logs[0]?.attributes, {
     'exception.type': 'RangeError',
@@ -55,6 +59,7 @@ for (const traceFlags of [0, 1]) {
     const { app, collector } = await logged(t, {}, { otlp: true })
     const spanContext = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags }
     context.with(trace.setSpanContext(ROOT_CONTEXT, spanContext), () => app.log.info('inside'))
+    await registryOf(app).flush(PATIENCE_MS)
     await app.close()
     t.match(collector.logs, [spanContext])
   })
@@ -70,6 +75,7 @@ for (const [list, sent] of [
   test(`sends ${sent ? 'lines' : 'nothing'} with OTEL_LOGS_EXPORTER "${list}"`, async (t) => {
     const { app, collector, lines } = await logged(t, { OTEL_LOGS_EXPORTER: list })
     app.log.info('here')
+    await registryOf(app).flush(PATIENCE_MS)
     await app.close()
     t.equal(collector.logs.length, sent)
     t.equal(lines.length, 1)
@@ -78,6 +84,7 @@ for (const [list, sent] of [
 
 test('names an exporter of logs that it does not know, and goes on', async (t) => {
   const { app, collector, lines } = await logged(t, { OTEL_LOGS_EXPORTER: 'zipkin,otlp' })
+  await registryOf(app).flush(PATIENCE_MS)
   await app.close()
   const msg = /OTEL_LOGS_EXPORTER must be a list of otlp, console, none, '.*' is ignored$/
   t.match(JSON.parse(lines[0] ?? ''), { level: 'warn', msg })

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { writeSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as turn } from 'node:timers/promises'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type FileOptions, openFile } from '../src/file.ts'
 import { standardOutput } from '../src/sink.ts'
 
@@ -36,7 +37,7 @@ const {
   lines,
   from = 0,
   end,
-  closeMs = 5000,
+  closeMs = PATIENCE_MS,
   frozen,
   midnightInMs,
   again = 0
