@@ -70,7 +70,7 @@ const TSCONFIG = {
   }
 }
 const TOOL_TIMEOUT_MS = 180_000
-const BLOCK_TIMEOUT_MS = 20_000
+const BLOCK_TIMEOUT_MS = 120_000
 const END = '\nawait Reflect.get(globalThis, "endOfBlock")()\n'
 // The ports that pages name, and what they say to do once a minute.
 const PORTS = /\b(3000|8000|9100)\b/g

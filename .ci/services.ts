@@ -40,7 +40,7 @@ interface Row {
 }
 
 const LISTENING = 'Server listening at '
-const TIME_LIMIT_MS = 10_000
+const TIME_LIMIT_MS = 120_000
 const PLAIN = { status: 200, route: '' }
 const VERSION = '1.2.3'
 const SUITE_METRICS = 'http_server_request_duration_seconds_count'

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { freePorts } from '@fastify-observability/testing/ports'
 import { test } from 'tap'
 
 // The embedded PostgreSQL alone takes seconds on a busy machine.
@@ -15,12 +16,9 @@ async function listen(): Promise<[Server, string]> {
   return [server, String(typeof address === 'object' ? address?.port : address)]
 }
 
-async function freePorts(): Promise<{ ORDERS_PORT: string; PAYMENTS_PORT: string }> {
-  const [[one, ORDERS_PORT], [other, PAYMENTS_PORT]] = await Promise.all([listen(), listen()])
-  one.close()
-  other.close()
-  await Promise.all([once(one, 'close'), once(other, 'close')])
-  return { ORDERS_PORT, PAYMENTS_PORT }
+async function ownPorts(): Promise<{ ORDERS_PORT: string; PAYMENTS_PORT: string }> {
+  const [orders, payments] = await freePorts(2)
+  return { ORDERS_PORT: String(orders), PAYMENTS_PORT: String(payments) }
 }
 
 async function run(env: Record<string, string>, ...flags: string[]) {
@@ -32,7 +30,7 @@ async function run(env: Record<string, string>, ...flags: string[]) {
 test('shows every signal of a round of requests and ends with 0', async (t) => {
   // What the user's shell exports does not reach the services.
   const { out, err, code } = await run(
-    { ...(await freePorts()), OTEL_SDK_DISABLED: 'true', LOG_LEVEL: 'silent' },
+    { ...(await ownPorts()), OTEL_SDK_DISABLED: 'true', LOG_LEVEL: 'silent' },
     '--once'
   )
   t.equal(err, '')
@@ -52,7 +50,7 @@ test('shows every signal of a round of requests and ends with 0', async (t) => {
 for (const name of ['ORDERS_PORT', 'PAYMENTS_PORT'] as const) {
   test(`refuses ${name} in use before it starts anything`, async (t) => {
     const [server, port] = await listen()
-    const { out, err, code } = await run({ ...(await freePorts()), [name]: port }, '--once')
+    const { out, err, code } = await run({ ...(await ownPorts()), [name]: port }, '--once')
     const other = name === 'ORDERS_PORT' ? 18000 : 18001
     t.same([out, err, code], ['', `Port ${port} is already in use: set another one, such as ${name}=${other}.\n`, 1])
     server.close()

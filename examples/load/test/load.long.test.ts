@@ -25,19 +25,20 @@ test('sends requests that succeed, are refused, fail, are slow and are abandoned
 test('sends them until it is stopped, and reports what became of them', async (t) => {
   const stop = new AbortController()
   const said = Promise.withResolvers<Tally>()
-  const load = sendLoad(200, { url, signal: stop.signal }, said.resolve, 500)
-  const tally = await said.promise
+  // On a busy machine there is no answer yet in the first reports.
+  const report = (tally: Tally): void => void (tally['201'] && said.resolve(tally))
+  const load = sendLoad(200, { url, signal: stop.signal }, report, 500)
+  t.match(await said.promise, { 201: Number })
   stop.abort()
   await load
-  t.ok((tally['201'] ?? 0) > 0, JSON.stringify(tally))
 })
 
 test('goes on when nobody answers', async (t) => {
   const stop = new AbortController()
   const said = Promise.withResolvers<Tally>()
-  const load = sendLoad(200, { url: 'http://127.0.0.1:1', signal: stop.signal }, said.resolve, 500)
-  const { failed = 0 } = await said.promise
-  t.ok(failed > 0)
+  const report = (tally: Tally): void => void (tally.failed && said.resolve(tally))
+  const load = sendLoad(200, { url: 'http://127.0.0.1:1', signal: stop.signal }, report, 500)
+  t.match(await said.promise, { failed: Number })
   stop.abort()
   await load
 })

