@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
+import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Browser, chromium, type Page } from 'playwright-core'
 import type { Test } from 'tap'
 import { startService } from './service.ts'
@@ -23,6 +24,7 @@ export async function openPage(t: Test, options: PageOptions = {}) {
   const address = await app.listen({ port: 0, host: '127.0.0.1' })
   browser ??= await chromium.launch({ ...(CHROMIUM && { executablePath: CHROMIUM }), args: ['--no-sandbox'] })
   const page = await browser.newPage({ viewport: { width: 1100, height: 700 }, ...options })
+  page.setDefaultTimeout(PATIENCE_MS)
   t.teardown(() => page.close())
   const problems: string[] = []
   page.on('console', (message) => void (message.type() === 'error' && problems.push(message.text())))

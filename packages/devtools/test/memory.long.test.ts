@@ -8,7 +8,7 @@ const LOAD = fileURLToPath(new URL('load.ts', import.meta.url))
 const FLAGS = ['--expose-gc', '--min-semi-space-size=16', '--max-semi-space-size=16']
 const execute = promisify(execFile)
 
-test('10,000 requests leave at most 16 MiB more than without the page', { timeout: 120_000 }, async (t) => {
+test('10,000 requests leave at most 16 MiB more than without the page', async (t) => {
   const [off, on] = await Promise.all(
     ['off', 'on'].map(async (page) => Number((await execute(process.execPath, [...FLAGS, LOAD, page])).stdout))
   )

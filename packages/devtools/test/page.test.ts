@@ -2,6 +2,7 @@ import { STARVED_MS } from '@fastify-observability/testing/starvation'
 import type { Route } from 'playwright-core'
 import { test } from 'tap'
 import { checkViews, endBrowser, failingOrder, openPage, picture, skip } from './browser.ts'
+import { floodJobs } from './service.ts'
 
 test('a failing order has its row within two seconds, and its story behind it', { skip }, async (t) => {
   const { page, address, problems } = await openPage(t)
@@ -45,7 +46,7 @@ test('a job and the request that has enqueued it link to each other', { skip }, 
 
 test('says how many came too fast to be recorded', { skip }, async (t) => {
   const { page, app } = await openPage(t)
-  await Promise.all(Array.from({ length: 3_000 }, () => app.inject('/ok')))
+  await floodJobs(app)
   await page.getByText(/^[\d,]+ requests or jobs came too fast to be recorded\.$/).waitFor()
   t.pass()
 })

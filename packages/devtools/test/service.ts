@@ -39,6 +39,12 @@ export async function ask(app: FastifyInstance, path: string) {
   return response.json()
 }
 
+/** More jobs at once than are recorded, on a machine that takes seconds for them, too: all begin in one turn. */
+export async function floodJobs(app: FastifyInstance): Promise<void> {
+  const { observe } = registryOf(app).jobs
+  await Promise.all(Array.from({ length: 10_000 }, () => observe('mail', async () => undefined)))
+}
+
 /** A service with all parts, and the developer page. */
 export async function startService(t: Test, options: DevtoolsOptions = {}, endpoint?: string): Promise<Service> {
   const written: Service['written'] = []

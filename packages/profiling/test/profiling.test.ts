@@ -148,7 +148,7 @@ test('counts what Pyroscope refuses, and says so once', async (t) => {
 })
 
 test('closes in time while Pyroscope hangs, and counts both profiles', async (t) => {
-  const { app, pyroscope, counted } = await profiled(t, { pushIntervalMs: 5_000 })
+  const { app, pyroscope, counted } = await profiled(t)
   pyroscope.answer = 'hang'
   await app.close()
   t.equal(pyroscope.profiles.length, 1)

@@ -5,6 +5,7 @@ import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import sentry from '../src/index.ts'
+import { closeSent } from './closing.ts'
 
 async function service(t: Test, options: Sentry.NodeOptions = {}) {
   const ingest = await startIngest()
@@ -77,7 +78,7 @@ test('makes a client of its own when that of the user is closed', async (t) => {
   await app.register(sentry, { dsn: ingest.dsn, tracesSampleRate: 0 })
   app.get('/', async () => Promise.reject(new Error('boom')))
   await app.inject('/')
-  await app.close()
+  await closeSent(app)
   t.equal(ingest.events.length, 1)
 })
 

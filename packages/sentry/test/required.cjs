@@ -19,6 +19,7 @@ async function main() {
   })
   await app.inject('/')
   const isShared = Sentry.getClient() !== undefined
+  await Sentry.flush(120_000)
   await app.close()
   console.log(JSON.stringify({ esModules, isShared }))
 }

@@ -8,6 +8,7 @@ import * as Sentry from '@sentry/node'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { type Test, test } from 'tap'
 import sentry, { type SentryOptions } from '../src/index.ts'
+import { closeSent } from './closing.ts'
 
 const CONNECTIONS = 40
 const REQUESTS = 400
@@ -60,7 +61,7 @@ test('calls shouldCapture and user in the scope of their own request, over 40 co
     app,
     Array.from({ length: REQUESTS }, (_, id) => `/boom/${id}`)
   )
-  await app.close()
+  await closeSent(app)
   t.equal(new Set(asked).size, 2 * REQUESTS)
 })
 
@@ -70,7 +71,7 @@ test('keeps requests apart that are made in one scope of the SDK', async (t) => 
     scope.setTag('made', 'here')
     await Promise.all(['/boom/1', '/boom/2', '/boom/3'].map((url) => app.inject(url)))
   })
-  await app.close()
+  await closeSent(app)
   const told = ingest.events.map(({ tags }) => `${tags?.made} ${tags?.asked}`)
   t.same(told.sort(), ['here 1', 'here 2', 'here 3'])
 })
@@ -95,7 +96,7 @@ test('reports functions that are async, and decides without them', async (t) => 
   const rejects = (async () => Promise.reject(new Error('not today'))) as never
   const { app, ingest } = await service(t, { shouldCapture: rejects, user: rejects })
   for (const url of ['/boom/1', '/nowhere']) await app.inject(url)
-  await app.close()
+  await closeSent(app)
   t.match(ingest.events, [{ transaction: 'GET /boom/:id', user: undefined }])
   t.equal(ingest.events.length, 1)
   const errors = registryOf(app).published.find(({ name }) => name === 'observability_observer_errors_total')

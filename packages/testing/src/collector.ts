@@ -427,7 +427,9 @@ export async function startCollector({
 
   async function listenHttp(): Promise<[port: number, close: () => Promise<void>]> {
     const server = createServer(async (request, response) => {
-      const sent = await buffer(request)
+      const sent = await buffer(request).catch(() => undefined)
+      // The sender has gone.
+      if (!sent) return
       const body = request.headers['content-encoding'] === 'gzip' ? gunzipSync(sent) : sent
       const [signal, name] = SERVICES.find(([signal]) => request.url === `/v1/${signal}`) ?? []
       if (!signal || body.length > maxRequestBytes) return response.writeHead(signal ? 413 : 404).end()

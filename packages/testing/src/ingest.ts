@@ -48,9 +48,10 @@ export interface Ingest {
   close(): Promise<void>
 }
 
-async function envelopeOf(request: IncomingMessage): Promise<string> {
-  const body = await buffer(request)
-  return (request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString()
+/** `undefined` for one whose sender has gone. */
+async function envelopeOf(request: IncomingMessage): Promise<string | undefined> {
+  const body = await buffer(request).catch(() => undefined)
+  return body && (request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString()
 }
 
 // A header line, then a header and a payload line an item: https://develop.sentry.dev/sdk/data-model/envelopes/
@@ -70,6 +71,7 @@ export async function startIngest(): Promise<Ingest> {
   const arrivals = new EventEmitter()
   const server = createServer(async (request, response) => {
     const envelope = await envelopeOf(request)
+    if (envelope === undefined) return
     envelopes.push(envelope)
     const { answer } = ingest
     const isAccepted = typeof answer === 'object' && answer.status < 300

@@ -35,8 +35,11 @@ export interface Pyroscope {
 export async function startPyroscope(): Promise<Pyroscope> {
   const arrivals = new EventEmitter()
   const server = createServer(async (request, response) => {
+    const body = await buffer(request).catch(() => undefined)
+    // The sender has gone.
+    if (!body) return
     const { searchParams } = new URL(String(request.url), 'http://pyroscope')
-    const profile = Profile.decode(gunzipSync(await buffer(request)))
+    const profile = Profile.decode(gunzipSync(body))
     pyroscope.profiles.push({
       query: Object.fromEntries(searchParams),
       headers: request.headers,
