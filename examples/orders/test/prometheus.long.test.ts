@@ -12,7 +12,7 @@ import { PATIENCE_MS } from '@fastify-observability/testing/starvation'
 import { type Test, test } from 'tap'
 import { buildApp } from '../app.ts'
 
-// PGlite takes seconds to start on a busy machine, and Prometheus scrapes once a second.process.env.LOG_LEVEL = 'silent'
+process.env.LOG_LEVEL = 'silent'
 
 const PROMETHEUS = process.env.TEST_PROMETHEUS ?? 'prometheus'
 const isThere = spawnSync(PROMETHEUS, ['--version']).status === 0
