@@ -6,6 +6,7 @@ import metrics from '../src/index.ts'
 const app = Fastify()
 await app.register(metrics)
 const done = app.metrics.counter({ name: 'done_total', help: 'Done.' })
+app.metrics.gauge({ name: 'members', help: 'Members in a sum.' }).set(1)
 app.get('/', async () => {
   done.inc()
   return String(process.pid)
