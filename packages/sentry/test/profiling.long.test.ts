@@ -5,7 +5,7 @@ import { startIngest } from '@fastify-observability/testing/ingest'
 import { test } from 'tap'
 
 // It takes a second where the machine has nothing else to do.
-const PATIENCE_MS = 60_000
+const END_MS = 60_000
 
 for (const [how, profiles] of [
   ['does not end', 1],
@@ -21,7 +21,7 @@ for (const [how, profiles] of [
     const path = fileURLToPath(new URL('unfinished.ts', import.meta.url))
     const child = spawn(process.execPath, [path, how, ingest.dsn], { stdio: 'inherit' })
     t.teardown(() => child.kill())
-    const signal = AbortSignal.timeout(PATIENCE_MS)
+    const signal = AbortSignal.timeout(END_MS)
     t.same(await once(child, 'exit', { signal }), [0, null])
     t.equal(ingest.items.filter(({ type }) => type === 'profile_chunk').length, profiles)
   })
